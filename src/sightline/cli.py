@@ -1,0 +1,221 @@
+"""The command line: flags to ``pipeline``, results to stdout, errors to one sentence and an exit code. No logic of its own."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json as jsonlib
+import signal
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.validators import Number
+
+from sightline.config import AugmentConfig, DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainConfig
+from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
+
+app = App(
+    name="sightline",
+    help="From a folder of images to a recogniser you can trust, ship and keep up to date.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+Json = Annotated[bool, Parameter(negative="", help="Print the result as JSON.")]
+Debug = Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")]
+ModelPath = Annotated[Path, Parameter(help="A *.sight bundle.")]
+
+
+def verb(*stages: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose ``**settings`` are the fields of these configuration stages, as flags with their help and defaults."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        flags = [_flag(stage, entry, place) for place, stage in enumerate(stages) for entry in fields(stage)]
+        function.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+        function.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
+        app.command(function)
+        return function
+
+    return register
+
+
+def _flag(stage: type, entry: Field[Any], place: int) -> inspect.Parameter:
+    kind = typing.get_type_hints(stage)[entry.name]
+    if choices := entry.metadata["choices"]:
+        kind = Literal[choices]
+    group = Group((stage.__doc__ or "").rstrip("."), sort_key=place)
+    annotation = Annotated[kind, Parameter(help=entry.metadata["help"], group=group)]
+    return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)
+
+
+@verb(DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
+def train(
+    data: Annotated[Path | None, Parameter(help="A folder with one folder of images for each class.")] = None,
+    *,
+    resume: Annotated[Path | None, Parameter(help="A run's folder: go on after its last finished epoch, as it was started.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Check, split and learn a folder of images; writes a run with the bundle and the report."""
+    from sightline import pipeline
+
+    run = pipeline.train(data, resume=resume, **settings)
+    if json:
+        _print_json(run.to_json())
+    else:
+        print(run.to_json()["verdict"])
+        print(f"Model   {run.model}\nReport  {run.report}")
+
+
+@verb(RuntimeConfig)
+def evaluate(
+    model: ModelPath,
+    data: Annotated[Path, Parameter(help="A labelled folder.")],
+    /,
+    *,
+    split: Annotated[str | None, Parameter(help="train, validation, test or all; the test images when not given.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Measure a bundle on labelled images."""
+    from sightline import pipeline
+
+    result = pipeline.evaluate(model, data, split=split, **settings)
+    if json:
+        return _print_json(result)
+    print(f"{result['n']} images of the {result['split']} split")
+    for name, value in result["metrics"].items():
+        interval = result["intervals"].get(name)
+        print(f"{name:<10} {value:.4f}" + (f"   95% interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""))
+    return None
+
+
+@verb(RuntimeConfig)
+def predict(
+    model: ModelPath,
+    images: Annotated[tuple[Path, ...], Parameter(help="Image files, or folders of them.")],
+    /,
+    *,
+    top: Annotated[int, Parameter(help="How many classes to list for an image.", validator=Number(gte=1))] = 5,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Tell what is on images, one line for each."""
+    from sightline import pipeline
+
+    if not images:
+        raise UsageError("Give at least one image or folder after the model.")
+    good = 0
+    for path, found in pipeline.predict(model, images, **settings):
+        failed = isinstance(found, DataError)
+        good += not failed
+        if json:
+            answer = {"error": found.reason} if failed else {"predictions": found.to_json(top)}
+            _print_json({"path": path, **answer})
+        elif failed:
+            print(f"{path}: {found.reason}", file=sys.stderr)
+        else:
+            print(f"{path}: " + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)))
+    if not good:
+        raise DataError("None of the images could be read.")
+
+
+@verb()
+def verify(
+    model: ModelPath,
+    /,
+    *,
+    threads: Annotated[int | None, Parameter(help="Processor threads; as many as this process may use when not given.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Replay the images a bundle carries: does this machine compute what was measured?"""
+    from sightline import pipeline
+
+    result = pipeline.verify(model, threads=threads)
+    if json:
+        return _print_json(result)
+    print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
+    return None
+
+
+@verb()
+def doctor(*, json: Json = False, debug: Debug = False) -> None:
+    """List versions, processor and devices, and what is missing."""
+    from sightline.doctor import examine
+
+    found = examine()
+    if json:
+        return _print_json(found)
+    problems = found.pop("problems")
+    for name, value in found.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (", ".join(map(str, shown)) or "none found") if isinstance(shown, list) else shown
+        print(f"{name.replace('_', ' '):<15} {shown}")
+    print("\n".join(problems) or "Nothing is missing.")
+    return None
+
+
+def _print_json(value: Any) -> None:
+    print(jsonlib.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _report(UsageError(f"{_sentence(error)} See 'sightline {_command(arguments)}--help'."), arguments)
+    except SightlineError as error:
+        return _report(error, arguments)
+    except KeyboardInterrupt:
+        return _report(Interrupted("Stopped."), arguments)
+    except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough
+        sys.stderr.close()
+        return 0
+    except MemoryError as error:
+        return _report(ResourceError("There is not enough memory; try a smaller --batch-size or --size."), arguments, error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _report(ResourceError(f"{error.filename or 'The disk'}: is full; make room and run again."), arguments, error)
+    return 0
+
+
+def _report(error: SightlineError, arguments: Sequence[str], cause: BaseException | None = None) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(cause or error)
+    print(f"sightline: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _sentence(error: CycloptsError) -> str:
+    """The parser's message on one line."""
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f"{arguments[0]} " if arguments and arguments[0] in app else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Every setting, its default, its bounds and its help: one frozen dataclass a stage.
+
+The command line's flags are made from these fields and the Python API takes the same names, so a
+setting is written once. ``None`` as a default means "chosen from the data", and the run says what was chosen.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from sightline.errors import ConfigError, did_you_mean
+
+Settings = TypeVar("Settings")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with its help, its inclusive bounds and the words it accepts."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Reading, looking at and splitting the images."""
+
+    task: str | None = setting(None, "What to learn; guessed from the data when not given.")
+    val_fraction: float = setting(0.15, "Share of the images for validation, where the data did not come split.", low=0.01, high=0.5)
+    test_fraction: float = setting(0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5)
+    near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
+    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
+    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    workers: int | None = setting(None, "Processes that read images; as many as there are processors when not given.", low=1, high=256)
+    store_limit: float = setting(20.0, "Gigabytes that the store of decoded images may take on disk.", low=0.01)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network, and what it starts from."""
+
+    backbone: str | None = setting(None, "A timm or torchvision backbone by name, such as resnet18 or torchvision/alexnet.")
+    weights: str = setting("auto", "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy already on this machine, else none).")
+    size: int | None = setting(None, "Side of the network's square input in pixels.", low=8, high=2048)
+    fit: str = setting("crop", "How an image is made square: crop its middle, pad it, or squash it.", choices=("crop", "pad", "squash"))
+    dropout: float = setting(0.2, "Dropout before the last layer.", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    epochs: int | None = setting(None, "Passes over the training images, at most.", low=1, high=10_000)
+    frozen_epochs: int | None = setting(None, "Epochs at the start in which only the head learns.", low=0, high=10_000)
+    batch_size: int = setting(32, "Images in a step.", low=1, high=65_536)
+    optimizer: str = setting("adamw", "The optimiser.", choices=("adamw", "sgd"))
+    lr: float | None = setting(None, "Highest learning rate of the head (of everything, from scratch).", low=1e-8, high=100.0)
+    backbone_lr_scale: float | None = setting(None, "The backbone's learning rate as a share of the head's.", low=0.0, high=10.0)
+    weight_decay: float | None = setting(None, "Weight decay; biases and normalisation have none.", low=0.0, high=10.0)
+    momentum: float = setting(0.9, "Momentum of SGD.", low=0.0, high=0.999)
+    warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0.0, high=0.9)
+    label_smoothing: float = setting(0.1, "Probability mass that the target gives to the other classes.", low=0.0, high=0.9)
+    ema: float = setting(0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999)
+    clip_norm: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0.0)
+    patience: int = setting(10, "Stop after this many epochs without a better validation loss.", low=1)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to the training images."""
+
+    crop_scale: float = setting(0.35, "Smallest share of the area that a random crop keeps; 1 turns cropping off.", low=0.01, high=1.0)
+    rotate: float = setting(15.0, "Largest random rotation in degrees.", low=0.0, high=180.0)
+    flip: bool = setting(True, "Mirror images left to right at random; turn it off where left and right matter.")
+    colour: float = setting(0.3, "Strength of random brightness, contrast and saturation.", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run is carried out."""
+
+    out: str | None = setting(None, "Folder for the run; runs/TASK/NAME when not given.")
+    seed: int = setting(0, "Seed of everything random.", low=0, high=2**31 - 1)
+    device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    embed_images: str = setting("replay", "Whether the bundle holds up to 64 test images for 'verify'.", choices=("replay", "none"))
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Using a bundle."""
+
+    batch_size: int = setting(16, "Images computed at once.", low=1, high=4096)
+    threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
+    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything ``train`` can be told, stage by stage."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def of(cls, **flat: Any) -> TrainSettings:
+        """Settings from flat names, such as ``of(epochs=5, seed=1)``; raises ConfigError naming every mistake."""
+        stages = {stage.name: typing.get_type_hints(cls)[stage.name] for stage in fields(cls)}
+        check(flat, stages.values())
+        return cls(**{name: stage(**{k: v for k, v in flat.items() if k in names_of(stage)}) for name, stage in stages.items()})
+
+    @classmethod
+    def from_json(cls, nested: Mapping[str, Mapping[str, Any]]) -> TrainSettings:
+        return cls.of(**{name: value for stage in nested.values() for name, value in stage.items()})
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        return asdict(self)
+
+
+def make(stage: type[Settings], flat: Mapping[str, Any]) -> Settings:
+    """One stage's settings from flat names; raises ConfigError naming every mistake."""
+    check(flat, [stage])
+    return stage(**flat)
+
+
+def names_of(stage: type) -> set[str]:
+    return {entry.name for entry in fields(stage)}
+
+
+def check(flat: Mapping[str, Any], stages: Iterable[type]) -> None:
+    """Raise one ConfigError that lists every unknown name, wrong type and value out of bounds."""
+    entries: dict[str, tuple[Field[Any], Any]] = {}
+    for stage in stages:
+        hints = typing.get_type_hints(stage)
+        entries.update({entry.name: (entry, hints[entry.name]) for entry in fields(stage)})
+    problems = []
+    for name, value in flat.items():
+        if name not in entries:
+            problems.append(f"There is no setting {name!r}.{did_you_mean(name, entries)}")
+        elif problem := _problem_with(value, *entries[name]):
+            problems.append(f"{name} {problem}, not {value!r}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problem_with(value: Any, entry: Field[Any], hint: Any) -> str | None:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return "must be " + " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    low, high, choices = (entry.metadata[key] for key in ("low", "high", "choices"))
+    if choices and value not in choices:
+        return f"must be one of {', '.join(choices)}"
+    if low is not None and not value >= low:
+        return f"must be at least {low}"
+    if high is not None and not value <= high:
+        return f"must be at most {high}"
+    return None

@@ -1,0 +1,63 @@
+"""What a person is told while something runs: lines and progress bars, on stderr only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+# A bar for something short would only flicker.
+PATIENCE_SECONDS = 2.0
+PLAIN_INTERVAL_SECONDS = 30.0
+
+
+def say(text: str) -> None:
+    """One line to the user."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """One line that should not be overlooked."""
+    say(f"! {text}")
+
+
+def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """The same items; a progress bar once it takes over two seconds, or a plain line now and then without a terminal."""
+    if sys.stderr.isatty():
+        yield from _bar(items, total, what)
+        return
+    start = said = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - said > PLAIN_INTERVAL_SECONDS:
+            said = now
+            say(f"{what}: {done} of {total}, {_clock((now - start) / max(done, 1) * (total - done))} left")
+        yield item
+
+
+def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    start, shown = time.monotonic(), False
+    task = progress.add_task(what, total=total)
+    try:
+        for item in items:
+            if not shown and time.monotonic() - start > PATIENCE_SECONDS:
+                progress.start()
+                shown = True
+            yield item
+            progress.advance(task)
+    finally:
+        if shown:
+            progress.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,1 @@
+"""Ground floor: reading, looking at, splitting and preparing images. Never imports torch."""

@@ -1,0 +1,61 @@
+"""What this machine has: versions, processor, devices, and what is missing for which verb."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sightline.data.store import cache_folder
+from sightline.processor import processor_features, processor_name, processors
+
+NEEDED = {
+    "predict, evaluate, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
+    "train": ("torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky"),
+}
+
+
+def examine() -> dict[str, Any]:
+    """Findings as plain values; ``problems`` holds a sentence for each thing that stands in the way of a verb."""
+    versions, problems = {}, []
+    for verb, names in NEEDED.items():
+        missing = []
+        for name in names:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name)
+        if missing:
+            extra = "" if verb.startswith("predict") else f"[{verb}]"
+            problems.append(f"For {verb}: {', '.join(missing)} not installed; pip install 'sightline{extra}'.")
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        problems.append(f"The cache folder {folder} cannot be written; set SIGHTLINE_CACHE to one that can.")
+    return {
+        "sightline": importlib.metadata.version("sightline"), "python": platform.python_version(), "platform": platform.platform(),
+        "processor": processor_name(), "processors": processors(), "features": processor_features(),
+        "memory_gb": _memory_gb(), "devices": _devices(), "versions": versions,
+        "cache": str(folder), "cache_free_gb": round(shutil.disk_usage(existing).free / 1e9, 1), "problems": problems,
+    }  # fmt: skip
+
+
+def _devices() -> list[str]:
+    """Devices torch could train on; empty without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    from sightline.model.device import present_devices
+
+    return present_devices()
+
+
+def _memory_gb() -> float | None:
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    except OSError:
+        return None
+    return round(int(fields["MemTotal"].split()[0]) / 1e6, 1)

@@ -1,0 +1,1 @@
+"""Metrics and intervals as pure functions of numpy arrays."""

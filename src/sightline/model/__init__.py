@@ -1,0 +1,1 @@
+"""TRAIN: networks in torch, as a backbone and a head."""

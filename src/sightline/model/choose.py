@@ -1,0 +1,100 @@
+"""Which backbone, weights and input size a run uses, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.config import NetworkConfig
+from sightline.data.prepare import Prepare
+from sightline.errors import ModelFileError
+from sightline.model.backbone import SMALL_SIDE, TORCHVISION, Backbone, BackboneSpec, build, check_name
+from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
+
+# Chosen when nothing is asked for. Both train well from random weights, and fast on a processor; pretrained,
+# the mobile network gives more accuracy for its time than any other of the libraries' at this size.
+SMALL_DEFAULT, SCRATCH_DEFAULT, PRETRAINED_DEFAULT = "resnet10t", "resnet18", "mobilenetv3_large_100"
+SIZE_STEP, MAX_SCRATCH_SIZE = 32, 224
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A network's backbone, its start and its input; ``reasons`` are sentences for the log and the report."""
+
+    spec: BackboneSpec
+    weights: Weights | None
+    prepare: Prepare
+    reasons: tuple[str, ...]
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights is not None
+
+    @property
+    def store_side(self) -> int:
+        """The shorter side in pixels of stored images, from which evaluation's view is cut without enlarging."""
+        return math.ceil(self.prepare.size / self.prepare.crop_fraction)
+
+    def build(self) -> Backbone:
+        """The backbone, filled with the weights."""
+        backbone = build(self.spec)
+        if self.weights is not None:
+            load_into(backbone, self.weights)
+        return backbone
+
+
+def choose(config: NetworkConfig, median_side: int) -> Choice:
+    """The choice for images whose median shorter side is ``median_side`` pixels.
+
+    Raises UsageError for an unknown backbone and ModelFileError for weights that cannot be had.
+    """
+    name = check_name(config.backbone) if config.backbone else None
+    weights, weights_reason = _weights(config, name)
+    small = median_side <= SMALL_SIDE
+    if name is None and weights is not None:
+        name = check_name(weights.backbone or "")
+        backbone_reason = f"Backbone {name}, which the weights are for."
+    elif name is None:
+        name = SMALL_DEFAULT if small else SCRATCH_DEFAULT
+        kind = "small images" if small else "photographs"
+        backbone_reason = f"Backbone {name}, the default for {kind} without pretrained weights."
+    else:
+        backbone_reason = f"Backbone {name}, as asked."
+    contract = weights.contract if weights else Contract(crop_fraction=1.0)
+    size, size_reason = _size(config, contract, median_side, pretrained=weights is not None)
+    keep = size <= SMALL_SIDE
+    reasons = [backbone_reason, weights_reason, size_reason]
+    if keep:
+        reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
+    prepare = Prepare(size, config.fit, contract.crop_fraction, contract.interpolation, contract.mean, contract.std)
+    return Choice(BackboneSpec(name, size, dict(contract.arguments), keep), weights, prepare, tuple(reasons))
+
+
+def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:
+    if config.weights == "none":
+        return None, "Random weights, as asked."
+    if config.weights == "hub":
+        weights = hub_weights(name or PRETRAINED_DEFAULT, download=True)
+        if weights is None:
+            raise ModelFileError(f"--weights hub: there are no pretrained weights for {name}; give a file or 'none'.")
+        return weights, f"Weights {weights.source}, downloaded; licence: {weights.contract.licence or 'not stated'}."
+    if config.weights == "auto":
+        weights = hub_weights(name or PRETRAINED_DEFAULT, download=False)
+        if weights is None:
+            return None, "Random weights: no pretrained copy is on this machine ('--weights hub' downloads one, '--weights FILE' reads yours)."
+        return weights, f"Weights {weights.source}, found on this machine; licence: {weights.contract.licence or 'not stated'}."
+    plain = name.removeprefix(TORCHVISION) if name else None
+    weights = local_weights(Path(config.weights), plain)
+    return weights, f"Weights {weights.source}; licence: {weights.contract.licence or 'not stated'}."
+
+
+def _size(config: NetworkConfig, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:
+    if config.size:
+        return config.size, f"Input {config.size} px, as asked."
+    if pretrained and median_side > SMALL_SIDE:
+        return contract.size, f"Input {contract.size} px, which the weights were trained on."
+    if pretrained:
+        return SMALL_SIDE, f"Input {SMALL_SIDE} px, because the images are small (median shorter side {median_side} px)."
+    size = min(MAX_SCRATCH_SIZE, max(SIZE_STEP, SIZE_STEP * round(median_side / SIZE_STEP)))
+    return size, f"Input {size} px, near the images' own size (median shorter side {median_side} px)."

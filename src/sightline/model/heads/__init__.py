@@ -1,0 +1,1 @@
+"""One file a task: the layers after the backbone."""

@@ -1,0 +1,89 @@
+"""Classification's layers, its fit on embeddings and its objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.model.network import Network
+
+# Inverse strengths of regularisation that the probe tries; on 500 clothing photographs 0.03 to 0.3 are alike.
+PROBE_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+class Head(nn.Module):
+    """Dropout and one linear layer: embedding (n, features) to ``{"logits": (n, classes)}``."""
+
+    def __init__(self, features: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.linear(self.dropout(embedding))}
+
+    def set_linear(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.from_numpy(weight))
+            self.linear.bias.copy_(torch.from_numpy(bias))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted head: what it reached on validation, and the strength that was chosen there."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    strength: float
+    accuracy: float
+
+
+def fit_probe(
+    train: NDArray[np.float32], train_targets: NDArray[np.int64], val: NDArray[np.float32], val_targets: NDArray[np.int64], classes: int
+) -> Probe:
+    """Logistic regression on embeddings (n, features), its strength chosen on validation; every class in ``train_targets``."""
+    from sklearn.linear_model import LogisticRegression
+
+    best: Probe | None = None
+    for strength in PROBE_STRENGTHS:
+        fitted = LogisticRegression(C=strength, max_iter=2000).fit(train, train_targets)
+        accuracy = float(fitted.score(val, val_targets))
+        if best is None or accuracy > best.accuracy:
+            weight, bias = fitted.coef_, fitted.intercept_
+            if classes == 2:  # scikit-learn keeps one row for two classes; its score is the difference of ours
+                weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+            best = Probe(weight, bias, strength, accuracy)
+    assert best is not None
+    return best
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016)."""
+
+    label_smoothing: float
+
+    def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to differentiate, and figures to log; images as ``Network`` takes them, targets (n,) int64."""
+        logits = network(images)["logits"]
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        return loss, {"accuracy": (logits.detach().argmax(dim=1) == targets).float().mean()}
+
+    @staticmethod
+    def validate(raw: dict[str, NDArray[np.float32]], targets: NDArray[np.int64]) -> dict[str, float]:
+        """``loss`` (plain cross-entropy, what early stopping watches) and ``accuracy`` of raw outputs."""
+        logits = torch.from_numpy(raw["logits"])
+        truth = torch.from_numpy(targets)
+        return {
+            "loss": float(F.cross_entropy(logits, truth)),
+            "accuracy": float((logits.argmax(dim=1) == truth).float().mean()),
+        }
+
+
+def make_head(features: int, classes: int, dropout: float) -> Head:
+    return Head(features, classes, dropout)

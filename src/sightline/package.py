@@ -1,0 +1,142 @@
+"""From a trained network to what is shipped: export, replay the test set, refuse or release, report."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightline import bundle, console
+from sightline.audit.gate import Gated
+from sightline.bundle import Bundle, Manifest, Part, arrays_to_bytes
+from sightline.config import TrainSettings
+from sightline.data.decode import read_bytes
+from sightline.errors import RequirementNotMet
+from sightline.model.choose import Choice
+from sightline.model.export import count_parameters, export_graph, weights_bytes
+from sightline.model.network import torch_infer
+from sightline.records import Dataset, Infer
+from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
+from sightline.report.build import FORMAT, card, environment, html, library_versions, now
+from sightline.runtime import Model, raw_outputs
+from sightline.tasks import Task, load_task
+from sightline.train.loop import Trained
+from sightline.train.plan import Plan
+from sightline.train.run import Clock, Run
+
+DRAFT = ".model.sight.draft"
+TEST_BATCH = 16
+# A graph is released only if every probability is this close to the network's. fp32 engines agree to about 1e-6.
+TOLERANCE = 1e-4
+
+
+def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock) -> dict[str, Any]:
+    """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
+
+    The bundle is first written as a draft, which is what is judged. It gets its real name together with its report, and only
+    if it predicts what the network does: RequirementNotMet otherwise.
+    """
+    task, dataset = load_task(gated.dataset.task), gated.dataset.of_split("test")
+    draft = run.folder / DRAFT
+    try:
+        with clock("exporting"):
+            parts = [Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True),
+                     Part("weights.safetensors", "weights", weights_bytes(trained.network)),
+                     Part("reference.npz", "reference", arrays_to_bytes({"seen": _seen(gated.dataset)}))]  # fmt: skip
+            manifest = bundle.write(draft, _manifest(gated.dataset, choice, settings), parts)
+        with clock("testing"), Bundle.open(draft) as opened:
+            model = Model.of(opened)
+            started = time.monotonic()
+            raw = _test_outputs(model.infer, model, dataset, "Testing the bundle")
+            speed = len(dataset) / (time.monotonic() - started)
+            network = torch_infer(trained.network.cpu(), torch.device("cpu"), task.OUTPUTS)
+            difference = task.difference(raw, _test_outputs(network, model, dataset, "Testing the network"), manifest.temperature)
+            check_agreement(difference)
+            replayed = record(model, _replay_files(dataset, settings))
+        export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": len(parts[0].data), "engine": model.engine,
+                  "parameters": count_parameters(trained.network), "images_per_second": round(speed, 2)}  # fmt: skip
+        numbers = _numbers(task, raw, trained, gated, choice, plan, settings, clock) | {"export": export}
+        page = html(numbers, task, dataset.root)
+        run.write_text("report.html", page)
+        run.write_json("report.json", numbers)
+        parts += [Part("card.md", "card", card(numbers).encode()), Part("report.html", "report", page.encode()),
+                  Part("report.json", "report_data", (run.folder / "report.json").read_bytes()), Part("replay.npz", "replay", replayed)]  # fmt: skip
+        bundle.write(run.model, manifest, parts)
+    finally:
+        draft.unlink(missing_ok=True)
+    return numbers
+
+
+def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
+    """Refuse an export that predicts something else; RequirementNotMet."""
+    if not difference <= tolerance:
+        raise RequirementNotMet(
+            f"The exported graph was refused: its predictions differ from the trained network's by up to {difference:.2g}, more than the "
+            f"tolerance of {tolerance:g}. The training is kept: upgrade torch and onnxruntime, then run again with --resume."
+        )
+
+
+def _manifest(dataset: Dataset, choice: Choice, settings: TrainSettings) -> Manifest:
+    licences = {"code": "Apache-2.0"}
+    if choice.weights:
+        licences["weights"] = choice.weights.contract.licence or "not stated"
+    return Manifest(
+        task=dataset.task, labels=dataset.labels, prepare=choice.prepare.to_json(), thresholds={}, temperature=1.0,
+        config=settings.to_json(), seed=settings.run.seed, fingerprint=dataset.fingerprint, versions=library_versions(),
+        licences=licences, created=now(), backbone=choice.spec.to_json(),
+    )  # fmt: skip
+
+
+def _seen(dataset: Dataset) -> NDArray[np.uint64]:
+    """The content keys of the images that the model learned from or was chosen on, sorted."""
+    rows = np.concatenate([dataset.rows_of("train"), dataset.rows_of("validation")])
+    assert dataset.content_ids is not None
+    return np.sort(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
+
+
+def _test_outputs(infer: Infer, model: Model, dataset: Dataset, what: str) -> dict[str, NDArray[np.float32]]:
+    """Raw outputs of the test images from their original files."""
+    found = []
+    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH)
+    for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
+        if batch.errors:
+            raise batch.errors[0][1]
+        found.append(batch.raw)
+    return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}
+
+
+def _replay_files(dataset: Dataset, settings: TrainSettings) -> list[bytes]:
+    if settings.run.embed_images == "none":
+        return rendered_images()
+    places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
+    return choose_images([read_bytes(dataset.refs[place]) for place in places])
+
+
+def _numbers(
+    task: Task, raw: dict[str, NDArray[np.float32]], trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings,
+    clock: Clock,
+) -> dict[str, Any]:  # fmt: skip
+    """The report's numbers, but for the export."""
+    rows, dataset = gated.dataset.rows_of("test"), gated.dataset
+    keys = [gated.names[row] for row in rows]
+    test = task.evaluate(raw, dataset.targets[rows], dataset.labels, 1.0, keys)
+    leaked = {row for pair in gated.leaks for row in (pair.a, pair.b)}
+    clean = np.array([row not in leaked for row in rows])
+    if not clean.all() and clean.any():
+        without = task.evaluate({name: values[clean] for name, values in raw.items()}, dataset.targets[rows[clean]], dataset.labels, 1.0,
+                                [key for key, keep in zip(keys, clean, strict=True) if keep])  # fmt: skip
+        test["without_leaks"] = {name: without[name] for name in ("n", "metrics", "intervals")}
+    weights = choice.weights
+    return {
+        "format": FORMAT, "title": dataset.root.name, "created": now(), "sightline": library_versions()["sightline"], "task": dataset.task,
+        "verdict": task.verdict(test), "data": gated.summary(), "test": test,
+        "network": {"backbone": choice.spec.name, "weights": weights.source if weights else "random",
+                    "weights_licence": weights.contract.licence if weights else None,
+                    "parameters": count_parameters(trained.network), "size": choice.spec.size, "reasons": list(choice.reasons)},
+        "training": {"plan": list(plan.reasons), "epochs": trained.rows, "best_epoch": trained.best_epoch,
+                     "stopped": trained.stopped, "seconds": clock.seconds},
+        "environment": environment(settings.run.seed), "settings": settings.to_json(),
+    }  # fmt: skip

@@ -1,0 +1,47 @@
+"""What processor time this process may use."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def processors() -> int:
+    """Processors this process may use, at least 1: its affinity, and the quota of its control group where that is less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
+    return max(1, allowed if quota is None else min(allowed, int(quota)))
+
+
+def _cgroup_quota(root: Path) -> float | None:
+    """Processors' worth of time a period grants, from version 2 or 1 of the interface; None when unlimited."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except (OSError, ValueError):
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def processor_name() -> str:
+    """The processor's model name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def processor_features() -> list[str]:
+    """Which of the instruction sets that speed up networks the processor has, by the names Linux gives them."""
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return [name for name in wanted if name in flags]

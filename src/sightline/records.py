@@ -1,0 +1,159 @@
+"""The values that travel between the rooms: where an image is, a data set, a prediction.
+
+All are frozen; nothing here reads a file. A ``Dataset`` keeps columns instead of objects, so that a
+million samples stay small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+NO_TARGET = -1
+
+Infer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
+"""The seam between a network and everything that uses one: prepared images (n, size, size, 3) uint8 to named raw outputs.
+
+The torch network, a bundle's graph, a quantised variant and the tests' fake all are one.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where an image is: a file, or a member, a frame or a window of one.
+
+    ``window`` is (left, top, right, bottom) in pixels of the upright image.
+    """
+
+    path: str
+    member: str | None = None
+    frame: int = 0
+    window: tuple[int, int, int, int] | None = None
+
+    def __str__(self) -> str:
+        text = self.path if self.member is None else f"{self.path}!{self.member}"
+        text += f"#{self.frame}" if self.frame else ""
+        return text + (f"@{','.join(map(str, self.window))}" if self.window else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a ``Dataset``. ``target`` is None where the image is unlabelled."""
+
+    ref: ImageRef
+    target: Any
+    split: str | None
+    group: str | None
+    content_id: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with what is known about them, as columns of equal length n.
+
+    refs        n ImageRef
+    labels      names of the classes; a target is an index into it. A class absent from a split keeps its index
+    targets     task-specific, (n,) int64 for classification with -1 for unlabelled; None when nothing is labelled
+    splits      (n,) str, one of "", "train", "validation", "test"; None when nothing came split
+    groups      (n,) str, samples that must not straddle a split; None without groups
+    content_ids (n,) str, sha256 of the bytes; None until the files have been looked at
+    attributes  name -> (n,) column of anything else that is known
+    """
+
+    root: Path
+    task: str
+    labels: tuple[str, ...]
+    refs: Sequence[ImageRef]
+    targets: NDArray[Any] | None = None
+    splits: NDArray[np.str_] | None = None
+    groups: NDArray[np.str_] | None = None
+    content_ids: NDArray[np.str_] | None = None
+    attributes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = {"targets": self.targets, "splits": self.splits, "groups": self.groups,
+                   "content_ids": self.content_ids, **self.attributes}  # fmt: skip
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.refs):
+                raise ValueError(f"column {name!r} has {len(column)} rows, the data set has {len(self.refs)}")
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __getitem__(self, row: int) -> Sample:
+        def value(column: NDArray[Any] | None) -> Any:
+            return None if column is None else column[row]
+
+        return Sample(self.refs[row], value(self.targets), value(self.splits) or None,
+                      value(self.groups) or None, value(self.content_ids))  # fmt: skip
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[row] for row in range(len(self)))
+
+    def replace(self, **columns: Any) -> Dataset:
+        """A new data set with some columns exchanged."""
+        return replace(self, **columns)
+
+    def select(self, rows: NDArray[Any]) -> Dataset:
+        """The rows given as indices or as a boolean mask, in that order; labels keep their indices."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+
+        def pick(column: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if column is None else column[rows]
+
+        return replace(
+            self,
+            refs=[self.refs[row] for row in rows],
+            targets=pick(self.targets),
+            splits=pick(self.splits),
+            groups=pick(self.groups),
+            content_ids=pick(self.content_ids),
+            attributes={name: column[rows] for name, column in self.attributes.items()},
+        )
+
+    def rows_of(self, split: str) -> NDArray[np.int64]:
+        """Indices of the rows in a split, () int64; empty when nothing is split."""
+        return np.flatnonzero(self.splits == split) if self.splits is not None else np.empty(0, np.int64)
+
+    def of_split(self, split: str) -> Dataset:
+        return self.select(self.rows_of(split))
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 over contents (or paths until they are known), targets, labels and splits; order does not matter."""
+        rows = sorted(
+            f"{sample.content_id or sample.ref}|{sample.target}|{sample.split or ''}|{sample.group or ''}" for sample in self
+        )
+        digest = hashlib.sha256("\n".join([self.task, *self.labels, "", *rows]).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What a classifier says of one image: ``labels`` with their ``scores`` in [0, 1], best first."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        return self.labels[0]
+
+    @property
+    def score(self) -> float:
+        return self.scores[0]
+
+    def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
+        """``[{"label", "score"}...]``, best first, at most ``top``."""
+        return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
+
+
+Prediction = Classification
+"""What any task can answer: a union, with one value type for each."""

@@ -1,0 +1,81 @@
+"""Images a bundle carries with the outputs expected for them, so that any machine can check that it computes the same."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sightline.bundle import Bundle, arrays_to_bytes
+from sightline.errors import ModelFileError
+from sightline.runtime import Model, raw_outputs
+
+MAX_IMAGES = 64
+# Photographs straight from a camera are large: as many are kept as fit into this, at least one.
+MAX_BYTES = 16 << 20
+RENDERED, RENDERED_SIDE = 16, 96
+# Other processors and other versions of the JPEG decoder round differently; a wrong mean, size or channel order gives far more.
+TOLERANCE = 2e-3
+
+
+def rendered_images(count: int = RENDERED) -> list[bytes]:
+    """PNG files of smooth random colours: stand-ins for a bundle that is to hold no image of the user's."""
+    files = []
+    for seed in range(count):
+        coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+        sink = io.BytesIO()
+        Image.fromarray(coarse).resize((RENDERED_SIDE, RENDERED_SIDE), Image.Resampling.BICUBIC).save(sink, "PNG")
+        files.append(sink.getvalue())
+    return files
+
+
+def choose_images(files: Sequence[bytes]) -> list[bytes]:
+    """The first of the files, up to ``MAX_IMAGES`` and ``MAX_BYTES``."""
+    chosen: list[bytes] = []
+    for data in files[:MAX_IMAGES]:
+        if chosen and sum(map(len, chosen)) + len(data) > MAX_BYTES:
+            break
+        chosen.append(data)
+    return chosen
+
+
+def record(model: Model, files: Sequence[bytes]) -> bytes:
+    """The ``replay.npz`` of a model: the files' bytes end to end, their lengths, and the raw outputs they give now."""
+    return arrays_to_bytes({
+        "images": np.frombuffer(b"".join(files), np.uint8),
+        "lengths": np.array([len(data) for data in files], np.int64),
+        **{f"raw_{name}": values for name, values in _raw(model, files).items()},
+    })  # fmt: skip
+
+
+def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
+    """How many images were replayed, and the largest difference from what was recorded, as the task measures it.
+
+    Raises ModelFileError when the bundle carries no replay or one that is not whole.
+    """
+    if not bundle.has("replay"):
+        raise ModelFileError(f"{bundle.path}: carries no images to verify it with; train it again with this version of Sightline.")
+    arrays = bundle.arrays("replay")
+    try:
+        lengths, expected = arrays["lengths"], {name: arrays[f"raw_{name}"] for name in model.task.OUTPUTS}
+        if lengths.ndim != 1 or not len(lengths) or (lengths < 0).any() or lengths.sum() != len(arrays["images"]):
+            raise ValueError("its lengths do not fit")
+        files = [part.tobytes() for part in np.split(arrays["images"], np.cumsum(lengths)[:-1])]
+        found = _raw(model, files)
+        if any(found[name].shape != expected[name].shape for name in expected):
+            raise ValueError("its outputs do not fit the graph's")
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
+    return len(files), model.task.difference(found, expected, model.manifest.temperature)
+
+
+def _raw(model: Model, files: Sequence[bytes]) -> dict[str, NDArray[np.float32]]:
+    found = []
+    for batch in raw_outputs(model.infer, model.prepare, files, threads=model.threads):
+        if batch.errors:
+            raise batch.errors[0][1]
+        found.append(batch.raw)
+    return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}

@@ -1,0 +1,1 @@
+"""report.json drawn as one HTML file."""

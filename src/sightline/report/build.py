@@ -1,0 +1,90 @@
+"""From what a run found to ``report.json``, ``report.html`` and the card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sightline.data.decode import decode
+from sightline.processor import processor_name
+from sightline.records import ImageRef
+from sightline.report.html import render
+from sightline.report.pictures import thumbnail
+from sightline.tasks import Task
+from sightline.tasks.blocks import Block, Gallery
+
+FORMAT = 1
+# Twice the side of a thumbnail: decoding may stop there.
+THUMBNAIL_DECODE_SIDE = 448
+LIBRARIES = ("numpy", "Pillow", "onnxruntime", "torch", "torchvision", "timm", "scikit-learn", "onnx")
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Sightline and of the libraries that are installed and can change a result."""
+    found = {"sightline": importlib.metadata.version("sightline"), "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """The report's ``environment`` section."""
+    return {"python": platform.python_version(), "platform": platform.platform(), "processor": processor_name(), "seed": seed,
+            "versions": library_versions()}  # fmt: skip
+
+
+def html(report: Mapping[str, Any], task: Task, root: Path) -> str:
+    """The report as one page; pictures are made from the original files below ``root``, which its keys name."""
+    blocks = task.blocks(report["test"])
+    return render(report, blocks, _thumbnails(blocks, root))
+
+
+def _thumbnails(blocks: Sequence[Block], root: Path) -> dict[str, bytes]:
+    keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
+    return {key: thumbnail(decode(ImageRef(str(root / key)), min_side=THUMBNAIL_DECODE_SIDE)) for key in sorted(keys)}
+
+
+def card(report: Mapping[str, Any]) -> str:
+    """A short model card in Markdown, of measured figures only."""
+    data, network, test = report["data"], report["network"], report["test"]
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in test["metrics"].items())
+    classes = "\n".join(
+        f"| {row['label']} | {row['n']} | {row['precision']:.3f} | {row['recall']:.3f} |" for row in test.get("classes", ())
+    )
+    splits = ", ".join(f"{part['n']} {name}" for name, part in data["splits"].items())
+    return f"""# {report["title"]}
+
+{report["verdict"]["sentence"]}
+
+- Task: {report["task"]}; classes: {", ".join(data["labels"])}
+- Network: {network["backbone"]}, input {network["size"]} px, {network["parameters"]:,} parameters; weights: {network["weights"]}
+- Licence of the pretrained weights: {network["weights_licence"] or "not applicable or not stated"}
+- Data: {data["n"]} images ({splits}). {data["split_origin"]}
+- Made by Sightline {report["sightline"]} on {report["created"]}, seed {report["environment"]["seed"]}
+
+## Measured on {test["n"]} test images
+
+| metric | value |
+|---|---|
+{metrics}
+
+| class | test images | precision | recall |
+|---|---|---|---|
+{classes}
+
+## Limits
+
+These figures hold for images like the test images. Other cameras, places, seasons or ways of taking the picture were not measured.
+"""

@@ -1,0 +1,240 @@
+"""The parts every report has, whatever the task: report.json's dictionary turned into sections of blocks.
+
+A section without anything to say is not there: each function returns its blocks, the empty ones left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.records import SPLITS
+from sightline.report import amounts
+from sightline.tasks.blocks import Bars, Block, Curves, Gallery, Matrix, Table, Text, Tile, Tiles
+
+# A page with ten thousand refused files helps nobody; report.json has them all.
+MOST_ROWS = 300
+# Longer tables start folded.
+OPEN_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its heading; ``anchor`` is its address within the page."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+    lead: str = ""
+
+
+def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> list[Section]:
+    """The page's sections in order, without empty blocks and empty sections."""
+    sections = [
+        Section("results", "Results", task_blocks, _results_lead(report)),
+        Section("training", "How it was trained", training_blocks(report)),
+        Section("data", "The data", data_blocks(report["data"])),
+        Section("shipping", "Shipping", shipping_blocks(report["export"])),
+        Section("reproduce", "To reproduce", reproduce_blocks(report)),
+    ]
+    kept = [Section(section.anchor, section.title, [b for b in section.blocks if has_content(b)], section.lead) for section in sections]
+    return [section for section in kept if section.blocks]
+
+
+def has_content(block: Block) -> bool:
+    """Whether there is anything to draw below the block's title."""
+    match block:
+        case Tiles():
+            return bool(block.tiles)
+        case Text():
+            return any(block.paragraphs)
+        case Table():
+            return bool(block.rows)
+        case Bars():
+            return bool(block.bars)
+        case Matrix():
+            return bool(block.labels)
+        case Gallery():
+            return bool(block.pictures)
+        case Curves():
+            return any(len(points) for points in block.series.values())
+
+
+def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The line of facts under the verdict, as (name, value)."""
+    data = report["data"]
+    return [
+        ("Images", amounts.count(data["n"])),
+        ("Classes", amounts.count(len(data["labels"]))),
+        ("Network", report["network"]["backbone"]),
+        ("Created", amounts.moment(report["created"])),
+        ("Seed", str(report["environment"]["seed"])),
+    ]
+
+
+def training_blocks(report: Mapping[str, Any]) -> list[Block]:
+    """Loss and accuracy by epoch, the network, the plan, and where the time went."""
+    training = report["training"]
+    epochs, best = training["epochs"], training["best_epoch"]
+    mark = f"kept: epoch {best}"
+
+    def points(name: str, scale: float = 1.0) -> list[tuple[float, float]]:
+        return [(epoch["epoch"], epoch[name] * scale) for epoch in epochs if epoch[name] is not None]
+
+    # A single epoch is a point, not a curve.
+    losses = {"validation": points("val_loss"), "train": points("train_loss")} if len(epochs) > 1 else {}
+    accuracies = {"validation": points("val_accuracy", 100)} if losses else {}
+    accuracy_note = "Share of the validation images that were right. The test images are not looked at here."
+    course = " ".join([*_stages(epochs), training["stopped"]])
+    return [
+        Curves("Loss", "epoch", "loss", losses, best, mark, course),
+        Curves("Accuracy", "epoch", "accuracy in %", accuracies, best, mark, accuracy_note),
+        _epoch_table(epochs, note="" if losses else course),
+        Text("The network", [_network_sentence(report["network"]), *report["network"]["reasons"]]),
+        Text("The plan", training["plan"], listed=True),
+        _seconds_table(training["seconds"]),
+    ]
+
+
+def data_blocks(data: Mapping[str, Any]) -> list[Block]:
+    """What the images are, how they were split, and everything that was odd about them."""
+    split_tiles = [Tile(name.capitalize(), amounts.count(data["splits"][name]["n"]), "images") for name in SPLITS if name in data["splits"]]
+    split_text = [data["split_origin"]]
+    if data["copies"]:
+        split_text.append(f"{amounts.number_of(data['copies'], 'pair')} of copies kept together, each on one side of the split.")
+    return [
+        Tiles("Images in each split", split_tiles if data["splits"] else []),
+        Text("How the split was made", split_text),
+        _class_table(data),
+        _rows_table(
+            "Copies across splits",
+            ("Image", "Split", "Its copy", "Split", "Kind"),
+            [(leak["a"], leak["a_split"], leak["b"], leak["b_split"], leak["kind"]) for leak in data["leaks"]],
+            "The same picture on two sides of a split makes the results look better than they are.",
+        ),
+        _rows_table(
+            "Copies with different labels",
+            ("Image", "Label", "Its copy", "Label"),
+            [(pair["a"], pair["a_label"], pair["b"], pair["b_label"]) for pair in data["conflicts"]],
+            "One of the two labels is wrong, or the classes overlap.",
+        ),
+        _rows_table(
+            "Files that were refused",
+            ("File", "Reason"),
+            [(entry["path"], entry["reason"]) for entry in data["refused"]],
+            "They took no part in anything below or above.",
+        ),
+        _rows_table(
+            "Notes on single files",
+            ("File", "Note"),
+            [(entry["path"], entry["note"]) for entry in data["notes"]],
+            "They were used.",
+        ),
+    ]
+
+
+def shipping_blocks(export: Mapping[str, Any]) -> list[Block]:
+    """Whether the exported file does what the trained network does, how large it is and how fast."""
+    within = export["max_difference"] <= export["tolerance"]
+    tiles = [
+        Tile(
+            "Export agrees" if within else "Export differs",
+            amounts.significant(export["max_difference"]),
+            f"largest difference; {amounts.significant(export['tolerance'])} is tolerated",
+        ),
+        Tile("Size", amounts.size(export["graph_bytes"]), f"{amounts.parameters(export['parameters'])} parameters"),
+    ]
+    if export["images_per_second"] is not None:
+        tiles.append(Tile("Speed", f"{export['images_per_second']:,.1f}", f"images a second with {export['engine']}"))
+    note = "The exported file was run on the same images as the trained network and their outputs compared."
+    return [Tiles("The exported file", tiles, note)]
+
+
+def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
+    """Every setting and version, folded."""
+    environment = report["environment"]
+    machine = [("Data", report["data"]["root"]), ("Seed", str(environment["seed"])), ("Python", environment["python"]),
+               ("Platform", environment["platform"]), ("Processor", environment["processor"])]  # fmt: skip
+    versions = [("sightline", report["sightline"]), *environment["versions"].items()]
+    settings = [(stage, name, _setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
+    return [
+        Table("Machine and data", ("What", "Value"), machine, folded=True),
+        Table("Settings", ("Stage", "Setting", "Value"), settings, folded=True),
+        Table("Versions", ("Package", "Version"), [(name, str(version)) for name, version in versions], folded=True),
+    ]
+
+
+def _results_lead(report: Mapping[str, Any]) -> str:
+    """What the numbers were measured on, and whether copies of it were trained on."""
+    lead = f"Measured on {amounts.number_of(report['test']['n'], 'test image')} that took no part in training."
+    n_leaks = sum("test" in (leak["a_split"], leak["b_split"]) for leak in report["data"]["leaks"])
+    if not n_leaks:
+        return lead
+    copies = "one of them has a copy" if n_leaks == 1 else f"{amounts.count(n_leaks)} copies of them are"
+    return f"{lead} But {copies} in another split: see The data."
+
+
+def _stages(epochs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """A sentence on the epochs in which only the head learned."""
+    frozen = [epoch["epoch"] for epoch in epochs if epoch["stage"] == "head"]
+    if not frozen:
+        return []
+    when = f"epoch {frozen[0]}" if len(frozen) == 1 else f"epochs {frozen[0]} to {frozen[-1]}"
+    rest = "; then all layers learned." if len(frozen) < len(epochs) else "."
+    return [f"Only the head learned in {when}{rest}"]
+
+
+def _epoch_table(epochs: Sequence[Mapping[str, Any]], note: str) -> Table:
+    layers = {"head": "head", "all": "all layers"}
+    rows = [
+        (
+            str(epoch["epoch"]),
+            layers.get(epoch["stage"], epoch["stage"]),
+            amounts.significant(epoch["lr"]),
+            amounts.decimal(epoch["train_loss"]),
+            amounts.decimal(epoch["val_loss"]),
+            amounts.share(epoch["val_accuracy"]),
+            amounts.duration(epoch["seconds"]),
+        )
+        for epoch in epochs
+    ]
+    columns = ("Epoch", "Learned", "Learning rate", "Train loss", "Validation loss", "Validation accuracy", "Time")
+    return _rows_table("Every epoch", columns, rows, note, folded=len(rows) > 1)
+
+
+def _network_sentence(network: Mapping[str, Any]) -> str:
+    licence = f" (licence: {network['weights_licence']})" if network["weights_licence"] else ""
+    side = network["size"]
+    size = f"{amounts.parameters(network['parameters'])} parameters, reading images of {side} × {side} pixels"
+    return f"{network['backbone']} with {size}. It started from {network['weights']}{licence}."
+
+
+def _seconds_table(seconds: Mapping[str, float]) -> Table:
+    total = sum(seconds.values())
+    rows = [(name, amounts.duration(spent), amounts.share(spent / total if total else 0, 0)) for name, spent in seconds.items()]
+    if len(rows) > 1:
+        rows.append(("total", amounts.duration(total), "100%"))
+    return Table("Where the time went", ("Stage", "Time", "Share"), rows)
+
+
+def _class_table(data: Mapping[str, Any]) -> Table:
+    names = [name for name in SPLITS if name in data["splits"]]
+    rows = []
+    for label in data["labels"]:
+        counts = [data["splits"][name]["classes"].get(label, 0) for name in names]
+        rows.append((label, *map(amounts.count, counts), amounts.count(sum(counts))))
+    columns = ("Class", *(name.capitalize() for name in names), "Total")
+    return _rows_table("Images of each class", columns, rows)
+
+
+def _rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "", folded: bool = False) -> Table:
+    """A table of as many rows as there happen to be: folded when long, cut when far too long."""
+    if len(rows) > MOST_ROWS:
+        note = f"{note} The first {MOST_ROWS} of {amounts.count(len(rows))}; all are in report.json.".strip()
+    return Table(title, columns, rows[:MOST_ROWS], note, folded or len(rows) > OPEN_ROWS)
+
+
+def _setting_text(value: Any) -> str:
+    words = {None: "chosen from the data", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)

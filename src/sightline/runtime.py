@@ -1,0 +1,186 @@
+"""Using a bundle, without torch: numpy, Pillow and ONNX Runtime.
+
+``raw_outputs`` is prepare and infer over a stream of images, with decoding beside inference. Evaluation, replay and prediction
+all go through it, whatever satisfies ``Infer``: what is shipped is what is judged.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sightline.bundle import Bundle, Manifest
+from sightline.data.decode import Limits, decode
+from sightline.data.prepare import Prepare
+from sightline.errors import ImageError, ModelFileError
+from sightline.onnx_check import check_graph, graph_io
+from sightline.processor import processors
+from sightline.records import ImageRef, Infer, Prediction
+from sightline.tasks import load_task
+
+Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Raw outputs of the images that could be read, and the errors of those that could not.
+
+    positions  places in the stream of the rows of ``raw``
+    raw        output name -> (n, ...) array
+    errors     (place, error) of the unreadable
+    size       how many images of the stream this batch covers
+    """
+
+    positions: list[int]
+    raw: dict[str, NDArray[np.float32]]
+    errors: list[tuple[int, ImageError]]
+    size: int
+
+
+def raw_outputs(
+    infer: Infer, prepare: Prepare, sources: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(), threads: int | None = None
+) -> Iterator[RawBatch]:
+    """Prepare and infer a stream of images in order, in bounded memory; bad images are reported, never raised."""
+    threads = threads or processors()
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[NDArray[np.uint8] | ImageError]] = deque()
+        stream, start, exhausted = iter(sources), 0, False
+        while True:
+            while not exhausted and len(ahead) < 2 * batch_size:
+                source = next(stream, None)
+                if source is None:
+                    exhausted = True
+                else:
+                    ahead.append(pool.submit(_prepared, source, prepare, limits))
+            if not ahead:
+                return
+            images = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+            good = [place for place, image in enumerate(images) if not isinstance(image, ImageError)]
+            raw = infer(np.stack([images[place] for place in good])) if good else {}  # type: ignore[arg-type]
+            errors = [(start + place, image) for place, image in enumerate(images) if isinstance(image, ImageError)]
+            yield RawBatch([start + place for place in good], raw, errors, len(images))
+            start += len(images)
+
+
+def _prepared(source: Source, prepare: Prepare, limits: Limits) -> NDArray[np.uint8] | ImageError:
+    try:
+        return prepare(decode(_named(source), min_side=prepare.min_side, limits=limits))[0]
+    except ImageError as error:
+        return error
+
+
+def _named(source: Source) -> Any:
+    return ImageRef(str(source)) if isinstance(source, str | Path) else source
+
+
+class Model:
+    """An opened bundle.
+
+    >>> model = Model.open("model.sight")               # doctest: +SKIP
+    >>> model.predict("photo.jpg").label                # doctest: +SKIP
+    'cat'
+    """
+
+    def __init__(self, manifest: Manifest, infer: Infer, *, threads: int | None = None) -> None:
+        """A model over any ``Infer``; use ``Model.open`` for a file."""
+        self.manifest = manifest
+        self.infer = infer
+        self.threads = threads or processors()
+        self.prepare = Prepare.from_json(manifest.prepare)
+        self.task = load_task(manifest.task)
+
+    @classmethod
+    def open(cls, path: str | Path, *, threads: int | None = None) -> Model:
+        """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new."""
+        with Bundle.open(Path(path)) as bundle:
+            return cls.of(bundle, threads=threads)
+
+    @classmethod
+    def of(cls, bundle: Bundle, *, threads: int | None = None) -> Model:
+        task = load_task(bundle.manifest.task)
+        threads = threads or processors()
+        infer = onnx_infer(bundle.read("graph"), task.OUTPUTS, threads, str(bundle.path))
+        return cls(bundle.manifest, infer, threads=threads)
+
+    @property
+    def engine(self) -> str:
+        """What computes, for the report."""
+        return f"ONNX Runtime {importlib.metadata.version('onnxruntime')}, {self.threads} threads"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @overload
+    def predict(self, images: Source) -> Prediction: ...
+
+    @overload
+    def predict(self, images: Sequence[Source]) -> list[Prediction | ImageError]: ...
+
+    def predict(self, images: Source | Sequence[Source]) -> Prediction | list[Prediction | ImageError]:
+        """The prediction for one image: a path, the file's bytes, an (h, w, 3) uint8 array or a Pillow image.
+
+        Raises ImageError when it cannot be read. For a list of images a list comes back, in which an image that cannot be
+        read has its ImageError, so that one bad file does not lose the others.
+        """
+        if isinstance(images, list | tuple):
+            return list(self.stream(images))
+        result = next(self.stream([images]))  # type: ignore[list-item]
+        if isinstance(result, ImageError):
+            raise result
+        return result
+
+    def stream(
+        self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()
+    ) -> Iterator[Prediction | ImageError]:
+        """Predictions in the order of the images, in bounded memory, decoding beside inference."""
+        for batch in self.raw(images, batch_size=batch_size, limits=limits):
+            found: dict[int, Prediction | ImageError] = dict(batch.errors)
+            if batch.positions:
+                found.update(zip(batch.positions, self.decode(batch.raw), strict=True))
+            yield from (found[place] for place in sorted(found))
+
+    def raw(self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()) -> Iterator[RawBatch]:
+        """Raw outputs batch by batch, as ``raw_outputs`` gives them."""
+        return raw_outputs(self.infer, self.prepare, images, batch_size=batch_size, limits=limits, threads=self.threads)
+
+    def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
+        """Raw outputs to predictions, with the bundle's labels and temperature."""
+        return self.task.decode(raw, self.labels, self.manifest.temperature)
+
+
+def onnx_infer(graph: bytes, outputs: Sequence[str], threads: int, source: str) -> Infer:
+    """The ``Infer`` seam over an ONNX graph in ONNX Runtime on the processor; ModelFileError when it cannot run it."""
+    check_graph(graph, source)
+    inputs, available = graph_io(graph, source)
+    missing = set(outputs) - {value.name for value in available}
+    if len(inputs) != 1 or missing:
+        raise ModelFileError(f"{source}: its graph lacks {', '.join(sorted(missing)) or 'a single input'}; export the model again.")
+    # Read when the library is imported; nothing this process does is reported to anyone.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"{source}: ONNX Runtime cannot load its graph ({reason}); upgrade onnxruntime or export again.") from error
+    names, (image_input,) = list(outputs), inputs
+
+    def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, {image_input.name: batch}), strict=True))
+
+    return infer

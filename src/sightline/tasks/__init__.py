@@ -1,0 +1,71 @@
+"""What each task means, in numpy: raw arrays to predictions, its metrics, what its report shows.
+
+A task is one module here (``Task``) and one with its layers in ``model/heads``; the row below joins them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from sightline.errors import ModelFileError
+from sightline.records import Prediction
+from sightline.tasks.blocks import Block
+
+Raw = Mapping[str, NDArray[Any]]
+
+
+class Task(Protocol):
+    """What a task module offers."""
+
+    OUTPUTS: tuple[str, ...]
+    """Raw outputs that ``decode`` and ``evaluate`` read."""
+
+    def decode(self, raw: Raw, labels: Sequence[str], temperature: float) -> list[Prediction]:
+        """Raw outputs of n images to n predictions."""
+        ...
+
+    def difference(self, raw: Raw, expected: Raw, temperature: float) -> float:
+        """How far two computations of the same images are apart, in the unit a user sees."""
+        ...
+
+    def evaluate(
+        self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]
+    ) -> dict[str, Any]:
+        """The report's ``test`` section: ``n``, ``metrics``, ``intervals`` and the details behind them.
+
+        ``keys`` names the n images; the same names are used for pictures.
+        """
+        ...
+
+    def verdict(self, test: Mapping[str, Any]) -> dict[str, str]:
+        """``{"sentence", "level"}`` of a ``test`` section; level is good, fair or poor."""
+        ...
+
+    def blocks(self, test: Mapping[str, Any]) -> list[Block]:
+        """What the report draws of a ``test`` section."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a task's two modules are; the head needs torch and is imported by TRAIN alone."""
+
+    meaning: str
+    head: str
+
+
+TASKS = {
+    "classify": Entry("sightline.tasks.classify", "sightline.model.heads.classify"),
+}
+
+
+def load_task(name: str) -> Task:
+    """The module of a task; ModelFileError when this version has no such task."""
+    if name not in TASKS:
+        raise ModelFileError(f"The model is for the task {name!r}, which this version of Sightline does not have; upgrade it.")
+    return cast(Task, importlib.import_module(TASKS[name].meaning))

@@ -1,0 +1,1 @@
+"""TRAIN: the plan, the loop, the objective, augmentation and checkpoints."""

@@ -1,0 +1,77 @@
+"""Random changes to training images: one affine resampling for all geometry, then colour on the batch.
+
+Parameters are sampled apart from their use, so that whatever lies on an image (boxes, masks) can follow its pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sightline.config import AugmentConfig
+from sightline.data.prepare import GREY, Prepare
+
+ASPECT_RANGE = (3 / 4, 4 / 3)
+LUMA = (0.299, 0.587, 0.114)
+
+
+def sample_affine(rng: np.random.Generator, height: int, width: int, prepare: Prepare, config: AugmentConfig) -> NDArray[np.float64]:
+    """A (2, 3) affine from (x, y, 1) in the network's input to (x, y) in an image of this size: crop, scale, rotate, flip."""
+    centre_x, centre_y, crop_width, crop_height = _sample_crop(rng, height, width, prepare, config)
+    angle = math.radians(rng.uniform(-config.rotate, config.rotate)) if config.rotate else 0.0
+    mirror = -1 if config.flip and rng.random() < 0.5 else 1
+    scale_x, scale_y = mirror * crop_width / prepare.size, crop_height / prepare.size
+    cos, sin = math.cos(angle), math.sin(angle)
+    linear = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
+    offset = np.array([centre_x, centre_y]) - linear @ np.full(2, prepare.size / 2)
+    return np.column_stack([linear, offset])
+
+
+def _sample_crop(
+    rng: np.random.Generator, height: int, width: int, prepare: Prepare, config: AugmentConfig
+) -> tuple[float, float, float, float]:
+    """Centre and size of the part of the image that is seen, in its pixels."""
+    if config.crop_scale >= 1:  # what evaluation sees
+        side = min(width, height) * prepare.crop_fraction if prepare.fit == "crop" else max(width, height)
+        seen = (width, height) if prepare.fit == "squash" else (side, side)
+        return width / 2, height / 2, *seen
+    share = rng.uniform(config.crop_scale, 1.0)
+    aspect = math.exp(rng.uniform(*map(math.log, ASPECT_RANGE)))
+    if prepare.fit == "crop":
+        side_x = side_y = math.sqrt(width * height)
+        frame_width, frame_height = float(width), float(height)
+    else:
+        frame_width, frame_height = (width, height) if prepare.fit == "squash" else (max(width, height),) * 2
+        side_x, side_y = frame_width, frame_height
+    crop_width = min(frame_width, side_x * math.sqrt(share * aspect))
+    crop_height = min(frame_height, side_y * math.sqrt(share / aspect))
+    slack_x, slack_y = (frame_width - crop_width) / 2, (frame_height - crop_height) / 2
+    return width / 2 + rng.uniform(-slack_x, slack_x), height / 2 + rng.uniform(-slack_y, slack_y), crop_width, crop_height
+
+
+def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+    """The image (h, w, 3) uint8 as the (size, size, 3) uint8 input that ``affine`` describes; outside is grey."""
+    warped = Image.fromarray(image).transform(
+        (size, size), Image.Transform.AFFINE, tuple(affine.ravel()), Image.Resampling.BILINEAR, fillcolor=(GREY, GREY, GREY)
+    )
+    return np.asarray(warped)
+
+
+def sample_colour(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:
+    """(3,) factors of brightness, contrast and saturation; 1 changes nothing."""
+    return rng.uniform(1 - config.colour, 1 + config.colour, 3).astype(np.float32)
+
+
+def recolour(images: Tensor, factors: Tensor) -> Tensor:
+    """Images (n, h, w, 3) with values in [0, 255] to float32 ones with their ``factors`` (n, 3) applied, clipped to the same range."""
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
+    bright = images.float() * brightness
+    mean = bright.mean(dim=(1, 2, 3), keepdim=True)
+    contrasted = mean + (bright - mean) * contrast
+    grey = contrasted @ torch.tensor(LUMA, device=images.device)[:, None]
+    return (grey + (contrasted - grey) * saturation).clamp(0, 255)

@@ -1,0 +1,55 @@
+"""Checkpoints: everything a run needs to go on bit for bit, written so that a broken one never has the real name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.errors import ModelFileError, ResourceError
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+def save(folder: Path, name: str, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values; ResourceError when the disk does not take it."""
+    _atomically(folder / name, lambda temporary: torch.save(state, temporary))
+
+
+def load(folder: Path, name: str, device: torch.device) -> dict[str, Any]:
+    """The state, loaded without running any code from the file; ModelFileError when it is missing or broken."""
+    path = folder / name
+    if not path.exists():
+        raise ModelFileError(f"{path}: there is no checkpoint to go on from; start the run again without --resume.")
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:
+        raise ModelFileError(f"{path}: this checkpoint cannot be read ({type(error).__name__}); start the run again.") from error
+
+
+def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise ResourceError(f"{path}: the checkpoint could not be written ({error}); make room, then continue with --resume.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of torch's generators; those of the batches are drawn from (seed, epoch, row) and need none."""
+    return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,0 +1,80 @@
+"""What a training run will do, decided before it starts and recorded, so that a resumed run does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sightline.config import TrainConfig
+
+FINE_TUNE_EPOCHS = 10
+# From random weights a network needs steps more than epochs.
+SCRATCH_STEPS, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 1200, 12, 100
+# Below this many images batch statistics are noisier than those the weights came with.
+FROZEN_NORM_BELOW = 20_000
+LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
+BACKBONE_LR_SCALE = 0.1
+# AdamW's decay acts apart from the gradient, SGD's through it.
+WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The resolved optimisation. ``reasons`` are sentences for the log and the report.
+
+    probe        the head starts from a logistic regression on the frozen backbone's embeddings
+    freeze_norm  batch normalisation keeps the statistics it came with
+    """
+
+    epochs: int
+    frozen_epochs: int
+    probe: bool
+    freeze_norm: bool
+    batch_size: int
+    optimizer: str
+    lr: float
+    backbone_lr_scale: float
+    weight_decay: float
+    momentum: float
+    warmup: float
+    ema: float
+    clip_norm: float
+    patience: int
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Plan:
+        return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+
+
+def make_plan(config: TrainConfig, n_train: int, *, pretrained: bool) -> Plan:
+    """The plan for ``n_train`` images; what the configuration leaves open is chosen here."""
+    steps = max(1, n_train // config.batch_size)
+    scratch_epochs = min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
+    epochs = config.epochs or (FINE_TUNE_EPOCHS if pretrained else scratch_epochs)
+    frozen = min(config.frozen_epochs or 0, epochs)
+    lr = config.lr or LEARNING_RATES[config.optimizer, pretrained]
+    scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
+    decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
+    freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
+    reasons = []
+    if pretrained:
+        reasons.append("First the backbone stays frozen: a logistic regression on its embeddings becomes the head.")
+    if frozen:
+        reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
+    if epochs > frozen:
+        rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
+        reasons.append(f"Then the whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+    if freeze_norm:
+        reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
+    reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")
+    return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay,
+                config.momentum, config.warmup, config.ema, config.clip_norm, config.patience, tuple(reasons))  # fmt: skip
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"

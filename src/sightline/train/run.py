@@ -1,0 +1,122 @@
+"""The run folder: a name of its own, and what is needed to go on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.config import TrainSettings
+from sightline.errors import DataError, ResourceError, UsageError
+from sightline.records import Dataset
+from sightline.train.checkpoint import LAST
+from sightline.train.plan import Plan
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder with the names of what it holds."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.sight"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return (self.folder / "checkpoint" / LAST).exists()
+
+    def check_unchanged(self, dataset: Dataset) -> None:
+        """DataError when the data is not what the run was started with."""
+        if self.read_config()["fingerprint"] != dataset.fingerprint:
+            raise DataError(
+                f"{dataset.root}: the images, labels or splits changed since {self.folder} was started; restore them, or start a new run."
+            )
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file whole or not at all; ResourceError when the disk does not take it."""
+        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+    def write_text(self, name: str, text: str) -> None:
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.folder / name)
+        except OSError as error:
+            raise ResourceError(f"{self.folder / name}: could not be written ({error.strerror}); make room or give another --out.") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read_config(self) -> dict[str, Any]:
+        """What was recorded when the run was started; UsageError when the folder is no run."""
+        path = self.folder / CONFIG
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise UsageError(f"--resume {self.folder}: this folder holds no run that was started (no {CONFIG}).") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--resume {self.folder}: its {CONFIG} cannot be read ({error}).") from error
+
+
+def new_run(out: str | None, task: str, name: str) -> Run:
+    """A new, empty folder: ``out`` or ``runs/TASK/NAME``, with -2, -3... behind a name that is taken."""
+    wanted = Path(out) if out else Path("runs", task, name)
+    number, folder = 1, wanted
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return Run(folder)
+        except FileExistsError:
+            if folder.is_dir() and number == 1 and out and not any(folder.iterdir()):
+                return Run(folder)
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        except OSError as error:
+            raise ResourceError(f"{folder}: the run's folder cannot be made ({error.strerror}); give another --out.") from error
+
+
+def begin(root: Path, dataset: Dataset, settings: TrainSettings, plan: Plan) -> Run:
+    """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop."""
+    run = new_run(settings.run.out, dataset.task, root.name)
+    record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(), "plan": plan.to_json()}
+    run.write_json(CONFIG, record)
+    return run
+
+
+def reopen(folder: Path, data: object, settings: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """A started run and its record; UsageError when it is finished, or when it is given settings of its own."""
+    run = Run(folder)
+    record = run.read_config()
+    given = [*settings, *(["DATA"] if data is not None else [])]
+    if given:
+        raise UsageError(f"--resume {folder} goes on as the run was started; leave out {', '.join(sorted(given))}.")
+    if run.model.exists():
+        raise UsageError(f"--resume {folder}: this run is finished, its model is {run.model}.")
+    return run, record
+
+
+class Clock:
+    """Seconds spent in each named stage, in order: ``with clock("training"): ...``"""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - start, 3)

@@ -1,0 +1,73 @@
+"""A training session: build the network, fit its head on frozen features, train it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightline import console
+from sightline.config import TrainSettings
+from sightline.data.prepare import Prepare
+from sightline.data.store import Store
+from sightline.model.choose import Choice
+from sightline.model.network import Network, torch_infer
+from sightline.records import Dataset, Infer
+from sightline.tasks import TASKS, load_task
+from sightline.train.batches import TrainBatches, plain_batches
+from sightline.train.loop import Trained, fit
+from sightline.train.plan import Plan
+
+VALIDATION_BATCH = 32
+
+
+def train_network(
+    dataset: Dataset, store: Store, choice: Choice, plan: Plan, settings: TrainSettings, device: torch.device, folder: Path, *, resume: bool
+) -> Trained:
+    """The trained network; ``dataset`` is split and ``store`` has its images, row for row."""
+    torch.manual_seed(settings.run.seed)
+    task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
+    backbone = choice.build()
+    head = head_module.make_head(backbone.num_features, len(dataset.labels), settings.network.dropout)
+    network = Network(backbone, head, choice.prepare).to(device)
+    train, val = dataset.rows_of("train"), dataset.rows_of("validation")
+    assert dataset.targets is not None
+    train_targets, val_targets = dataset.targets[train], dataset.targets[val]
+    train_store, val_store = store.select(train), store.select(val)
+    if plan.probe and not resume:
+        console.say(_fit_head(network, head_module, train_store, train_targets, val_store, val_targets, len(dataset.labels), device))
+    objective = head_module.Objective(settings.training.label_smoothing)
+
+    def validate(candidate: Network) -> dict[str, float]:
+        infer = torch_infer(candidate, device, task.OUTPUTS)
+        return dict(objective.validate(_stored_outputs(infer, val_store, choice.prepare), val_targets))
+
+    batches = TrainBatches(train_store, train_targets, choice.prepare, settings.augment, plan.batch_size, settings.run.seed, device)
+    return fit(network, objective, batches, validate, plan, folder, resume=resume)
+
+
+def _fit_head(
+    network: Network,
+    head_module: ModuleType,
+    train: Store,
+    train_targets: NDArray[np.int64],
+    val: Store,
+    val_targets: NDArray[np.int64],
+    classes: int,
+    device: torch.device,
+) -> str:
+    infer = torch_infer(network, device, ("embedding",))
+    embeddings = [_stored_outputs(infer, part, network.prepare)["embedding"] for part in (train, val)]
+    probe = head_module.fit_probe(embeddings[0], train_targets, embeddings[1], val_targets, classes)
+    network.head.set_linear(probe.weight, probe.bias)
+    return f"The frozen backbone with logistic regression reaches {probe.accuracy:.1%} on validation (C = {probe.strength:g})."
+
+
+def _stored_outputs(infer: Infer, store: Store, prepare: Prepare) -> dict[str, NDArray[np.float32]]:
+    """Raw outputs of all stored images, as evaluation would see them."""
+    found = [infer(batch) for batch in plain_batches(store, prepare, VALIDATION_BATCH)]
+    return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}
