@@ -26,8 +26,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline import bundle as module
-from sightline.bundle import FORMAT_VERSION, ROLES, Bundle, Manifest, Member, Part, arrays_to_bytes, write
+from sightline.bundle import Bundle, Part, arrays_to_bytes, write
 from sightline.errors import ModelFileError, ResourceError
+from sightline.manifest import FORMAT_VERSION, ROLES, Manifest, Member
 
 MANIFEST = Manifest(
     task="classify",

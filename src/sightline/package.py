@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from sightline import bundle, console
 from sightline.audit.gate import Gated
-from sightline.bundle import Bundle, Manifest, Part, arrays_to_bytes
+from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import read_bytes
 from sightline.errors import RequirementNotMet
+from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
 from sightline.model.network import torch_infer

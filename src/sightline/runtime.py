@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.bundle import Bundle, Manifest
+from sightline.bundle import Bundle
 from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
 from sightline.errors import ImageError, ModelFileError
+from sightline.manifest import Manifest
 from sightline.onnx_check import check_graph, graph_io
 from sightline.processor import processors
 from sightline.records import ImageRef, Infer, Prediction

@@ -82,7 +82,7 @@ _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOS
 # So this filter stays where it is put; its module pattern matches Pillow's modules, in a thread that is decoding.
 _THREAD = threading.local()
 _PILLOW_WHILE_DECODING = SimpleNamespace(match=lambda module: module.startswith("PIL.") and getattr(_THREAD, "decoding", False))
-_MUTE = ("ignore", None, Warning, _PILLOW_WHILE_DECODING, 0)
+_MUTE: Any = ("ignore", None, Warning, _PILLOW_WHILE_DECODING, 0)
 
 
 def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
@@ -151,8 +151,8 @@ def decode_with_header(data: bytes, name: str, *, min_side: int | None = None, l
         suffix, found = os.path.splitext(name)[1], _format_of(data)
         lies = any(suffix.lower() in suffixes.split() for other, (_, _, suffixes) in _FORMATS.items() if other != found)
         note = f"named {suffix} but holds {found} data" if lies else None
-        with suppress(Exception):  # a JPEG does not count, and a broken second page does not cost the first
-            frames = image.n_frames
+        with suppress(Exception):  # a broken second page does not cost the first
+            frames = getattr(image, "n_frames", 1)
         return Header(str(image.format), mode, width, height, frames, camera or None, taken, note), pixels
 
 
@@ -160,7 +160,7 @@ def decode_with_header(data: bytes, name: str, *, min_side: int | None = None, l
 def _one_reason(name: str, source: object) -> Iterator[None]:
     """Turns whatever Pillow raises on bad data into one ImageError, and mutes its warnings."""
     if _MUTE not in warnings.filters:
-        warnings.filters.insert(0, _MUTE)
+        warnings.filters.insert(0, _MUTE)  # type: ignore[attr-defined]
     _THREAD.decoding = True
     try:
         yield
@@ -263,7 +263,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
     if profile and (transform := _to_srgb(profile, image.mode)):
-        return ImageCms.applyTransform(image, transform)
+        return transform.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -287,7 +287,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         transform = ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
         levels = np.arange(0, 256, 51, dtype=np.uint8)
         samples = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(36, 6, 3)).convert(mode)
-        change = np.subtract(ImageCms.applyTransform(samples, transform), samples.convert("RGB"), dtype=np.int16)
+        change = np.asarray(transform.apply(samples), np.int16) - np.asarray(samples.convert("RGB"))
         return transform if np.abs(change).max() > 2 else None
     except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError):  # ImportError: a Pillow without littleCMS
         return None

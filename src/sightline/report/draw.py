@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -173,10 +174,10 @@ def _spread(heights: Sequence[float]) -> list[float]:
     """Heights of the lines' names: where the lines end, pushed apart where they would overlap."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = [float(height) for height in heights]
-    for above, below in zip(order, order[1:], strict=False):
+    for above, below in pairwise(order):
         placed[below] = max(placed[below], placed[above] + LABEL_GAP)
     placed[order[-1]] = min(placed[order[-1]], 100.0)
-    for below, above in zip(order[::-1], order[-2::-1], strict=False):
+    for below, above in pairwise(reversed(order)):
         placed[above] = min(placed[above], placed[below] - LABEL_GAP)
     return placed
 

@@ -43,7 +43,7 @@ def render(report: Mapping[str, Any], task_blocks: Sequence[Block], pictures: Ma
     sections = all_sections(report, task_blocks)
     number = iter(range(1, 1 + sum(len(section.blocks) for section in sections)))
     drawn = [(section, [_drawn(next(number), block) for block in section.blocks]) for section in sections]
-    page = _template().render(
+    page: str = _template().render(
         report=report,
         facts=facts(report),
         created=amounts.moment(report["created"]),
@@ -57,7 +57,7 @@ def render(report: Mapping[str, Any], task_blocks: Sequence[Block], pictures: Ma
         number_of=amounts.number_of,
     )
     # File names may hold bytes that are no text (lone surrogates); they would stop the page from being written.
-    return page.encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
+    return page.strip().encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
 
 
 def _drawn(number: int, block: Block) -> Drawn:

@@ -91,7 +91,7 @@ def training_blocks(report: Mapping[str, Any]) -> list[Block]:
         Curves("Loss", "epoch", "loss", losses, best, mark, course),
         Curves("Accuracy", "epoch", "accuracy in %", accuracies, best, mark, accuracy_note),
         _epoch_table(epochs, note="" if losses else course),
-        Text("The network", [_network_sentence(report["network"]), *report["network"]["reasons"]]),
+        Text("The network", [_network_sentence(report["network"]), *report["network"]["reasons"]], listed=True),
         Text("The plan", training["plan"], listed=True),
         _seconds_table(training["seconds"]),
     ]
@@ -156,12 +156,12 @@ def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
     environment = report["environment"]
     machine = [("Data", report["data"]["root"]), ("Seed", str(environment["seed"])), ("Python", environment["python"]),
                ("Platform", environment["platform"]), ("Processor", environment["processor"])]  # fmt: skip
-    versions = [("sightline", report["sightline"]), *environment["versions"].items()]
+    versions = {"sightline": report["sightline"], **environment["versions"]}
     settings = [(stage, name, _setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
     return [
         Table("Machine and data", ("What", "Value"), machine, folded=True),
         Table("Settings", ("Stage", "Setting", "Value"), settings, folded=True),
-        Table("Versions", ("Package", "Version"), [(name, str(version)) for name, version in versions], folded=True),
+        Table("Versions", ("Package", "Version"), [(name, str(version)) for name, version in versions.items()], folded=True),
     ]
 
 
@@ -207,7 +207,10 @@ def _network_sentence(network: Mapping[str, Any]) -> str:
     licence = f" (licence: {network['weights_licence']})" if network["weights_licence"] else ""
     side = network["size"]
     size = f"{amounts.parameters(network['parameters'])} parameters, reading images of {side} × {side} pixels"
-    return f"{network['backbone']} with {size}. It started from {network['weights']}{licence}."
+    sentence = f"{network['backbone']} with {size}."
+    # The reasons that follow may have named the weights already.
+    named = any(network["weights"] in reason for reason in network["reasons"])
+    return sentence if named else f"{sentence} It started from {network['weights']}{licence}."
 
 
 def _seconds_table(seconds: Mapping[str, float]) -> Table:
