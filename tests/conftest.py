@@ -1,0 +1,71 @@
+"""What several tests need: rendered data sets, a trained bundle, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+DATA = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+WEIGHTS = DATA / "weights" / "mobilenetv2_100_same_imagenet.safetensors"
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data is not at {DATA}; set SIGHTLINE_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stores of decoded images go to a temporary folder, for commands run as child processes too."""
+    os.environ["SIGHTLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def render_shape(kind: str, seed: int, side: int = 32) -> Image.Image:
+    """A disc, square or cross of random place, size and colours: three classes that a small network learns in seconds."""
+    rng = np.random.default_rng([seed, sum(map(ord, kind))])
+    back, front = (tuple(rng.integers(low, high, 3).tolist()) for low, high in ((0, 110), (150, 256)))
+    image = Image.new("RGB", (side, side), back)
+    draw = ImageDraw.Draw(image)
+    radius = rng.uniform(0.2, 0.3) * side
+    x, y = rng.uniform(0.35, 0.65, 2) * side
+    box = (x - radius, y - radius, x + radius, y + radius)
+    if kind == "disc":
+        draw.ellipse(box, fill=front)
+    elif kind == "square":
+        draw.rectangle(box, fill=front)
+    else:
+        draw.line((x - radius, y, x + radius, y), fill=front, width=side // 8)
+        draw.line((x, y - radius, x, y + radius), fill=front, width=side // 8)
+    noise = rng.normal(0, 6, (side, side, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+SHAPES = ("cross", "disc", "square")
+
+
+def write_shapes(folder: Path, *, per_class: int = 20, kinds: tuple[str, ...] = SHAPES, seed: int = 0, side: int = 32) -> Path:
+    """Class folders of rendered shapes as PNG files."""
+    for kind in kinds:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            render_shape(kind, seed * 10_000 + number, side).save(folder / kind / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 rendered shapes in three class folders. Tests must not write there."""
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
+
+
+QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu"}
+"""Settings with which training takes a few seconds."""
+
+
+@pytest.fixture(scope="session")
+def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A finished run on the shapes. Tests must not write there."""
+    import sightline
+
+    return sightline.train(shapes, out=str(tmp_path_factory.mktemp("runs") / "shapes"), **QUICK)
