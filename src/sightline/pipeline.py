@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import RuntimeConfig, TrainSettings, make
-from sightline.data.decode import Limits, read_header
+from sightline.data.decode import Limits, read_size
 from sightline.data.folder import read_folder, read_unlabelled
 from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
 from sightline.processor import processors
@@ -112,10 +112,9 @@ def median_side(dataset: Dataset, limits: Limits) -> int:
     sides = []
     for place in places:
         try:
-            header = read_header(dataset.refs[place], limits)
+            sides.append(min(read_size(dataset.refs[place], limits)))
         except ImageError:
             continue
-        sides.append(min(header.width, header.height))
     return int(np.median(sides)) if sides else 0
 
 

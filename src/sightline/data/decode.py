@@ -8,6 +8,7 @@ setting is changed. (The GIF, TIFF and WebP plugins ask that setting too; for mo
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
+from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
 from sightline.errors import ImageError
 from sightline.records import ImageRef
 
@@ -49,34 +52,11 @@ class Header:
     mode: str  # Pillow's name, such as "RGB"
     width: int
     height: int
-    frames: int
     camera: str | None  # EXIF make and model
     taken: str | None  # EXIF DateTimeOriginal, else DateTime, in ISO 8601
     note: str | None  # what is odd about a file that can be used all the same
 
 
-# What is opened: name -> (Pillow's plugin, regular expression for the first bytes, suffixes).
-_FORMATS = {
-    "JPEG": ("Jpeg", rb"\xff\xd8\xff", ".jpg .jpeg .jpe .jfif .mpo"),
-    "PNG": ("Png", rb"\x89PNG\r\n\x1a\n", ".png .apng"),
-    "WebP": ("WebP", rb"RIFF.{4}WEBP", ".webp"),
-    "BMP": ("Bmp", rb"BM", ".bmp"),
-    "TIFF": ("Tiff", rb"(II[*+]\0|MM\0[*+])(?!.{4}CR)", ".tif .tiff"),
-    "GIF": ("Gif", rb"GIF8[79]a", ".gif"),
-    "AVIF": ("Avif", rb".{4}ftyp(avi[fs]|m[is]f1(.{4}){1,15}?avi[fs])", ".avif .avifs"),
-    "PPM": ("Ppm", rb"P[1-6f]\s", ".ppm .pgm .pbm .pnm .pfm"),
-}
-# What else a file may be, so that its owner learns what to do about it.
-_OTHER_IMAGES = {
-    "HEIC": rb".{4}ftyp(hei|hev|m[is]f1)", "JPEG 2000": rb"\0{3}\x0cjP  |\xff\x4f\xff\x51", "JPEG XL": rb"\0{3}\x0cJXL |\xff\x0a",
-    "ICO": rb"\0\0[\1\2]\0", "SGI": rb"\x01\xda[\0\1][\1\2]", "SUN": rb"\x59\xa6\x6a\x95", "FLI": rb".{4}[\x11\x12]\xaf",
-    "PSD": rb"8BPS", "camera raw": rb"II\*\0.{4}CR|FUJIFILM", "SVG": rb"\s*(<\?xml.*)?<svg", "DICOM": rb".{128}DICM",
-}  # fmt: skip
-_NOT_IMAGES = {
-    "an HTML page": rb"(?i)\s*<(!doctype html|html|head)", "a PDF document": rb"%PDF-", "a ZIP archive": rb"PK\x03\x04",
-    "a video": rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a Git LFS pointer to one that was not downloaded": rb"version https://git-lfs",
-    "zero bytes only": rb"\0+\Z", "text": rb"[\t\n\r\x20-\x7e\x80-\xff]+\Z",
-}  # fmt: skip
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
 # Pillow remarks on odd tags of files that it reads well, and ``warnings.catch_warnings`` would exchange the filters of all threads.
 # So this filter stays where it is put; its module pattern matches Pillow's modules, in a thread that is decoding.
@@ -103,6 +83,13 @@ def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
         raise ImageError(name, "permission denied") from error
     except OSError as error:
         raise ImageError(name, f"cannot be read ({error.strerror})") from error
+
+
+def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
+    """(width, height) of a file as its header declares them, before orientation; raises ImageError."""
+    data = read_bytes(ref, limits)
+    with _one_reason(str(ref), data):
+        return _opened(data, str(ref), limits, ref.frame).size
 
 
 def decode(
@@ -140,7 +127,7 @@ def decode_with_header(data: bytes, name: str, *, min_side: int | None = None, l
     """The facts about a file and what ``decode`` gives for its bytes, opened once; raises ImageError."""
     with _one_reason(name, data):
         image = _opened(data, name, limits)
-        mode, size, frames = image.mode, image.size, 1
+        mode, size = image.mode, image.size
         if min_side:
             image.draft(None, (min_side, min_side))
         pixels, orientation = _upright(image)
@@ -148,12 +135,7 @@ def decode_with_header(data: bytes, name: str, *, min_side: int | None = None, l
         make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))
         camera = model if model.startswith(make) else f"{make} {model}".strip()
         taken = _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
-        suffix, found = os.path.splitext(name)[1], _format_of(data)
-        lies = any(suffix.lower() in suffixes.split() for other, (_, _, suffixes) in _FORMATS.items() if other != found)
-        note = f"named {suffix} but holds {found} data" if lies else None
-        with suppress(Exception):  # a broken second page does not cost the first
-            frames = getattr(image, "n_frames", 1)
-        return Header(str(image.format), mode, width, height, frames, camera or None, taken, note), pixels
+        return Header(str(image.format), mode, width, height, camera or None, taken, note_on_name(name, data)), pixels
 
 
 @contextmanager
@@ -173,12 +155,13 @@ def _one_reason(name: str, source: object) -> Iterator[None]:
 
 
 def _fault(error: Exception, data: bytes) -> str:
-    text = str(error).removesuffix(" when reading image file").split("\n")[0][:100]
+    text = re.sub(r" \(chunk .*\)", "", str(error).removesuffix(" when reading image file").split("\n")[0][:100])
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
-        return f"declares too many pixels for Pillow: {text.split(',')[0]}"
-    kind, missing = _format_of(data) or "image", _missing_bytes(data)
+        pixels = re.search(r"\d+", text)
+        return f"declares too many pixels{f': {int(pixels.group()) / 1e6:,.0f} megapixels' if pixels else ''}"
+    kind, missing = format_of(data) or "image", missing_bytes(data)
     if missing:
         return f"truncated {kind} data (at least {missing} bytes are missing)"
     if isinstance(error, EOFError) or re.search("(?i)truncated|not enough|end of file|eof", text):
@@ -186,33 +169,17 @@ def _fault(error: Exception, data: bytes) -> str:
     return f"damaged {kind} data ({text or type(error).__name__})"
 
 
-def _missing_bytes(data: bytes) -> int:
-    """How much longer the file is by its own account; 0 where the format does not tell."""
-    kind = _format_of(data)
-    end = {"BMP": int.from_bytes(data[2:6], "little"), "WebP": int.from_bytes(data[4:8], "little") + 8, "PNG": 8}.get(kind or "", 0)
-    while kind == "PNG" and data[end + 4 : end + 8].isalpha():
-        end += int.from_bytes(data[end : end + 4]) + 12  # length, name, content, checksum
-    return max(0, end - len(data))
-
-
-def _format_of(data: bytes) -> str | None:
-    return next((name for name, (_, signature, _) in _FORMATS.items() if re.match(signature, data[:512], re.DOTALL)), None)
-
-
 def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Image:
     """The image at a frame or page, with its header read and no pixels yet."""
     if not data:
         raise ImageError(name, "the file is empty")
     _check_limit(len(data), limits.max_bytes, name, "holds", "megabytes")
-    found = _format_of(data)
+    found = format_of(data)
     if found is None:
-        supported = f"supported: {', '.join(_FORMATS)}"
-        for other, signature in (_OTHER_IMAGES | _NOT_IMAGES).items():
-            if re.match(signature, data[:512], re.DOTALL):
-                unsupported = f"format {other} is not supported ({supported})"
-                raise ImageError(name, unsupported if other in _OTHER_IMAGES else f"not an image but {other}")
-        raise ImageError(name, f"not an image in a known format ({supported})")
-    import_module(f"PIL.{_FORMATS[found][0]}ImagePlugin")  # registers itself
+        raise ImageError(name, why_unsupported(data))
+    import_module(f"PIL.{FORMATS[found].plugin}ImagePlugin")  # registers itself
+    if found == "TIFF":
+        _mute_libtiff()
     image = Image.OPEN[found.upper()][0](io.BytesIO(data), "")
     try:
         for number in (0, frame):  # a page has its own size
@@ -222,6 +189,19 @@ def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Ima
     except EOFError as error:
         raise ImageError(name, f"there is no frame {frame}") from error
     return image
+
+
+@lru_cache(1)
+def _mute_libtiff() -> None:
+    """Libtiff writes a line to stderr for each oddity of a broken file, past Python; what matters of them is in the ImageError."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:  # only Linux tells which library Pillow brought
+        return
+    if found := re.search(r"/\S*libtiff[^/\s]*", maps):
+        libtiff = ctypes.CDLL(found.group())
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)
 
 
 def _check_limit(count: int, most: int, name: str, verb: str, unit: str) -> None:
