@@ -160,7 +160,8 @@ def _fault(error: Exception, data: bytes) -> str:
         return "there is not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
         pixels = re.search(r"\d+", text)
-        return f"declares too many pixels{f': {int(pixels.group()) / 1e6:,.0f} megapixels' if pixels else ''}"
+        amount = f": {int(pixels.group()) / 1e6:,.10g} megapixels" if pixels else ""
+        return f"declares too many pixels for Pillow{amount}"
     kind, missing = format_of(data) or "image", missing_bytes(data)
     if missing:
         return f"truncated {kind} data (at least {missing} bytes are missing)"
