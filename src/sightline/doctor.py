@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -21,7 +20,8 @@ NEEDED = {
 
 def examine() -> dict[str, Any]:
     """Findings as plain values; ``problems`` holds a sentence for each thing that stands in the way of a verb."""
-    versions, problems = {}, []
+    versions: dict[str, str] = {}
+    problems: list[str] = []
     for verb, names in NEEDED.items():
         missing = []
         for name in names:
@@ -39,17 +39,20 @@ def examine() -> dict[str, Any]:
     return {
         "sightline": importlib.metadata.version("sightline"), "python": platform.python_version(), "platform": platform.platform(),
         "processor": processor_name(), "processors": processors(), "features": processor_features(),
-        "memory_gb": _memory_gb(), "devices": _devices(), "versions": versions,
+        "memory_gb": _memory_gb(), "devices": _devices(versions, problems), "versions": versions,
         "cache": str(folder), "cache_free_gb": round(shutil.disk_usage(existing).free / 1e9, 1), "problems": problems,
     }  # fmt: skip
 
 
-def _devices() -> list[str]:
+def _devices(versions: dict[str, str], problems: list[str]) -> list[str]:
     """Devices torch could train on; empty without torch."""
-    if importlib.util.find_spec("torch") is None:
+    if "torch" not in versions:
         return []
-    from sightline.model.device import present_devices
-
+    try:
+        from sightline.model.device import present_devices
+    except ImportError as error:
+        problems.append(f"torch is installed but cannot be imported ({error}); install it again.")
+        return []
     return present_devices()
 
 

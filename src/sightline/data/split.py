@@ -95,7 +95,8 @@ def _check_drawable(dataset: Dataset, units: NDArray[np.int64]) -> None:
         images = np.count_nonzero(dataset.targets == label)
         if distinct < MIN_IMAGES:
             copies = f", of which {images - distinct} copies" if distinct < images else ""
-            problems.append(f"{name!r} has {images} usable image{'s' * (images != 1)}{copies}")
+            noun = "image" if images == 1 else "images"
+            problems.append(f"{name!r} has {images} usable {noun}{copies}")
     if problems:
         raise DataError(
             f"{dataset.root}: class {'; '.join(problems)}. Training, validation and test need one each, so {MIN_IMAGES} "

@@ -1,0 +1,92 @@
+"""Each task in the table goes through the whole line: train, bundle, runtime, verify, evaluate, report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+from conftest import QUICK, write_shapes
+
+import sightline
+from sightline.bundle import Bundle
+from sightline.records import ImageRef
+from sightline.runtime import Model
+from sightline.tasks import TASKS, load_task
+
+# How to render a small data set for each task.
+RENDER = {"classify": write_shapes}
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def trained(request, tmp_path_factory):
+    assert request.param in RENDER, "a new task needs a small rendered data set here"
+    folder = tmp_path_factory.mktemp(request.param)
+    data = RENDER[request.param](folder / "data")
+    return request.param, data, sightline.train(data, out=str(folder / "run"), **QUICK)
+
+
+def test_the_run_holds_what_the_design_promises(trained):
+    task, _, run = trained
+    assert {path.name for path in run.folder.iterdir()} == {
+        "config.json", "results.csv", "checkpoint", "report.html", "report.json", "model.sight",
+    }  # fmt: skip
+    numbers = json.loads((run.folder / "report.json").read_text())
+    assert numbers == run.numbers
+    assert numbers["task"] == task
+    assert len((run.folder / "results.csv").read_text().splitlines()) == 1 + 1 + QUICK["epochs"]  # head, start, epochs
+
+
+def test_the_bundle_holds_its_members_and_they_are_what_the_run_wrote(trained):
+    task, _, run = trained
+    with Bundle.open(run.model) as bundle:
+        assert {member.role for member in bundle.manifest.members} == {
+            "graph", "weights", "card", "report", "report_data", "reference", "replay",
+        }  # fmt: skip
+        assert bundle.manifest.task == task
+        assert bundle.read("report").decode() == run.report.read_text()
+        assert bundle.read("report_data") == (run.folder / "report.json").read_bytes()
+
+
+def test_predictions_do_not_depend_on_how_images_are_given(trained):
+    _, data, run = trained
+    model = Model.open(run.model)
+    paths = sorted(data.rglob("*.png"))[:7]
+    by_path = model.predict(paths)
+    assert by_path == model.predict([path.read_bytes() for path in paths])
+    assert by_path == model.predict([ImageRef(str(path)) for path in paths])
+    assert by_path == list(model.stream(paths, batch_size=2))
+    assert model.predict(str(paths[0])) == by_path[0]
+
+
+def test_the_test_figures_of_the_report_are_reproduced_by_evaluating_the_bundle(trained):
+    _, data, run = trained
+    result = sightline.evaluate(run.model, data)
+    assert result["metrics"] == pytest.approx(run.numbers["test"]["metrics"])
+    assert (result["n"], result["split"], result["seen"]) == (run.numbers["test"]["n"], "test", 0)
+
+
+def test_verify_finds_no_difference_on_the_machine_that_made_it(trained):
+    _, _, run = trained
+    result = sightline.verify(run.model)
+    assert result["n"] == run.numbers["test"]["n"]
+    assert result["max_difference"] == 0
+
+
+def test_the_task_decodes_what_any_infer_gives(trained):
+    """A fake network, through the same prepare and decode as the real one."""
+    _, data, run = trained
+    with Bundle.open(run.model) as bundle:
+        manifest = bundle.manifest
+    real = Model.open(run.model)
+    image = next(data.rglob("*.png"))
+    raw = next(iter(real.raw([image]))).raw
+    fake = Model(manifest, lambda batch: {name: np.repeat(values, len(batch), axis=0) for name, values in raw.items()})
+    assert fake.predict(image) == real.predict(image)
+
+
+def test_both_modules_offer_what_the_seams_ask_for(trained):
+    task, _, _ = trained
+    assert all(hasattr(load_task(task), name) for name in ("OUTPUTS", "decode", "difference", "evaluate", "verdict", "blocks"))
+    assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in ("make_head", "fit_probe", "Objective"))
