@@ -21,6 +21,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SIGHTLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """torch on one thread: for tiny networks it is as fast, and much faster where other programs want the processors too."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def render_shape(kind: str, seed: int, side: int = 32) -> Image.Image:
     """A disc, square or cross of random place, size and colours: three classes that a small network learns in seconds."""
     rng = np.random.default_rng([seed, sum(map(ord, kind))])

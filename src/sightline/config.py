@@ -6,6 +6,8 @@ setting is written once. ``None`` as a default means "chosen from the data", and
 
 from __future__ import annotations
 
+import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,6 +17,8 @@ from typing import Any, TypeVar
 from sightline.errors import ConfigError, did_you_mean
 
 Settings = TypeVar("Settings")
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def setting(
@@ -35,7 +39,9 @@ class DataConfig:
 
     task: str | None = setting(None, "What to learn; guessed from the data when not given.")
     val_fraction: float = setting(0.15, "Share of the images for validation, where the data did not come split.", low=0.01, high=0.5)
-    test_fraction: float = setting(0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5)
+    test_fraction: float = setting(
+        0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5
+    )
     near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
@@ -48,7 +54,10 @@ class NetworkConfig:
     """Which network, and what it starts from."""
 
     backbone: str | None = setting(None, "A timm or torchvision backbone by name, such as resnet18 or torchvision/alexnet.")
-    weights: str = setting("auto", "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy already on this machine, else none).")
+    weights: str = setting(
+        "auto",
+        "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy already on this machine, else none).",
+    )
     size: int | None = setting(None, "Side of the network's square input in pixels.", low=8, high=2048)
     fit: str = setting("crop", "How an image is made square: crop its middle, pad it, or squash it.", choices=("crop", "pad", "squash"))
     dropout: float = setting(0.2, "Dropout before the last layer.", low=0.0, high=0.9)
@@ -68,7 +77,9 @@ class TrainConfig:
     momentum: float = setting(0.9, "Momentum of SGD.", low=0.0, high=0.999)
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0.0, high=0.9)
     label_smoothing: float = setting(0.1, "Probability mass that the target gives to the other classes.", low=0.0, high=0.9)
-    ema: float = setting(0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999)
+    ema: float = setting(
+        0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999
+    )
     clip_norm: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0.0)
     patience: int = setting(10, "Stop after this many epochs without a better validation loss.", low=1)
 
@@ -116,6 +127,7 @@ class TrainSettings:
     @classmethod
     def of(cls, **flat: Any) -> TrainSettings:
         """Settings from flat names, such as ``of(epochs=5, seed=1)``; raises ConfigError naming every mistake."""
+        flat = _plain(flat)
         stages = {stage.name: typing.get_type_hints(cls)[stage.name] for stage in fields(cls)}
         check(flat, stages.values())
         return cls(**{name: stage(**{k: v for k, v in flat.items() if k in names_of(stage)}) for name, stage in stages.items()})
@@ -130,8 +142,20 @@ class TrainSettings:
 
 def make(stage: type[Settings], flat: Mapping[str, Any]) -> Settings:
     """One stage's settings from flat names; raises ConfigError naming every mistake."""
+    flat = _plain(flat)
     check(flat, [stage])
     return stage(**flat)
+
+
+def _plain(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with numpy's numbers and paths as Python's own numbers and text, as JSON needs them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        return value.item() if getattr(value, "ndim", None) == 0 else value
+
+    return {name: plain(value) for name, value in flat.items()}
 
 
 def names_of(stage: type) -> set[str]:
@@ -161,7 +185,9 @@ def _problem_with(value: Any, entry: Field[Any], hint: Any) -> str | None:
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        return "must be " + " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        return "must be " + " or ".join(KINDS[kind] for kind in kinds if kind is not type(None))
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
     low, high, choices = (entry.metadata[key] for key in ("low", "high", "choices"))
     if choices and value not in choices:
         return f"must be one of {', '.join(choices)}"

@@ -21,9 +21,9 @@ def _cgroup_quota(root: Path) -> float | None:
             quota, period = (root / "cpu.max").read_text().split()
         else:
             quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return None if quota in ("max", "-1") else int(quota) / int(period)
     except (OSError, ValueError):
         return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def processor_name() -> str:

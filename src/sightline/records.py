@@ -110,7 +110,7 @@ class Dataset:
 
         return replace(
             self,
-            refs=[self.refs[row] for row in rows],
+            refs=[self.refs[row] for row in rows.tolist()],
             targets=pick(self.targets),
             splits=pick(self.splits),
             groups=pick(self.groups),
@@ -128,11 +128,10 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """A sha256 over contents (or paths until they are known), targets, labels and splits; order does not matter."""
-        rows = sorted(
-            f"{sample.content_id or sample.ref}|{sample.target}|{sample.split or ''}|{sample.group or ''}" for sample in self
-        )
-        digest = hashlib.sha256("\n".join([self.task, *self.labels, "", *rows]).encode())
-        return digest.hexdigest()
+        rows = sorted(f"{sample.content_id or sample.ref}|{sample.target}|{sample.split or ''}|{sample.group or ''}" for sample in self)
+        # File names on Linux are bytes, and need not be UTF-8.
+        text = "\n".join([self.task, *self.labels, "", *rows]).encode(errors="surrogateescape")
+        return hashlib.sha256(text).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.audit.copies import CopyPair, find_copies
 from sightline.config import DataConfig
@@ -69,7 +71,7 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated
     facts = store.facts
     refused = [(names[row], str(facts.error[row])) for row in np.flatnonzero(~facts.readable)]
     rows = np.flatnonzero(facts.readable)
-    _check_usable(dataset, rows, refused)
+    _check_usable(dataset, facts.readable, refused)
     usable = dataset.select(rows).replace(content_ids=facts.sha256[rows])
     kept = store.select(rows)
     copies = find_copies(kept.facts, near=config.near_copies)
@@ -92,12 +94,13 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated
 
 
 def relative_name(path: str, root: Path) -> str:
-    """How a file is called in findings: relative to the data's root, with forward slashes."""
-    return Path(path).relative_to(root).as_posix()
+    """How a file is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes."""
+    return os.fsencode(Path(path).relative_to(root).as_posix()).decode(errors="replace")
 
 
-def _check_usable(dataset: Dataset, rows: np.ndarray, refused: list[tuple[str, str]]) -> None:
-    if not len(rows):
+def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[tuple[str, str]]) -> None:
+    """Raise DataError when nothing can be read, there is a single class, or no image of a class can be read."""
+    if not readable.any():
         examples = "; ".join(f"{path}: {reason}" for path, reason in refused[:NAMED_IN_ERROR])
         raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be used as an image ({examples}).")
     if len(dataset.labels) < 2:
@@ -105,3 +108,10 @@ def _check_usable(dataset: Dataset, rows: np.ndarray, refused: list[tuple[str, s
             f"{dataset.root}: holds a single class, {dataset.labels[0]!r}, and there is nothing to tell it from; "
             "add a folder with images of what it is not."
         )
+    assert dataset.targets is not None
+    lost = {}
+    for row, (path, reason) in zip(np.flatnonzero(~readable), refused, strict=True):
+        lost.setdefault(int(dataset.targets[row]), f"class {dataset.labels[dataset.targets[row]]!r} ({path}: {reason})")
+    problems = [lost[label] for label in range(len(dataset.labels)) if not (readable & (dataset.targets == label)).any()]
+    if problems:
+        raise DataError(f"{dataset.root}: no file can be used as an image of {'; '.join(problems)}; replace them, or remove the folder.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ MAX_ASPECT = 4
 HASH_SIDE, HASH_FREQUENCIES = 32, 8
 THUMB_SIDE = 16
 
-Job = tuple[ImageRef, int, Limits]
+# An image, its shorter side in pixels, the limits, and the sha256 it had when last looked at ("" for a new one).
+Job = tuple[ImageRef, int, Limits, str]
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class Look:
     brightness  mean grey in [0, 1]
     contrast    standard deviation of grey, in [0, 1]
     sharpness   standard deviation of the Laplacian of grey at the store's scale
+    colour      (3,) float32, mean red, green and blue in [0, 1]
     phash       64-bit perceptual hash: the signs of the low DCT frequencies of a 32x32 grey copy, against their median
-    thumb       (16, 16) uint8 grey copy, to verify what the hash proposes
+    thumb       (16, 16) uint8 grey copy
     """
 
     pixels: NDArray[np.uint8]
-    shape: tuple[int, ...]
     sha256: str = ""
     error: str = ""
     note: str = ""
@@ -53,39 +55,44 @@ class Look:
     brightness: float = 0.0
     contrast: float = 0.0
     sharpness: float = 0.0
-    phash: np.uint64 = np.uint64(0)
-    thumb: Any = None
+    colour: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))
+    phash: np.uint64 = field(default_factory=np.uint64)
+    thumb: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((THUMB_SIDE, THUMB_SIDE), np.uint8))
 
     @classmethod
     def refused(cls, reason: str, sha256: str = "") -> Look:
-        nothing = np.empty((0, 0, 3), np.uint8)
-        return cls(nothing, nothing.shape[:2], sha256, reason, thumb=np.zeros((THUMB_SIDE, THUMB_SIDE), np.uint8))
+        return cls(np.empty((0, 0, 3), np.uint8), sha256, reason)
 
 
-def look_at(ref: ImageRef, side: int, limits: Limits) -> Look:
-    """Read, hash, decode and measure one image, its shorter side scaled down to ``side`` pixels."""
+def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "") -> Look | None:
+    """Read, hash, decode and measure one image, its shorter side scaled down to ``side`` pixels.
+
+    None when its bytes have the sha256 that is already known: it is then not decoded.
+    """
     sha256 = ""
     try:
         data = read_bytes(ref, limits)
         sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 == known_sha256:
+            return None
         header, image = decode_with_header(data, str(ref), min_side=side, limits=limits)
     except ImageError as error:
         return Look.refused(error.reason, sha256)
     picture = _scaled(Image.fromarray(image), side)
     grey = picture.convert("L")
     shades = np.asarray(grey, np.float32) / 255
+    pixels = np.asarray(picture)
     return Look(
-        pixels=np.asarray(picture), shape=(picture.height, picture.width), sha256=sha256,
-        note=header.note or "", format=header.format, mode=header.mode, width=header.width, height=header.height,
+        pixels=pixels, sha256=sha256, note=header.note or "",
+        format=header.format, mode=header.mode, width=header.width, height=header.height,
         camera=header.camera or "", taken=header.taken or "",
         brightness=float(shades.mean()), contrast=float(shades.std()), sharpness=_sharpness(shades),
-        phash=perceptual_hash(grey), thumb=np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)),
+        colour=(pixels.mean(axis=(0, 1)) / 255).astype(np.float32), phash=perceptual_hash(grey), thumb=_thumb(grey),
     )  # fmt: skip
 
 
 def _scaled(picture: Image.Image, side: int) -> Image.Image:
-    scale = min(1.0, max(side / min(picture.size), 1 / max(picture.size)))
-    scale = min(scale, MAX_ASPECT * side / max(picture.size))
+    scale = min(1.0, side / min(picture.size), MAX_ASPECT * side / max(picture.size))
     size = tuple(max(1, round(length * scale)) for length in picture.size)
     return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
 
@@ -96,6 +103,11 @@ def _sharpness(shades: NDArray[np.float32]) -> float:
     inner = shades[1:-1, 1:-1]
     laplacian = shades[:-2, 1:-1] + shades[2:, 1:-1] + shades[1:-1, :-2] + shades[1:-1, 2:] - 4 * inner
     return float(laplacian.std())
+
+
+def _thumb(grey: Image.Image) -> NDArray[np.uint8]:
+    # Hamming: a box would alias small images, and resized copies of one would come out different.
+    return np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.HAMMING))
 
 
 def perceptual_hash(grey: Image.Image) -> np.uint64:
@@ -114,39 +126,40 @@ def _cosines() -> NDArray[np.float64]:
     return np.cos(np.pi / HASH_SIDE * np.outer(np.arange(HASH_FREQUENCIES), positions))
 
 
-def looked_at(jobs: Sequence[Job], workers: int) -> Iterator[Look]:
-    """One Look for each job, in order, from a pool of processes with a bounded number of batches under way.
+def looked_at(jobs: Sequence[Job], workers: int) -> Iterator[Look | None]:
+    """What ``look_at`` gives for each job, in order, from a pool of processes with a bounded number of batches under way.
 
-    A decoder that crashes takes the pool with it: that batch is then repeated one image at a time, so that only
-    the image at fault is lost, and what else was under way is sent again.
+    A decoder that crashes takes the pool with it, and whatever was under way. Those batches are then repeated one image
+    at a time with nothing beside it, so that only the images at fault are lost.
     """
-    batches = [jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)]
-    pending: deque[tuple[Sequence[Job], Any]] = deque()
-    position = 0
-    while pending or position < len(batches):
-        while position < len(batches) and len(pending) < 2 * workers:
-            pending.append((batches[position], _submit(batches[position], workers)))
-            position += 1
+    batches = iter([jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)])
+    pending = deque((batch, _submit(batch, workers)) for batch in itertools.islice(batches, 2 * workers))
+    while pending:
         batch, future = pending.popleft()
         try:
             yield from future.result()
         except BrokenProcessPool:
+            wait([other for _, other in pending])
             yield from _one_by_one(batch, workers)
-            pending = deque((other, _submit(other, workers)) for other, _ in pending)
+            pending = deque((other, late if late.exception() is None else _submit(other, workers)) for other, late in pending)
+        pending.extend((batch, _submit(batch, workers)) for batch in itertools.islice(batches, 1))
 
 
-def _submit(batch: Sequence[Job], workers: int) -> Any:
+def _submit(batch: Sequence[Job], workers: int) -> Future[list[Look | None]]:
     # loky's workers do not import the caller's script, so no guard is asked of those who call us from one.
     from loky import get_reusable_executor
 
-    return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(_look_at_all, batch)
+    try:
+        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(_look_at_all, batch)
+    except BrokenProcessPool:  # it broke just after it was handed out; the next one is new
+        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(_look_at_all, batch)
 
 
-def _look_at_all(batch: Sequence[Job]) -> list[Look]:
+def _look_at_all(batch: Sequence[Job]) -> list[Look | None]:
     return [look_at(*job) for job in batch]
 
 
-def _one_by_one(batch: Sequence[Job], workers: int) -> Iterator[Look]:
+def _one_by_one(batch: Sequence[Job], workers: int) -> Iterator[Look | None]:
     for job in batch:
         try:
             yield from _submit([job], workers).result()

@@ -6,6 +6,7 @@ written into the bundle. Normalisation (``mean``, ``std``) is applied inside the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from sightline.errors import ModelFileError
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
 GREY = 128
+MAX_SIZE = 8192
 # An image may be decoded at reduced size as long as this many decoded pixels remain for each one of the input.
 DECODE_MARGIN = 2
 
@@ -86,12 +88,13 @@ class Prepare:
         """Raises ModelFileError when the contract asks for what this version does not do."""
         try:
             made = cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        except (TypeError, KeyError) as error:
+            sound = (
+                type(made.size) is int and 1 <= made.size <= MAX_SIZE and made.fit in FITS and made.interpolation in RESAMPLE
+                and made.channels == len(made.mean) == len(made.std) == 3 and 0 < made.crop_fraction <= 1
+                and all(map(math.isfinite, made.mean)) and all(0 < spread < math.inf for spread in made.std)
+            )  # fmt: skip
+        except (TypeError, KeyError, OverflowError) as error:
             raise ModelFileError(f"The model's preprocessing is not understood ({error}); upgrade Sightline.") from error
-        sound = (
-            type(made.size) is int and 1 <= made.size <= 8192 and made.fit in FITS and made.interpolation in RESAMPLE
-            and made.channels == len(made.mean) == len(made.std) == 3 and 0 < made.crop_fraction <= 1
-        )  # fmt: skip
         if not sound:
             raise ModelFileError(f"The model's preprocessing is not understood ({made}); upgrade Sightline.")
         return made

@@ -5,19 +5,18 @@ The store feeds the audit and training only; what is reported or predicted alway
 On disk a store is a folder with ``index.npz`` (the facts, and where each image's pixels lie) and the pixel file
 that the index names. The index is replaced atomically after the pixels are complete, so a store is either the old
 one or the new one, never half of it. A file whose size and time are unchanged is not read again; one whose bytes are
-unchanged is not decoded again.
+unchanged is not decoded again. Two processes may build the same store at once: each has its own pixel file, and the
+index that is written last counts.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
 import uuid
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ from sightline.data.look import Look, looked_at
 from sightline.errors import ResourceError
 from sightline.records import Dataset, ImageRef
 
-VERSION = 1
+# Raised when stores of an earlier version can no longer be used.
+VERSION = 2
 # Bytes a decoded image takes beyond side x side x 3, on average: photographs are 4:3.
 ASPECT = 1.4
 # Share of the disk that is left free.
@@ -39,13 +39,16 @@ KEEP_FREE = 0.02
 # The facts that come from looking at an image; the others are known from its directory entry.
 LOOKED_FACTS = (
     "sha256", "error", "note", "format", "mode", "width", "height", "camera", "taken",
-    "brightness", "contrast", "sharpness", "phash", "thumb",
+    "brightness", "contrast", "sharpness", "colour", "phash", "thumb",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What looking at n images told, one row an image, in the data set's order. Rows with an ``error`` hold zeros."""
+    """What looking at n images told, one row an image, in the data set's order; rows with an ``error`` hold zeros.
+
+    ``Look`` says what the columns from ``sha256`` on mean.
+    """
 
     path: NDArray[np.str_]
     bytes: NDArray[np.int64]
@@ -62,6 +65,7 @@ class Facts:
     brightness: NDArray[np.float64]
     contrast: NDArray[np.float64]
     sharpness: NDArray[np.float64]
+    colour: NDArray[np.float32]
     phash: NDArray[np.uint64]
     thumb: NDArray[np.uint8]
 
@@ -114,81 +118,78 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
     A file that cannot be read has its reason in ``facts.error`` and an empty image. Raises ResourceError when the store would
     not fit into ``limit_bytes`` or on the disk.
     """
-    key = hashlib.sha256(f"{dataset.root.resolve()}|{side}|{limits}|{VERSION}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(f"{dataset.root.resolve()}|{side}|{limits}|{VERSION}")).hexdigest()[:16]
     folder = cache_folder() / "stores" / key
     old = _open(folder, side)
-    reusable = {} if old is None else {str(path): row for row, path in enumerate(old.facts.path)}
     stats = [_stat(ref) for ref in dataset.refs]
     if old is not None and _unchanged(dataset, stats, old):
-        (folder / "index.npz").touch()
+        with suppress(OSError):
+            folder.touch()
         return old
-    _make_room(folder, len(dataset) * side * side * 3 * ASPECT, limit_bytes)
-    folder.mkdir(parents=True, exist_ok=True)
     with _named_disk_errors(folder):
-        _build(folder, dataset, stats, old, reusable, side, limits, workers)
+        _make_room(folder, len(dataset) * side * side * 3 * ASPECT, limit_bytes)
+        folder.mkdir(parents=True, exist_ok=True)
+        _build(folder, dataset, stats, _looks(dataset, stats, old, side, limits, workers), limit_bytes)
     built = _open(folder, side)
     if built is None:
         raise ResourceError(f"{folder}: the store was removed while it was being built; run again.")
     return built
 
 
-def _build(
-    folder: Path,
-    dataset: Dataset,
-    stats: Sequence[tuple[int, int]],
-    old: Store | None,
-    reusable: dict[str, int],
-    side: int,
-    limits: Limits,
-    workers: int,
-) -> None:
+def _looks(
+    dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store | None, side: int, limits: Limits, workers: int
+) -> Iterator[Look]:
+    """One Look for each row, taken from the old store where the file, or at least its bytes, are still the same."""
+    earlier = {} if old is None else {str(path): row for row, path in enumerate(old.facts.path)}
+    before = [earlier.get(str(ref)) for ref in dataset.refs]
+    same, jobs = [], []
+    for ref, stat, row in zip(dataset.refs, stats, before, strict=True):
+        same.append(row is not None and (old.facts.bytes[row], old.facts.mtime_ns[row]) == stat)  # type: ignore[union-attr]
+        if not same[-1]:
+            jobs.append((ref, side, limits, "" if row is None else str(old.facts.sha256[row])))  # type: ignore[union-attr]
+    fresh = looked_at(jobs, workers)
+    for row, unchanged in zip(before, same, strict=True):
+        look = None if unchanged else next(fresh)
+        yield _recall(old, row) if look is None else look  # type: ignore[arg-type]
+
+
+def _build(folder: Path, dataset: Dataset, stats: Sequence[tuple[int, int]], looks: Iterable[Look], limit: float) -> None:
     """Write a new pixel file and then the index that names it; the previous pixel file goes last."""
     pixel_file = folder / f"pixels-{uuid.uuid4().hex[:12]}.bin"
-    looks: list[Look | None] = [None] * len(dataset)
-    offsets = np.zeros(len(dataset), np.int64)
+    columns: dict[str, list[Any]] = {name: [] for name in ("offsets", "shapes", *LOOKED_FACTS)}
     try:
         with pixel_file.open("wb") as sink:
-            known, todo = [], []
-            for row, ref in enumerate(dataset.refs):
-                before = reusable.get(str(ref))
-                same = old is not None and before is not None and (old.facts.bytes[before], old.facts.mtime_ns[before]) == stats[row]
-                (known if same else todo).append(row)
-            for row in known:
-                looks[row] = _recall(old, reusable[str(dataset.refs[row])])  # type: ignore[arg-type]
-                offsets[row] = sink.tell()
-                sink.write(looks[row].pixels.tobytes())  # type: ignore[union-attr]
-            jobs = [(dataset.refs[row], side, limits) for row in todo]
-            for row, look in zip(todo, console.track(looked_at(jobs, workers), len(todo), "Looking at images"), strict=True):
-                offsets[row] = sink.tell()
+            began = os.fstat(sink.fileno()).st_mtime_ns
+            for look in console.track(looks, len(dataset), "Looking at images"):
+                columns["offsets"].append(sink.tell())
+                columns["shapes"].append(look.pixels.shape[:2])
+                for name in LOOKED_FACTS:
+                    columns[name].append(getattr(look, name))
                 sink.write(look.pixels.tobytes())
-                looks[row] = replace(look, pixels=look.pixels[:0], shape=look.pixels.shape[:2])
+                _check_limit(sink.tell(), limit)
             sink.flush()
             os.fsync(sink.fileno())
-        _write_index(folder, pixel_file.name, stats, dataset, [look for look in looks if look is not None], offsets)
+        _write_index(folder, pixel_file.name, dataset, stats, columns)
     except BaseException:
         pixel_file.unlink(missing_ok=True)
         raise
     for stale in folder.glob("pixels-*.bin"):
-        if stale != pixel_file:
-            stale.unlink(missing_ok=True)
+        # What was written to since we began is another process's, and Windows keeps what is mapped.
+        with suppress(OSError):
+            if stale != pixel_file and stale.stat().st_mtime_ns < began:
+                stale.unlink()
 
 
-def _write_index(
-    folder: Path, pixel_file: str, stats: Sequence[tuple[int, int]], dataset: Dataset, looks: Sequence[Look], offsets: NDArray[np.int64]
-) -> None:
-    columns = {
-        "path": np.array([str(ref) for ref in dataset.refs]),
-        "bytes": np.array([size for size, _ in stats], np.int64),
-        "mtime_ns": np.array([mtime for _, mtime in stats], np.int64),
-        **{name: np.array([getattr(look, name) for look in looks]) for name in LOOKED_FACTS},
-    }
+def _write_index(folder: Path, pixel_file: str, dataset: Dataset, stats: Sequence[tuple[int, int]], columns: dict[str, list[Any]]) -> None:
+    sizes, times = zip(*stats, strict=True)
+    arrays = {
+        "path": np.array([str(ref) for ref in dataset.refs]), "bytes": np.array(sizes, np.int64), "mtime_ns": np.array(times, np.int64),
+        **{name: np.array(column) for name, column in columns.items()},
+    }  # fmt: skip
     temporary = folder / f"index-{uuid.uuid4().hex[:12]}.tmp"
     try:
         with temporary.open("wb") as sink:
-            np.savez(
-                sink, version=VERSION, pixel_file=pixel_file, offsets=offsets, shapes=np.array([look.shape for look in looks], np.int64),
-                **columns,
-            )  # fmt: skip
+            np.savez(sink, pixel_file=pixel_file, **arrays)
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(folder / "index.npz")
@@ -197,29 +198,31 @@ def _write_index(
 
 
 def _open(folder: Path, side: int) -> Store | None:
-    """The store in a folder, or None where there is none that this version can use."""
+    """The store in a folder, or None where there is none that can be used."""
     try:
         with np.load(folder / "index.npz", allow_pickle=False) as index:
-            if int(index["version"]) != VERSION:
-                return None
             facts = Facts(**{entry.name: index[entry.name] for entry in fields(Facts)})
             offsets, shapes, pixel_file = index["offsets"], index["shapes"], folder / str(index["pixel_file"])
         size = pixel_file.stat().st_size
+        if size != 3 * shapes.prod(axis=1).sum():
+            raise ValueError(f"{pixel_file.name} has {size} bytes")
         pixels = np.memmap(pixel_file, np.uint8, mode="r") if size else np.empty(0, np.uint8)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if not isinstance(error, FileNotFoundError):
-            console.warn(f"{folder}: this store of decoded images is damaged ({error}) and is built again.")
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged index can fail in a dozen ways, and in each of them the store is built again
+        console.warn(f"{folder}: this store of decoded images is damaged ({error}) and is built again.")
         return None
     return Store(facts, side, offsets, shapes, pixels)
 
 
 def _stat(ref: ImageRef) -> tuple[int, int]:
-    """Size in bytes and modification time in ns; (-1, -1) for what is not there, which looking at it will name."""
+    """Size in bytes and modification time in ns; (-1, -1) for what cannot be read, which looking at it will name."""
     try:
         stat = os.stat(ref.path)
     except OSError:
         return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+    # Being allowed to read a file again changes neither its size nor its time.
+    return (stat.st_size, stat.st_mtime_ns) if os.access(ref.path, os.R_OK) else (-1, -1)
 
 
 def _unchanged(dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store) -> bool:
@@ -232,18 +235,22 @@ def _unchanged(dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store) -
 
 def _recall(old: Store, row: int) -> Look:
     facts = {name: getattr(old.facts, name)[row] for name in LOOKED_FACTS}
-    return Look(pixels=old[row], shape=tuple(old.shapes[row].tolist()), **facts)
+    return Look(pixels=old[row], **facts)
+
+
+def _check_limit(size: float, limit: float) -> None:
+    if size > limit:
+        raise ResourceError(
+            f"The store of decoded images would take {size / 1e9:.3g} GB, over the limit of {limit / 1e9:.3g}; raise --store-limit."
+        )
 
 
 def _make_room(folder: Path, need: float, limit: float) -> None:
     """Remove the stores used longest ago until the new one fits; ResourceError when it cannot."""
-    if need > limit:
-        raise ResourceError(
-            f"The store of decoded images would take {need / 1e9:.1f} GB, over the limit of {limit / 1e9:.1f}; raise --store-limit."
-        )
-    stores = cache_folder() / "stores"
+    _check_limit(need, limit)
+    stores = folder.parent
     stores.mkdir(parents=True, exist_ok=True)
-    others = sorted((other for other in stores.iterdir() if other != folder), key=lambda other: other.stat().st_mtime)
+    others = sorted((other for other in stores.iterdir() if other.is_dir() and other != folder), key=lambda other: other.stat().st_mtime_ns)
     sizes = [sum(part.stat().st_size for part in other.iterdir()) for other in others]
     while others and sum(sizes) + need > limit:
         shutil.rmtree(others.pop(0), ignore_errors=True)
@@ -251,8 +258,8 @@ def _make_room(folder: Path, need: float, limit: float) -> None:
     usage = shutil.disk_usage(stores)
     if need > usage.free - KEEP_FREE * usage.total:
         raise ResourceError(
-            f"{stores}: the store of decoded images needs {need / 1e9:.1f} GB and {usage.free / 1e9:.1f} GB are free; "
-            "make room or set SIGHTLINE_CACHE to another disk."
+            f"{stores}: the store of decoded images needs {need / 1e9:.3g} GB and {usage.free / 1e9:.3g} GB are free; "
+            "make room or set SIGHTLINE_CACHE to a folder on another disk."
         )
 
 
@@ -261,6 +268,7 @@ def _named_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise ResourceError(f"{folder}: cannot write the store of decoded images ({error.strerror}); set SIGHTLINE_CACHE.") from error
-        raise
+        raise ResourceError(
+            f"{folder}: cannot write the store of decoded images ({error.strerror or error}); "
+            "make room or set SIGHTLINE_CACHE to a folder on another disk."
+        ) from error

@@ -17,4 +17,5 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    # At the ends the bound is exact, which rounding would miss.
+    return (max(0.0, centre - reach) if successes else 0.0), (min(1.0, centre + reach) if successes < n else 1.0)

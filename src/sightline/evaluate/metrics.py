@@ -65,7 +65,9 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.number]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    ratio = np.zeros_like(part)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
 
 
 def expected_calibration_error(targets: Ints, probabilities: Floats, bins: int = 15) -> float:

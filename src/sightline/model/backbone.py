@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.nn import functional as F
 
 from sightline.errors import ModelFileError, UsageError, did_you_mean
 
@@ -19,6 +21,8 @@ TORCHVISION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 # Up to this side an image has no detail to give away in the stem.
 SMALL_SIDE = 64
+# A stem of patches up to this side belongs to a convolutional network, a larger one to a transformer, whose unit it is.
+LARGEST_CONVOLUTIONAL_PATCH = 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class BackboneSpec:
 
     name             timm's name, or ``torchvision/NAME``
     arguments        passed to the library's builder, such as ``{"pad_type": "same"}``
-    keep_resolution  the stem does not shrink the image (for inputs of 64 px or less)
+    keep_resolution  the stem does not shrink the image (for inputs of 64 px or less), where the network allows it
     size             side of the square input in pixels
     """
 
@@ -48,7 +52,10 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features) and the last feature map."""
+    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features) and the last feature map.
+
+    The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer.
+    """
 
     def __init__(self, inner: nn.Module, num_features: int) -> None:
         super().__init__()
@@ -59,13 +66,17 @@ class Backbone(nn.Module):
 class TimmBackbone(Backbone):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.inner.forward_features(images)
-        return self.inner.forward_head(features, pre_logits=True), features
+        embedding = self.inner.forward_head(features, pre_logits=True)
+        channels_last = getattr(self.inner, "output_fmt", "NCHW") == "NHWC"
+        return embedding, features.permute(0, 3, 1, 2) if channels_last else features
 
 
 class TorchvisionBackbone(Backbone):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.inner(images)
-        return outputs["embedding"].flatten(1), outputs["features"]
+        # SqueezeNet's last layer sees the feature map itself and its average comes after; here it comes before.
+        embedding = outputs.get("embedding", outputs["features"])
+        return embedding.mean((2, 3)) if embedding.ndim == 4 else embedding, outputs["features"]
 
 
 def known_backbones() -> list[str]:
@@ -81,6 +92,9 @@ def check_name(name: str) -> str:
     import timm
 
     if timm.is_model(name):
+        tagged = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        if "." in name and name not in tagged:
+            raise UsageError(f"--backbone {name}: timm has no weights of this name.{did_you_mean(name, tagged)}")
         return name
     known = known_backbones()
     for candidate in (name, TORCHVISION + name):
@@ -89,22 +103,43 @@ def check_name(name: str) -> str:
     raise UsageError(f"--backbone {name}: neither timm nor torchvision has a backbone of this name.{did_you_mean(name, known)}")
 
 
-def build(spec: BackboneSpec) -> Backbone:
-    """The backbone with random weights."""
-    if spec.name.startswith(TORCHVISION):
-        return _torchvision(spec)
+def has_fixed_size(name: str) -> bool:
+    """Whether the network is built for one input size, as a transformer with learned positions is."""
+    if name.startswith(TORCHVISION):
+        return name.removeprefix(TORCHVISION).startswith(("vit_", "maxvit_"))
     import timm
 
+    cfg = timm.get_pretrained_cfg(name)
+    return cfg is not None and cfg.fixed_input_size
+
+
+def build(spec: BackboneSpec) -> Backbone:
+    """The backbone with random weights, in training mode.
+
+    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size.
+    """
     try:
-        model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec))
-    except TypeError as error:
-        raise ModelFileError(f"The backbone {spec.name} does not take these arguments: {error}") from error
+        return _torchvision(spec) if spec.name.startswith(TORCHVISION) else _timm(spec)
+    except Exception as error:
+        if spec.keep_resolution:  # branches beside the changed stem no longer fit it
+            return build(replace(spec, keep_resolution=False))
+        if isinstance(error, TypeError) and spec.arguments:
+            raise ModelFileError(f"The backbone {spec.name} does not take these arguments: {error}") from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"--backbone {spec.name}: cannot be built for images of {spec.size} px ({reason}); choose another --size or --backbone."
+        ) from error
+
+
+def _timm(spec: BackboneSpec) -> Backbone:
+    import timm
+
+    model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec))
     if spec.keep_resolution:
         keep_resolution(model)
-    with torch.inference_mode():
-        model.eval()
-        embedding = model.forward_head(model.forward_features(torch.zeros(1, 3, spec.size, spec.size)), pre_logits=True)
-    return TimmBackbone(model.train(), embedding.shape[1])
+    backbone = TimmBackbone(model, 0)
+    backbone.num_features = _embedding_width(backbone, spec.size)
+    return backbone.train()
 
 
 def _image_size(spec: BackboneSpec) -> dict[str, Any]:
@@ -112,8 +147,16 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
     import timm
 
     cfg = timm.get_pretrained_cfg(spec.name)
-    fixed = cfg is not None and cfg.fixed_input_size and cfg.input_size[1] != spec.size
-    return {"img_size": spec.size} if fixed else {}
+    return {"img_size": spec.size} if has_fixed_size(spec.name) and cfg.input_size[1] != spec.size else {}
+
+
+def _embedding_width(backbone: Backbone, size: int) -> int:
+    # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
+    with torch.no_grad():
+        embedding, _ = backbone.eval()(torch.zeros(1, 3, size, size))
+    if embedding.ndim != 2:
+        raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
+    return int(embedding.shape[1])
 
 
 def _torchvision(spec: BackboneSpec) -> Backbone:
@@ -121,53 +164,68 @@ def _torchvision(spec: BackboneSpec) -> Backbone:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     name = spec.name.removeprefix(TORCHVISION)
-    model = torchvision.models.get_model(name, weights=None, **TORCHVISION_ARGUMENTS.get(name, {}), **spec.arguments)
+    sized: dict[str, Any] = {"vit": {"image_size": spec.size}, "maxvit": {"input_size": (spec.size, spec.size)}}.get(name.split("_")[0], {})
+    model = torchvision.models.get_model(name, weights=None, **TORCHVISION_ARGUMENTS.get(name, {}), **sized, **spec.arguments)
     if spec.keep_resolution:
         keep_resolution(model)
     embedding, features = _outputs_of(model.eval(), spec.size)
-    inner = create_feature_extractor(model, {embedding: "embedding", features: "features"})
-    with torch.inference_mode():
-        width = inner(torch.zeros(1, 3, spec.size, spec.size))["embedding"].flatten(1).shape[1]
-    return TorchvisionBackbone(inner.train(), width)
+    backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"}), 0)
+    backbone.num_features = _embedding_width(backbone, spec.size)
+    return backbone.train()
 
 
 def _outputs_of(model: nn.Module, size: int) -> tuple[str, str]:
-    """Names of the graph's nodes that give the input of the last linear layer, and the last spatial feature map."""
-    from torch.fx import GraphModule
+    """Names of the graph's nodes that give what the last linear layer sees, and the last spatial feature map."""
+    import torchvision
     from torch.fx.passes.shape_prop import ShapeProp
     from torchvision.models.feature_extraction import NodePathTracer
 
-    tracer = NodePathTracer()
+    example = torch.zeros(1, 3, size, size)
+    # torchvision's own blocks stay whole, as in its ``create_feature_extractor``, which has to find these nodes.
+    whole = [block for block in vars(torchvision.ops).values() if isinstance(block, type) and issubclass(block, nn.Module)]
+    tracer = NodePathTracer(leaf_modules=whole)
     graph = GraphModule(model, tracer.trace(model))
-    with torch.inference_mode():
-        ShapeProp(graph).propagate(torch.zeros(1, 3, size, size))
+    with torch.no_grad():
+        model(example)  # raises in plain words what ShapeProp would print
+        ShapeProp(graph).propagate(example)
     modules = dict(model.named_modules())
-    nodes = list(graph.graph.nodes)
-    last = next(node for node in reversed(nodes) if node.op == "call_module" and isinstance(modules[node.target], nn.Linear | nn.Conv2d))
+    last = next(node for node in reversed(graph.graph.nodes) if isinstance(modules.get(node.target), nn.Linear | nn.Conv2d))
 
-    def has_positions(node: Any) -> bool:
-        shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-        return len(shape) in (3, 4) and shape[2] > 1
+    def calls(node: Node, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> bool:
+        return isinstance(modules.get(node.target), kinds) if node.op == "call_module" else node.target in functions
 
-    feature_map = next(node for node in reversed(nodes[: nodes.index(last)]) if has_positions(node))
     # Dropout before the last layer is ours to set, so the embedding is taken in front of it.
-    embedding = last.args[0]
-    while embedding.op == "call_module" and isinstance(modules[embedding.target], nn.Dropout):
-        embedding = embedding.args[0]
-    return tracer.node_to_qualname[embedding], tracer.node_to_qualname[feature_map]
+    embedding = next(node for node in _back_from(last.args[0]) if not calls(node, (nn.Dropout, nn.Flatten), (torch.flatten,)))
+    pooling = (nn.AdaptiveAvgPool2d,), (F.adaptive_avg_pool2d, torch.mean, "mean")
+    pooled = next((node for node in _back_from(embedding) if calls(node, *pooling)), None)
+    # A class token is taken, not averaged: there the positions it was taken from are the map.
+    unpooled = next((node for node in _back_from(embedding) if len(node.meta["tensor_meta"].shape) > 2), None)
+    features = unpooled if pooled is None else pooled.args[0]
+    return tracer.node_to_qualname[embedding], tracer.node_to_qualname[features]
+
+
+def _back_from(node: Node) -> Iterator[Node]:
+    """The node, what it was made from, and so on; of several inputs the first."""
+    while isinstance(node, Node):
+        yield node
+        node = node.args[0] if node.args else None
 
 
 def keep_resolution(model: nn.Module) -> None:
     """Take the strides out of the stem: the first strided convolution and the pooling in front of the first stage.
 
-    A patch embedding, whose stride is its kernel, is left alone: there the stride is the network's unit.
+    A transformer's patch embedding, whose stride is its kernel, is left alone: there the stride is the network's unit.
     """
     strided = next((module for module in model.modules() if isinstance(module, nn.Conv2d) and module.stride[0] > 1), None)
-    if strided is not None and strided.stride == strided.kernel_size:
-        return
     if strided is not None:
+        if strided.stride == strided.kernel_size and strided.stride[0] > LARGEST_CONVOLUTIONAL_PATCH:
+            return
         strided.stride = (1, 1)
-    pooling = next((name for name, module in model.named_modules() if isinstance(module, nn.MaxPool2d)), None)
+    pooling = next((name for name, module in model.named_modules() if isinstance(module, nn.MaxPool2d) and _shrinks(module)), None)
     if pooling is not None:
         parent, _, child = pooling.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Identity())
+
+
+def _shrinks(pooling: nn.MaxPool2d) -> bool:
+    return max(pooling.stride) > 1 if isinstance(pooling.stride, tuple) else pooling.stride > 1

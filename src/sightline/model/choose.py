@@ -9,7 +9,7 @@ from pathlib import Path
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
-from sightline.model.backbone import SMALL_SIDE, TORCHVISION, Backbone, BackboneSpec, build, check_name
+from sightline.model.backbone import SMALL_SIDE, Backbone, BackboneSpec, build, check_name, has_fixed_size
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
 # Chosen when nothing is asked for. Both train well from random weights, and fast on a processor; pretrained,
@@ -53,7 +53,7 @@ def choose(config: NetworkConfig, median_side: int) -> Choice:
     weights, weights_reason = _weights(config, name)
     small = median_side <= SMALL_SIDE
     if name is None and weights is not None:
-        name = check_name(weights.backbone or "")
+        name = weights.backbone
         backbone_reason = f"Backbone {name}, which the weights are for."
     elif name is None:
         name = SMALL_DEFAULT if small else SCRATCH_DEFAULT
@@ -62,7 +62,7 @@ def choose(config: NetworkConfig, median_side: int) -> Choice:
     else:
         backbone_reason = f"Backbone {name}, as asked."
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
-    size, size_reason = _size(config, contract, median_side, pretrained=weights is not None)
+    size, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
     keep = size <= SMALL_SIDE
     reasons = [backbone_reason, weights_reason, size_reason]
     if keep:
@@ -78,21 +78,21 @@ def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, s
         weights = hub_weights(name or PRETRAINED_DEFAULT, download=True)
         if weights is None:
             raise ModelFileError(f"--weights hub: there are no pretrained weights for {name}; give a file or 'none'.")
-        return weights, f"Weights {weights.source}, downloaded; licence: {weights.contract.licence or 'not stated'}."
+        return weights, f"Weights {weights.source}, downloaded; {weights.contract.licence_said}."
     if config.weights == "auto":
         weights = hub_weights(name or PRETRAINED_DEFAULT, download=False)
         if weights is None:
-            return None, "Random weights: no pretrained copy is on this machine ('--weights hub' downloads one, '--weights FILE' reads yours)."
-        return weights, f"Weights {weights.source}, found on this machine; licence: {weights.contract.licence or 'not stated'}."
-    plain = name.removeprefix(TORCHVISION) if name else None
-    weights = local_weights(Path(config.weights), plain)
-    return weights, f"Weights {weights.source}; licence: {weights.contract.licence or 'not stated'}."
+            ways = "'--weights hub' downloads one, '--weights FILE' reads yours"
+            return None, f"Random weights: no pretrained copy is on this machine ({ways})."
+        return weights, f"Weights {weights.source}, found on this machine; {weights.contract.licence_said}."
+    weights = local_weights(Path(config.weights), name)
+    return weights, f"Weights {weights.source}; {weights.contract.licence_said}."
 
 
-def _size(config: NetworkConfig, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:
+def _size(config: NetworkConfig, name: str, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:
     if config.size:
         return config.size, f"Input {config.size} px, as asked."
-    if pretrained and median_side > SMALL_SIDE:
+    if pretrained and (median_side > SMALL_SIDE or has_fixed_size(name)):
         return contract.size, f"Input {contract.size} px, which the weights were trained on."
     if pretrained:
         return SMALL_SIDE, f"Input {SMALL_SIDE} px, because the images are small (median shorter side {median_side} px)."

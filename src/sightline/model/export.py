@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import tempfile
@@ -11,37 +12,55 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
+from google.protobuf.message import Message
 
 from sightline.errors import ModelFileError
 from sightline.model.network import Network
 
+# The newest that bundles' readers accept is 21; written out, so that a newer torch does not change it.
+OPSET = 20
+
 
 def export_graph(network: Network, size: int) -> bytes:
-    """The network in evaluation mode as one ONNX file without external data: uint8 (n, size, size, 3) to named raw outputs."""
+    """The network in evaluation mode as one ONNX file without external data: uint8 (n, size, size, 3) to named raw outputs.
+
+    The network stays as it is and where it is. Raises ModelFileError when the exporter does not take it.
+    """
     import onnx
 
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    network = network.eval().cpu()
+    copied = copy.deepcopy(network).cpu().eval()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder, "model.onnx")
-        torch.onnx.export(
-            network, (example,), path, input_names=["images"], output_names=_output_names(network, example), dynamo=True,
-            external_data=False, dynamic_shapes={"images": {0: torch.export.Dim("n")}}, verbose=False,
-        )  # fmt: skip
+        try:
+            torch.onnx.export(
+                copied, (example,), path, input_names=["images"], output_names=_output_names(copied, example), dynamo=True,
+                opset_version=OPSET, external_data=False, dynamic_shapes={"images": {0: torch.export.Dim("n")}}, verbose=False,
+            )  # fmt: skip
+        except Exception as error:
+            raise ModelFileError(f"The network cannot be exported to ONNX ({_first_line(error)}); choose another --backbone.") from error
         model = onnx.load(path)
-    # The exporter notes source files and stack traces of the machine it ran on; they are nobody's business.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer, model.graph, model):
-        if hasattr(value, "metadata_props"):
-            del value.metadata_props[:]
-        value.doc_string = ""
+    _strip(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _strip(message: Message) -> None:
+    """Clear the source files and stack traces of this machine that the exporter notes at every level; they are nobody's business."""
+    for name in ("doc_string", "metadata_props"):
+        if name in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(name)
+    for entry, value in message.ListFields():
+        if entry.message_type is not None:
+            for part in (value,) if isinstance(value, Message) else value:
+                _strip(part)
+
+
 def _output_names(network: Network, example: torch.Tensor) -> list[str]:
-    with torch.inference_mode():
+    with torch.no_grad():
         return list(network(example))
 
 

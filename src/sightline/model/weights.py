@@ -7,6 +7,8 @@ accuracy without any error.
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +16,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from sightline.errors import ModelFileError, SightlineError
-from sightline.model.backbone import TORCHVISION, Backbone
+from sightline.data.prepare import RESAMPLE
+from sightline.errors import ModelFileError, SightlineError, UsageError
+from sightline.model.backbone import TORCHVISION, Backbone, check_name
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What the last layer is called in the libraries' networks; ours replaces it.
-CLASSIFIERS = ("classifier", "fc", "head", "heads", "head_dist", "AuxLogits", "aux1", "aux2")
+CLASSIFIERS = (
+    "classifier", "fc", "head", "heads", "head_dist", "heads_dist", "aux_head", "last_linear", "classif", "AuxLogits", "aux1", "aux2",
+)  # fmt: skip
+PADDINGS = ("same", "valid", "symmetric")
+SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
+# Licences under which a model trained from the weights may be used for anything.
+PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
+# These torchvision networks learned on inputs scaled otherwise, and convert them themselves when told to.
+CONVERTING_INPUT = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
@@ -36,14 +47,22 @@ class Contract:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     licence: str | None = None
 
+    @property
+    def licence_said(self) -> str:
+        """The licence in words, and a warning when it may forbid some use of what is trained from the weights."""
+        if self.licence is None:
+            return "licence: not stated"
+        caution = "" if self.licence.lower() in PERMISSIVE else ", which is not a permissive one: read it before you use the model"
+        return f"licence: {self.licence}{caution}"
+
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights to start from: the file, the backbone it names (None when it does not say) and its contract."""
+    """Weights to start from: the file, where it came from in a word, the backbone it is for and its contract."""
 
     path: Path
     source: str
-    backbone: str | None
+    backbone: str
     contract: Contract
 
 
@@ -51,26 +70,49 @@ def local_weights(path: Path, backbone: str | None) -> Weights:
     """A safetensors file with its metadata read; ModelFileError when it is missing, broken or for another backbone."""
     metadata = _metadata(path)
     named = metadata.get("timm") or metadata.get("architecture") or metadata.get("backbone")
-    if named and backbone and named.split(".")[0] != backbone.split(".")[0]:
+    if named and backbone and _plain(named) != _plain(backbone):
         raise ModelFileError(f"{path}: holds weights for {named}, not for {backbone}; leave --backbone out or give its own weights.")
     if not named and not backbone:
         raise ModelFileError(f"{path}: does not say which backbone it is for; name it with --backbone.")
-    name = named or backbone
-    assert name is not None
-    base = _library_contract(name)
     try:
-        contract = Contract(
-            mean=_floats(metadata.get("mean"), base.mean),
-            std=_floats(metadata.get("std"), base.std),
-            interpolation=metadata.get("interpolation", base.interpolation),
-            size=int(metadata.get("size", base.size)),
-            crop_fraction=float(metadata.get("crop_pct", base.crop_fraction)),
-            arguments={"pad_type": metadata["pad_type"]} if metadata.get("pad_type") else {},
-            licence=metadata.get("licence") or metadata.get("license"),
-        )
-    except ValueError as error:
+        name = backbone or check_name(named or "")
+    except UsageError as error:
+        raise ModelFileError(f"{path}: is for {named}, and neither timm nor torchvision has a backbone of this name here.") from error
+    try:
+        contract = _stated_contract(metadata, _library_contract(name))
+    except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: its metadata is not understood ({error}).") from error
     return Weights(path, path.name, name, contract)
+
+
+def _plain(backbone: str) -> str:
+    """A backbone's name without its library and without the tag of one of its weights."""
+    return backbone.removeprefix(TORCHVISION).partition(".")[0]
+
+
+def _stated_contract(metadata: Mapping[str, str], library: Contract) -> Contract:
+    """The file's own contract, the library's where the file is silent; ValueError or TypeError when it makes no sense."""
+    contract = Contract(
+        mean=_floats(metadata.get("mean"), library.mean),
+        std=_floats(metadata.get("std"), library.std),
+        interpolation=metadata.get("interpolation", library.interpolation),
+        size=int(metadata.get("size", library.size)),
+        crop_fraction=float(metadata.get("crop_pct", library.crop_fraction)),
+        arguments={**library.arguments, **({"pad_type": metadata["pad_type"]} if metadata.get("pad_type") else {})},
+        licence=metadata.get("licence") or metadata.get("license"),
+    )
+    sound = {
+        "mean": all(map(math.isfinite, contract.mean)),
+        "std": all(math.isfinite(value) and value > 0 for value in contract.std),
+        "interpolation": contract.interpolation in RESAMPLE,
+        "size": SMALLEST_SIZE <= contract.size <= LARGEST_SIZE,
+        "crop_pct": 0 < contract.crop_fraction <= 1,
+        "pad_type": contract.arguments.get("pad_type", "same") in PADDINGS,
+    }
+    wrong = [f"{name} is {metadata[name]!r}" for name, fits in sound.items() if not fits]
+    if wrong:
+        raise ValueError(", ".join(wrong))
+    return contract
 
 
 def hub_weights(backbone: str, *, download: bool) -> Weights | None:
@@ -107,7 +149,7 @@ def _torchvision_weights(backbone: str, download: bool) -> Weights | None:
             weights.get_state_dict(progress=False, check_hash=True)
         except Exception as error:
             raise _no_download(backbone, error) from error
-    return Weights(path, weights.url.rpartition("/")[2], backbone, Contract()) if path.exists() else None
+    return Weights(path, path.name, backbone, _library_contract(backbone)) if path.exists() else None
 
 
 def _no_download(backbone: str, error: Exception) -> SightlineError:
@@ -118,42 +160,89 @@ def _no_download(backbone: str, error: Exception) -> SightlineError:
 
 
 def _library_contract(backbone: str) -> Contract:
+    """What the library's own weights of a backbone expect."""
     if backbone.startswith(TORCHVISION):
-        return Contract()
+        return _torchvision_contract(backbone.removeprefix(TORCHVISION))
     import timm
 
-    cfg = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+    cfg = timm.get_pretrained_cfg(backbone)
     if cfg is None:
         return Contract()
-    interpolation = cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic"
-    return Contract(tuple(cfg.mean), tuple(cfg.std), interpolation, cfg.input_size[1], cfg.crop_pct, {}, cfg.license)
+    interpolation = cfg.interpolation if cfg.interpolation in RESAMPLE else "bicubic"
+    return Contract(tuple(cfg.mean), tuple(cfg.std), interpolation, cfg.input_size[1], min(1.0, cfg.crop_pct), {}, cfg.license)
+
+
+def _torchvision_contract(name: str) -> Contract:
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    view = weights.transforms()
+    return Contract(
+        tuple(view.mean), tuple(view.std), view.interpolation.value, view.crop_size[0], view.crop_size[0] / view.resize_size[0],
+        {"transform_input": True} if name in CONVERTING_INPUT else {},
+        weights.meta.get("license", "BSD-3-Clause"),  # torchvision's own, unless one is stated
+    )  # fmt: skip
 
 
 def load_into(backbone: Backbone, weights: Weights) -> None:
-    """Fill the backbone; the file's classifier is left out. ModelFileError when it is for another network."""
-    given = {name: tensor for name, tensor in _tensors(weights.path).items() if name.split(".")[0] not in CLASSIFIERS}
-    # A backbone may own layers of those names too (a head's normalisation): only what it lacks is dropped above.
-    wanted = backbone.inner.state_dict()
-    given |= {name: tensor for name, tensor in _tensors(weights.path).items() if name in wanted}
+    """Fill the backbone; the file's classifier is left out. ModelFileError when it is broken or for another network."""
+    given, wanted = _tensors(weights.path), backbone.inner.state_dict()
+    problem = _mismatch(_without_classifier(given, wanted), wanted)
+    if problem:
+        given = _as_timm_reads(given, backbone.inner)
+        problem = _mismatch(_without_classifier(given, wanted), wanted)
+    if problem:
+        raise ModelFileError(
+            f"{weights.path}: these weights are of another network than {weights.backbone}, or of one for another size of image: "
+            f"{problem}; give the --backbone and --size they were made for."
+        )
+    given = {name: tensor.to(wanted[name].dtype) for name, tensor in _without_classifier(given, wanted).items()}
+    broken = sorted(name for name, tensor in given.items() if not tensor.isfinite().all())
+    if broken:
+        raise ModelFileError(f"{weights.path}: holds values that are no finite numbers (in {broken[0]}); fetch it again.")
+    backbone.inner.load_state_dict(given, strict=False)
+
+
+def _without_classifier(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone may own layers under those names too, such as a head's normalisation: only what it lacks is left out."""
+    return {name: tensor for name, tensor in given.items() if name in wanted or name.partition(".")[0] not in CLASSIFIERS}
+
+
+def _mismatch(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """How the tensors differ from those of the network, or an empty string."""
     optional = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - given.keys() - optional)
     extra = sorted(given.keys() - wanted.keys())
-    shapes = [name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape]
-    if missing or extra or shapes:
-        example = (missing or extra or sorted(shapes))[0]
-        raise ModelFileError(
-            f"{weights.path}: these weights are of another network than {weights.backbone}: {len(missing)} tensors are missing, "
-            f"{len(extra)} have no place and {len(shapes)} have another shape (such as {example}); give the --backbone they were made for."
-        )
-    backbone.inner.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in given.items()}, strict=False)
+    shapes = sorted(name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape)
+    if not (missing or extra or shapes):
+        return ""
+    return (
+        f"{len(missing)} tensors are missing, {len(extra)} have no place and {len(shapes)} have another shape "
+        f"(such as {(missing or extra or shapes)[0]})"
+    )
+
+
+def _as_timm_reads(given: Mapping[str, Tensor], inner: nn.Module) -> dict[str, Tensor]:
+    """The tensors as timm would load them: names of older files, a transformer's positions resampled to its input size."""
+    convert = getattr(sys.modules[type(inner).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return dict(given)
+    try:
+        return dict(convert(dict(given), inner))
+    except Exception:  # made for files of the network's family: what it cannot read stays as it is, and is refused with a reason
+        return dict(given)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":  # torchvision's own downloads, whose hash was checked
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
     from safetensors.torch import load_file
 
-    return load_file(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))  # torchvision's own downloads
+    except Exception as error:
+        reason = type(error).__name__
+        raise ModelFileError(f"{path}: these weights cannot be read ({reason}); remove the file and fetch it again.") from error
 
 
 def _metadata(path: Path) -> dict[str, str]:

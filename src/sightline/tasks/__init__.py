@@ -33,9 +33,7 @@ class Task(Protocol):
         """How far two computations of the same images are apart, in the unit a user sees."""
         ...
 
-    def evaluate(
-        self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]
-    ) -> dict[str, Any]:
+    def evaluate(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]) -> dict[str, Any]:
         """The report's ``test`` section: ``n``, ``metrics``, ``intervals`` and the details behind them.
 
         ``keys`` names the n images; the same names are used for pictures.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluate.intervals import wilson_interval
 from sightline.evaluate.metrics import (
+    ClassScores,
     accuracy,
     class_scores,
     confusion_matrix,
@@ -23,7 +24,7 @@ from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, T
 
 OUTPUTS = ("logits",)
 TOP = 5
-CONFUSED_PAIRS, PICTURES_A_PAIR, WORST_ERRORS = 8, 4, 24
+CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24
 # A report's level follows the lower end of the accuracy's interval, so that few test images cannot look good.
 GOOD, FAIR = 0.85, 0.6
 FEW_IMAGES = 50
@@ -46,38 +47,57 @@ def difference(raw: Raw, expected: Raw, temperature: float) -> float:
 
 
 def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]) -> dict[str, Any]:
-    """Metrics, intervals, per-class scores, confusion and errors of n images; ``targets`` (n,) int64."""
+    """Metrics, intervals, per-class scores, confusion and errors of n images; ``targets`` (n,) int64, n at least 1."""
     probabilities = softmax(raw["logits"], temperature)
-    predicted = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(targets, predicted, len(labels))
+    confusion = confusion_matrix(targets, probabilities.argmax(axis=1), len(labels))
     scores = class_scores(confusion)
-    right = int(np.trace(confusion))
     metrics = {
         "accuracy": accuracy(confusion),
         **({"top5": top_k_accuracy(targets, probabilities, TOP)} if len(labels) > TOP else {}),
         **scores.macro(),
         "ece": expected_calibration_error(targets, probabilities),
     }
-    errors = [
-        {"key": keys[i], "truth": labels[targets[i]], "predicted": labels[predicted[i]],
-         "score": float(probabilities[i, predicted[i]]), "truth_score": float(probabilities[i, targets[i]])}
-        for i in np.flatnonzero(predicted != targets)
-    ]  # fmt: skip
-    errors.sort(key=lambda error: -error["score"])
+    errors = _errors(probabilities, targets, labels, keys)
     return {
         "n": len(targets),
         "metrics": metrics,
-        "intervals": {"accuracy": list(wilson_interval(right, len(targets)))},
-        "classes": [
-            {"label": label, "n": int(scores.support[i]), "precision": float(scores.precision[i]), "recall": float(scores.recall[i]),
-             "f1": float(scores.f1[i]), "recall_interval": list(wilson_interval(int(confusion[i, i]), int(scores.support[i])))}
-            for i, label in enumerate(labels)
-        ],  # fmt: skip
+        "intervals": {"accuracy": list(wilson_interval(int(np.trace(confusion)), len(targets)))},
+        "classes": _classes(confusion, scores, labels),
         "confusion": confusion.tolist(),
         "most_confused": _most_confused(confusion, labels, errors),
         "errors": errors,
         "majority": {"label": labels[int(scores.support.argmax())], "share": float(scores.support.max() / len(targets))},
     }
+
+
+def _classes(confusion: NDArray[np.int64], scores: ClassScores, labels: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label,
+            "n": int(scores.support[i]),
+            "precision": float(scores.precision[i]),
+            "recall": float(scores.recall[i]),
+            "f1": float(scores.f1[i]),
+            "recall_interval": list(wilson_interval(int(confusion[i, i]), int(scores.support[i]))),
+        }
+        for i, label in enumerate(labels)
+    ]
+
+
+def _errors(probabilities: NDArray[np.float64], targets: NDArray[Any], labels: Sequence[str], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The wrongly named images, the most confident first."""
+    predicted = probabilities.argmax(axis=1)
+    errors = [
+        {
+            "key": keys[i],
+            "truth": labels[targets[i]],
+            "predicted": labels[predicted[i]],
+            "score": float(probabilities[i, predicted[i]]),
+            "truth_score": float(probabilities[i, targets[i]]),
+        }
+        for i in np.flatnonzero(predicted != targets).tolist()
+    ]
+    return sorted(errors, key=lambda error: -error["score"])
 
 
 def _most_confused(confusion: NDArray[np.int64], labels: Sequence[str], errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -96,18 +116,16 @@ def verdict(test: Mapping[str, Any]) -> dict[str, str]:
     """The sentence on top of the report, and its level."""
     share, (low, high), majority = test["metrics"]["accuracy"], test["intervals"]["accuracy"], test["majority"]
     sentence = (
-        f"The model names the right class for {share:.1%} of {test['n']} test images it never saw "
-        f"(95% interval {low:.1%} to {high:.1%})."
+        f"The model names the right class for {share:.1%} of {test['n']} test images it never saw (95% interval {low:.1%} to {high:.1%})."
     )
+    few = f" With only {test['n']} test images this is a rough figure." if test["n"] < FEW_IMAGES else ""
     if low <= majority["share"]:
-        return {"level": "poor", "sentence": f"{sentence} That is not clearly better than always answering "
-                f"{majority['label']!r}, which is right for {majority['share']:.1%}: do not use it yet."}  # fmt: skip
+        sentence += f" That is not clearly better than always answering {majority['label']!r}, which is right for {majority['share']:.1%}"
+        return {"level": "poor", "sentence": f"{sentence}: do not use it yet.{few}"}
     weakest = min((entry for entry in test["classes"] if entry["n"]), key=lambda entry: entry["recall"])
     if weakest["recall"] < 1:
         sentence += f" Its weakest class is {weakest['label']!r}, which it finds {_times(weakest)}."
-    if test["n"] < FEW_IMAGES:
-        sentence += f" With only {test['n']} test images this is a rough figure."
-    return {"level": "good" if low >= GOOD else "fair" if low >= FAIR else "poor", "sentence": sentence}
+    return {"level": "good" if low >= GOOD else "fair" if low >= FAIR else "poor", "sentence": sentence + few}
 
 
 def _times(entry: Mapping[str, Any]) -> str:
@@ -120,23 +138,50 @@ def blocks(test: Mapping[str, Any]) -> list[Block]:
         _tiles(test),
         Bars(
             "How often each class is found",
-            [Bar(entry["label"], entry["recall"], *entry["recall_interval"], note=_times(entry)) for entry in test["classes"] if entry["n"]],
+            [_recall_bar(entry) for entry in test["classes"] if entry["n"]],
             note="Recall on the test images; the whisker is the 95% interval.",
         ),
-        Matrix("What is taken for what", [entry["label"] for entry in test["classes"]], test["confusion"],
-               note="Test images by their true class (rows) and the model's answer (columns)."),  # fmt: skip
-        Gallery("Most confused pairs", [
-            Picture(key, f"{pair['truth']} taken for {pair['predicted']}", f"{pair['n']} times, {pair['share']:.0%} of {pair['truth']}")
-            for pair in test["most_confused"] for key in pair["pictures"][:2]
-        ]),
-        Gallery("Most confident errors", [
-            Picture(error["key"], f"{error['predicted']}, {error['score']:.0%} sure", f"truth: {error['truth']}, given {error['truth_score']:.0%}")
-            for error in test["errors"][:WORST_ERRORS]
-        ], note="Where the model was surest and wrong. Look for wrong labels here as well."),
-        Table("Scores of each class", ["class", "test images", "precision", "recall", "F1"], [
-            [entry["label"], str(entry["n"]), *(f"{entry[name]:.3f}" for name in ("precision", "recall", "f1"))] for entry in test["classes"]
-        ], folded=True),
-    ]  # fmt: skip
+        Matrix(
+            "What is taken for what",
+            [entry["label"] for entry in test["classes"]],
+            test["confusion"],
+            note="Test images by their true class (rows) and the model's answer (columns).",
+        ),
+        Gallery("Most confused pairs", [picture for pair in test["most_confused"] for picture in _pair_pictures(pair)]),
+        Gallery(
+            "Most confident errors",
+            [_error_picture(error) for error in test["errors"][:WORST_ERRORS]],
+            note="Where the model was surest and wrong. Look for wrong labels here as well.",
+        ),
+        Table(
+            "Scores of each class",
+            ["class", "test images", "precision", "recall", "F1"],
+            [_score_row(entry) for entry in test["classes"]],
+            folded=True,
+        ),
+    ]
+
+
+def _recall_bar(entry: Mapping[str, Any]) -> Bar:
+    low, high = entry["recall_interval"]
+    return Bar(entry["label"], entry["recall"], low, high, note=_times(entry))
+
+
+def _pair_pictures(pair: Mapping[str, Any]) -> list[Picture]:
+    caption, detail = f"{pair['truth']} taken for {pair['predicted']}", f"{pair['n']} times, {pair['share']:.0%} of {pair['truth']}"
+    return [Picture(key, caption, detail) for key in pair["pictures"][:SHOWN_A_PAIR]]
+
+
+def _error_picture(error: Mapping[str, Any]) -> Picture:
+    return Picture(
+        error["key"], f"{error['predicted']}, {error['score']:.0%} sure", f"truth: {error['truth']}, given {error['truth_score']:.0%}"
+    )
+
+
+def _score_row(entry: Mapping[str, Any]) -> list[str]:
+    """A class without test images has no scores, which is not the same as scores of 0."""
+    scores = [f"{entry[name]:.3f}" if entry["n"] else "–" for name in ("precision", "recall", "f1")]
+    return [entry["label"], str(entry["n"]), *scores]
 
 
 def _tiles(test: Mapping[str, Any]) -> Tiles:

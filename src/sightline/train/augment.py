@@ -56,10 +56,13 @@ def _sample_crop(
 
 def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
     """The image (h, w, 3) uint8 as the (size, size, 3) uint8 input that ``affine`` describes; outside is grey."""
+    # Where several pixels fall on one, it is drawn in parts that are then averaged: evaluation's resampling averages as well.
+    across, down = (max(1, round(math.hypot(*column))) for column in affine[:, :2].T)
+    fine = affine / (across, down, 1)
     warped = Image.fromarray(image).transform(
-        (size, size), Image.Transform.AFFINE, tuple(affine.ravel()), Image.Resampling.BILINEAR, fillcolor=(GREY, GREY, GREY)
+        (size * across, size * down), Image.Transform.AFFINE, tuple(fine.ravel()), Image.Resampling.BILINEAR, fillcolor=(GREY, GREY, GREY)
     )
-    return np.asarray(warped)
+    return np.asarray(warped.reduce((across, down)))
 
 
 def sample_colour(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:

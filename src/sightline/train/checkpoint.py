@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from sightline.errors import ModelFileError, ResourceError
 LAST, BEST = "last.pt", "best.pt"
 
 
-def save(folder: Path, name: str, state: dict[str, Any]) -> None:
+def save(folder: Path, name: str, state: Mapping[str, Any]) -> None:
     """Write a state of tensors and plain values; ResourceError when the disk does not take it."""
-    _atomically(folder / name, lambda temporary: torch.save(state, temporary))
+    atomically(folder / name, lambda temporary: torch.save(state, temporary))
 
 
 def load(folder: Path, name: str, device: torch.device) -> dict[str, Any]:
@@ -30,26 +31,36 @@ def load(folder: Path, name: str, device: torch.device) -> dict[str, Any]:
         raise ModelFileError(f"{path}: this checkpoint cannot be read ({type(error).__name__}); start the run again.") from error
 
 
-def _atomically(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file that then takes the path's name; ResourceError when the disk does not take it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise ResourceError(f"{path}: the checkpoint could not be written ({error}); make room, then continue with --resume.") from error
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "the disk may be full"
+        raise ResourceError(f"{path}: could not be written ({reason}); make room, then continue with --resume.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """The states of torch's generators; those of the batches are drawn from (seed, epoch, row) and need none."""
-    return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})}
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

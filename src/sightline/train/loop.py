@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from sightline import console
-from sightline.errors import DataError
+from sightline.errors import ModelFileError, UsageError
 from sightline.model.network import Network
 from sightline.train import checkpoint
 from sightline.train.batches import TrainBatches
@@ -48,16 +49,11 @@ def fit(
     device, steps = batches.device, len(batches)
     optimizer = make_optimizer(network, plan)
     average = copy.deepcopy(network)
-    rows: list[dict[str, Any]] = []
     if resume:
-        state = checkpoint.load(folder / "checkpoint", checkpoint.LAST, device)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        checkpoint.restore_random_state(state["random"], device)
-        rows = state["rows"]
+        rows = _restore(folder, network, average, optimizer, device)
     else:  # the start counts as epoch 0: fine-tuning that makes a probe worse is not kept
-        rows.append(_row(0, "probe" if plan.probe else "start", 0.0, None, validate(average), 0.0))
+        rows = [_row(0, "probe" if plan.probe else "start", 0.0, None, validate(average), 0.0)]
+        _check_finite(rows[0])
         _save(folder, network, average, optimizer, rows, device)
 
     stopped = _why_stop(rows, plan)
@@ -80,8 +76,7 @@ def fit(
         figures = validate(average)
         lr = max(group["lr"] for group in optimizer.param_groups)
         row = _row(epoch, "head" if frozen else "all", lr, float(total_loss) / steps, figures, time.monotonic() - start)
-        if not math.isfinite(row["train_loss"]):
-            raise DataError(f"The training loss became {row['train_loss']} in epoch {epoch}; lower --lr and start again.")
+        _check_finite(row)
         rows.append(row)
         _save(folder, network, average, optimizer, rows, device)
         console.say(_line(row, plan))
@@ -134,7 +129,9 @@ def set_training(network: Network, *, frozen: bool, freeze_norm: bool) -> None:
 def update_average(average: Network, network: Network, decay: float, step: int) -> None:
     """Exponential moving average of weights and statistics, with a shorter memory in the first steps."""
     decay = min(decay, (1 + step) / (EMA_RAMP + step))
-    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+    weights = network.state_dict()
+    for name, kept in average.state_dict().items():
+        new = weights[name]
         if kept.is_floating_point():
             kept.lerp_(new, 1 - decay)
         else:
@@ -146,9 +143,15 @@ def _row(epoch: int, stage: str, lr: float, train_loss: float | None, figures: d
             **{f"val_{name}": value for name, value in figures.items()}, "seconds": round(seconds, 3)}  # fmt: skip
 
 
+def _check_finite(row: dict[str, Any]) -> None:
+    losses = [row[name] for name in ("train_loss", "val_loss") if row[name] is not None]
+    if not all(map(math.isfinite, losses)):
+        raise UsageError(f"Training diverged in epoch {row['epoch']}: its loss is no finite number. Start again with a lower --lr.")
+
+
 def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row with the lowest validation loss; the earliest of equals."""
-    return min(rows, key=lambda row: row["val_loss"] if math.isfinite(row["val_loss"]) else math.inf)
+    return min(rows, key=lambda row: row["val_loss"])
 
 
 def _why_stop(rows: list[dict[str, Any]], plan: Plan) -> str:
@@ -164,16 +167,39 @@ def _why_stop(rows: list[dict[str, Any]], plan: Plan) -> str:
 def _save(
     folder: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, rows: list[dict[str, Any]], device: torch.device
 ) -> None:
-    """The best epoch first, then the state to resume from, then the table: a stop in between costs one epoch at most."""
-    if _best(rows) is rows[-1]:
-        checkpoint.save(folder / "checkpoint", checkpoint.BEST, {"network": average.state_dict(), "epoch": rows[-1]["epoch"]})
+    """The state to resume from, then what follows from it: a stop in between is made good by ``_restore``."""
     state = {"network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
              "random": checkpoint.random_state(device), "rows": rows}  # fmt: skip
     checkpoint.save(folder / "checkpoint", checkpoint.LAST, state)
-    with (folder / "results.csv").open("w", newline="") as sink:
-        writer = csv.DictWriter(sink, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    _save_best_and_table(folder, average, rows)
+
+
+def _save_best_and_table(folder: Path, average: Network, rows: list[dict[str, Any]]) -> None:
+    if _best(rows) is rows[-1]:
+        checkpoint.save(folder / "checkpoint", checkpoint.BEST, {"network": average.state_dict(), "epoch": rows[-1]["epoch"]})
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.atomically(folder / "results.csv", lambda temporary: temporary.write_bytes(table.getvalue().encode()))
+
+
+def _restore(
+    folder: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer, device: torch.device
+) -> list[dict[str, Any]]:
+    """Bring everything to the end of the last saved epoch; returns its rows."""
+    state = checkpoint.load(folder / "checkpoint", checkpoint.LAST, device)
+    try:
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        checkpoint.restore_random_state(state["random"], device)
+        rows: list[dict[str, Any]] = state["rows"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        path = folder / "checkpoint" / checkpoint.LAST
+        raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error
+    _save_best_and_table(folder, average, rows)
+    return rows
 
 
 def _line(row: dict[str, Any], plan: Plan) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sightline.config import TrainConfig
+from sightline.errors import UsageError
 
 FINE_TUNE_EPOCHS = 10
 # From random weights a network needs steps more than epochs.
@@ -48,7 +49,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Plan:
-        return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+        """The plan that a run was started with; UsageError when another version wrote it."""
+        try:
+            return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+        except (TypeError, KeyError) as error:
+            raise UsageError(f"The run to resume was planned by another version of Sightline ({error}); start a new run.") from error
 
 
 def make_plan(config: TrainConfig, n_train: int, *, pretrained: bool) -> Plan:
@@ -68,7 +73,8 @@ def make_plan(config: TrainConfig, n_train: int, *, pretrained: bool) -> Plan:
         reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
     if epochs > frozen:
         rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
-        reasons.append(f"Then the whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+        start = "Then the" if reasons else "The"
+        reasons.append(f"{start} whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
     if freeze_norm:
         reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
     reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")

@@ -55,7 +55,8 @@ class Run:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.folder / name)
         except OSError as error:
-            raise ResourceError(f"{self.folder / name}: could not be written ({error.strerror}); make room or give another --out.") from error
+            reason = f"could not be written ({error.strerror})"
+            raise ResourceError(f"{self.folder / name}: {reason}; make room or give another --out.") from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -66,13 +67,15 @@ class Run:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise UsageError(f"--resume {self.folder}: this folder holds no run that was started (no {CONFIG}).") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"--resume {self.folder}: its {CONFIG} cannot be read ({error}).") from error
 
 
 def new_run(out: str | None, task: str, name: str) -> Run:
     """A new, empty folder: ``out`` or ``runs/TASK/NAME``, with -2, -3... behind a name that is taken."""
     wanted = Path(out) if out else Path("runs", task, name)
+    if wanted.name in ("", ".."):  # a folder such as "." has no name to count on from
+        wanted = wanted.resolve()
     number, folder = 1, wanted
     while True:
         try:
@@ -102,6 +105,9 @@ def reopen(folder: Path, data: object, settings: Mapping[str, Any]) -> tuple[Run
     given = [*settings, *(["DATA"] if data is not None else [])]
     if given:
         raise UsageError(f"--resume {folder} goes on as the run was started; leave out {', '.join(sorted(given))}.")
+    lacking = [name for name in ("data", "fingerprint", "settings", "plan") if name not in record]
+    if lacking:
+        raise UsageError(f"--resume {folder}: its {CONFIG} lacks {', '.join(lacking)}; start a new run.")
     if run.model.exists():
         raise UsageError(f"--resume {folder}: this run is finished, its model is {run.model}.")
     return run, record

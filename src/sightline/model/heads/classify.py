@@ -46,9 +46,15 @@ class Probe:
 def fit_probe(
     train: NDArray[np.float32], train_targets: NDArray[np.int64], val: NDArray[np.float32], val_targets: NDArray[np.int64], classes: int
 ) -> Probe:
-    """Logistic regression on embeddings (n, features), its strength chosen on validation; every class in ``train_targets``."""
+    """Logistic regression on embeddings (n, features), its strength chosen on validation.
+
+    Raises ValueError when a class has no training image: the gate lets no such data through, and a row for it could not be fitted.
+    """
     from sklearn.linear_model import LogisticRegression
 
+    absent = np.setdiff1d(np.arange(classes), train_targets)
+    if len(absent):
+        raise ValueError(f"no training image has the class {', '.join(map(str, absent))}")
     best: Probe | None = None
     for strength in PROBE_STRENGTHS:
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(train, train_targets)

@@ -1,0 +1,83 @@
+"""What a run will do is decided before it starts, said, and read back unchanged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline.config import TrainConfig
+from sightline.errors import UsageError
+from sightline.train.plan import FROZEN_NORM_BELOW, MAX_SCRATCH_EPOCHS, MIN_SCRATCH_EPOCHS, Plan, make_plan
+
+
+def test_pretrained_weights_are_probed_and_then_fine_tuned_gently():
+    plan = make_plan(TrainConfig(), 500, pretrained=True)
+    assert (plan.probe, plan.freeze_norm, plan.epochs, plan.frozen_epochs) == (True, True, 10, 0)
+    assert (plan.optimizer, plan.lr, plan.backbone_lr_scale, plan.weight_decay) == ("adamw", 1e-3, 0.1, 0.05)
+    assert plan.reasons == (
+        "First the backbone stays frozen: a logistic regression on its embeddings becomes the head.",
+        "Then the whole network learns for up to 10 epochs (adamw, at 0.001, the backbone at 0.0001).",
+        "Batch normalisation keeps its pretrained statistics, as 500 images would give noisy ones.",
+        "It stops early after 10 epochs without a better validation loss; the best epoch is kept.",
+    )
+
+
+def test_random_weights_learn_all_together_and_faster():
+    plan = make_plan(TrainConfig(), 500, pretrained=False)
+    assert (plan.probe, plan.freeze_norm, plan.frozen_epochs, plan.backbone_lr_scale, plan.lr) == (False, False, 0, 1.0, 2e-3)
+    assert plan.reasons[0] == "The whole network learns for up to 80 epochs (adamw, at 0.002)."
+
+
+@pytest.mark.parametrize(
+    ("n_train", "epochs"), [(1, MAX_SCRATCH_EPOCHS), (100, MAX_SCRATCH_EPOCHS), (3200, 12), (10**6, MIN_SCRATCH_EPOCHS)]
+)
+def test_from_random_weights_steps_count_more_than_epochs(n_train, epochs):
+    assert make_plan(TrainConfig(), n_train, pretrained=False).epochs == epochs
+
+
+def test_many_images_have_batch_statistics_of_their_own():
+    assert not make_plan(TrainConfig(), FROZEN_NORM_BELOW, pretrained=True).freeze_norm
+
+
+@pytest.mark.parametrize(("pretrained", "lr"), [(True, 1e-2), (False, 5e-2)])
+def test_sgd_has_its_own_defaults(pretrained, lr):
+    plan = make_plan(TrainConfig(optimizer="sgd"), 500, pretrained=pretrained)
+    assert (plan.lr, plan.weight_decay, plan.momentum) == (lr, 5e-4, 0.9)
+
+
+def test_what_is_asked_for_is_planned():
+    config = TrainConfig(epochs=7, frozen_epochs=3, batch_size=8, lr=0.5, backbone_lr_scale=0.0, weight_decay=0.0, warmup=0.0, ema=0.0,
+                         clip_norm=0.0, patience=1)  # fmt: skip
+    plan = make_plan(config, 500, pretrained=True)
+    asked = {name: getattr(config, name) for name in vars(config) if name != "label_smoothing"}
+    assert {name: getattr(plan, name) for name in asked} == asked
+    assert "For 3 epochs only the head learns." in plan.reasons
+    assert "for up to 4 epochs (adamw, at 0.5, the backbone at 0)" in plan.reasons[2]
+    assert "after 1 epoch without" in plan.reasons[-1]
+
+
+def test_no_more_epochs_are_frozen_than_there_are():
+    plan = make_plan(TrainConfig(epochs=2, frozen_epochs=5), 500, pretrained=False)
+    assert (plan.epochs, plan.frozen_epochs) == (2, 2)
+    assert plan.reasons[0] == "For 2 epochs only the head learns."
+    assert not any("whole network" in reason for reason in plan.reasons)
+
+
+@given(
+    st.integers(1, 10**6), st.booleans(), st.sampled_from(["adamw", "sgd"]), st.none() | st.integers(1, 50), st.none() | st.integers(0, 50)
+)
+def test_a_plan_is_whole_and_its_json_is_the_same_plan(n_train, pretrained, optimizer, epochs, frozen):
+    plan = make_plan(TrainConfig(optimizer=optimizer, epochs=epochs, frozen_epochs=frozen), n_train, pretrained=pretrained)
+    assert all(value is not None for value in vars(plan).values())
+    assert 0 <= plan.frozen_epochs <= plan.epochs
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False))) == plan
+
+
+def test_a_plan_of_another_version_is_refused():
+    fields = make_plan(TrainConfig(), 10, pretrained=False).to_json()
+    for other in ({**fields, "momentous": 1}, {name: fields[name] for name in fields if name != "lr"}, {}):
+        with pytest.raises(UsageError, match="planned by another version of Sightline"):
+            Plan.from_json(other)
