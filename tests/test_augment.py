@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.config import AugmentConfig
 from sightline.data.prepare import GREY, Prepare
-from sightline.train.augment import recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import recolour, sample_affine, sample_colour, warp
 
 OFF = AugmentConfig(crop_scale=1.0, rotate=0.0, flip=False, colour=0.0)
 FITS = ("crop", "pad", "squash")

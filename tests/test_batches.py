@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
-from sightline.train.batches import TrainBatches, plain_batches
+from sightline.training.batches import TrainBatches, plain_batches
 from tiny import shapes_store, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

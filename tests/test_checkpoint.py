@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sightline.errors import ModelFileError, ResourceError
-from sightline.train import checkpoint
+from sightline.training import checkpoint
 
 CPU = torch.device("cpu")
 

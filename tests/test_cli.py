@@ -272,7 +272,7 @@ def test_a_device_that_is_not_there_is_an_error(sightline, shapes):
 
 
 def test_a_stopped_run_says_how_to_go_on_and_ends_like_one_that_was_not(sightline, shapes, tmp_path, monkeypatch):
-    import sightline.train.loop as loop
+    import sightline.training.loop as loop
 
     words = ["train", shapes, "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", "3"]
     assert sightline(*words, "--out", "straight")[0] == 0

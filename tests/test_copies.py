@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageEnhance
 from sklearn.datasets import load_digits
 
 from conftest import DATA, SHAPES, needs_data, render_shape
-from sightline.audit import copies
-from sightline.audit.copies import NEIGHBOURS, CopyPair, find_copies
+from sightline.auditing import copies
+from sightline.auditing.copies import NEIGHBOURS, CopyPair, find_copies
 from sightline.data.decode import Limits
 from sightline.data.look import Look, look_at
 from sightline.data.store import LOOKED_FACTS, Facts

@@ -14,7 +14,7 @@ from safetensors.torch import load
 
 import sightline
 from sightline.errors import ModelFileError
-from sightline.evaluate.metrics import softmax
+from sightline.evaluation.metrics import softmax
 from sightline.model.export import OPSET, count_parameters, export_graph, weights_bytes
 from sightline.model.network import Network, torch_infer
 from sightline.onnx_check import check_graph

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from conftest import SHAPES, write_shapes
-from sightline.audit.copies import CopyPair
-from sightline.audit.gate import gate, relative_name
+from sightline.auditing.copies import CopyPair
+from sightline.auditing.gate import gate, relative_name
 from sightline.config import DataConfig
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder

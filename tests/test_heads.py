@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch.nn import functional as F
 
-from sightline.evaluate.metrics import softmax
+from sightline.evaluation.metrics import softmax
 from sightline.model.heads.classify import PROBE_STRENGTHS, Objective, fit_probe, make_head
 from tiny import tiny_network
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from sightline.evaluate.intervals import wilson_interval
+from sightline.evaluation.intervals import wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sklearn_metrics
 
-from sightline.evaluate.metrics import (
+from sightline.evaluation.metrics import (
     accuracy,
     class_scores,
     confusion_matrix,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sightline.config import TrainConfig
 from sightline.errors import UsageError
-from sightline.train.plan import FROZEN_NORM_BELOW, MAX_SCRATCH_EPOCHS, MIN_SCRATCH_EPOCHS, Plan, make_plan
+from sightline.training.plan import FROZEN_NORM_BELOW, MAX_SCRATCH_EPOCHS, MIN_SCRATCH_EPOCHS, Plan, make_plan
 
 
 def test_pretrained_weights_are_probed_and_then_fine_tuned_gently():

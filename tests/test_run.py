@@ -12,8 +12,8 @@ import pytest
 from sightline.config import TrainConfig, TrainSettings
 from sightline.errors import DataError, ResourceError, UsageError
 from sightline.records import Dataset, ImageRef
-from sightline.train.plan import Plan, make_plan
-from sightline.train.run import CONFIG, Clock, Run, begin, new_run, reopen
+from sightline.training.plan import Plan, make_plan
+from sightline.training.run import CONFIG, Clock, Run, begin, new_run, reopen
 
 PLAN = make_plan(TrainConfig(), 100, pretrained=False)
 

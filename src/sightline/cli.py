@@ -152,7 +152,7 @@ def verify(
 @verb()
 def doctor(*, json: Json = False, debug: Debug = False) -> None:
     """List versions, processor and devices, and what is missing."""
-    from sightline.doctor import examine
+    from sightline.diagnosis import examine
 
     found = examine()
     if json:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sightline import bundle, console
-from sightline.audit.gate import Gated
+from sightline.auditing.gate import Gated
 from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import read_bytes
@@ -24,9 +24,9 @@ from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
 from sightline.report.build import FORMAT, card, environment, html, library_versions, now
 from sightline.runtime import Model, raw_outputs
 from sightline.tasks import Task, load_task
-from sightline.train.loop import Trained
-from sightline.train.plan import Plan
-from sightline.train.run import Clock, Run
+from sightline.training.loop import Trained
+from sightline.training.plan import Plan
+from sightline.training.run import Clock, Run
 
 DRAFT = ".model.sight.draft"
 TEST_BATCH = 16

@@ -51,14 +51,14 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
 
     Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on.
     """
-    from sightline.audit.gate import gate
+    from sightline.auditing.gate import gate
     from sightline.data.store import look_once
     from sightline.model.choose import choose
     from sightline.model.device import torch_device
     from sightline.package import ship
-    from sightline.train.plan import Plan, make_plan
-    from sightline.train.run import Clock, begin, reopen
-    from sightline.train.session import train_network
+    from sightline.training.plan import Plan, make_plan
+    from sightline.training.run import Clock, begin, reopen
+    from sightline.training.session import train_network
 
     clock = Clock()
     if resume is not None:

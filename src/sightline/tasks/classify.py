@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluate.intervals import wilson_interval
-from sightline.evaluate.metrics import (
+from sightline.evaluation.intervals import wilson_interval
+from sightline.evaluation.metrics import (
     ClassScores,
     accuracy,
     class_scores,

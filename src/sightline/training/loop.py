@@ -22,10 +22,10 @@ from torch import nn
 from sightline import console
 from sightline.errors import ModelFileError, UsageError
 from sightline.model.network import Network
-from sightline.train import checkpoint
-from sightline.train.batches import TrainBatches
-from sightline.train.objective import Objective
-from sightline.train.plan import Plan
+from sightline.training import checkpoint
+from sightline.training.batches import TrainBatches
+from sightline.training.objective import Objective
+from sightline.training.plan import Plan
 
 Validate = Callable[[Network], dict[str, float]]
 NO_DECAY_BELOW_DIMENSIONS = 2

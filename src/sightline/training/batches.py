@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
-from sightline.train.augment import recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import recolour, sample_affine, sample_colour, warp
 
 Made = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]
 

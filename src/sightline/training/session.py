@@ -18,9 +18,9 @@ from sightline.model.choose import Choice
 from sightline.model.network import Network, torch_infer
 from sightline.records import Dataset, Infer
 from sightline.tasks import TASKS, load_task
-from sightline.train.batches import TrainBatches, plain_batches
-from sightline.train.loop import Trained, fit
-from sightline.train.plan import Plan
+from sightline.training.batches import TrainBatches, plain_batches
+from sightline.training.loop import Trained, fit
+from sightline.training.plan import Plan
 
 VALIDATION_BATCH = 32
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.audit.copies import CopyPair, find_copies
+from sightline.auditing.copies import CopyPair, find_copies
 from sightline.config import DataConfig
 from sightline.data.split import split
 from sightline.data.store import Store

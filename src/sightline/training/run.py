@@ -14,8 +14,8 @@ from typing import Any
 from sightline.config import TrainSettings
 from sightline.errors import DataError, ResourceError, UsageError
 from sightline.records import Dataset
-from sightline.train.checkpoint import LAST
-from sightline.train.plan import Plan
+from sightline.training.checkpoint import LAST
+from sightline.training.plan import Plan
 
 CONFIG = "config.json"
 
