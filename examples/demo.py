@@ -45,7 +45,8 @@ def main() -> None:
     data = FOLDER / "digits"
     write_digits(data)
     # A mirrored 2 is no 2, and a digit lying on its side may be another one.
-    run = json.loads(sightline("train", data, "--no-flip", "--rotate", "10", "--crop-scale", "0.8", "--out", FOLDER / "run", "--json"))
+    choices = ("--no-flip", "--rotate", "10", "--crop-scale", "0.8", "--epochs", "12")
+    run = json.loads(sightline("train", data, *choices, "--out", FOLDER / "run", "--json"))
     print(run["verdict"])
     print(sightline("evaluate", run["model"], data))
     print(sightline("verify", run["model"]))

@@ -40,7 +40,9 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} if node.module == "sightline" else {node.module}
+            found |= (
+                {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} if node.module == "sightline" else {node.module}
+            )
     return found - {"sightline"}
 
 
@@ -53,7 +55,9 @@ def test_rooms_import_downwards_only(path):
     assert not upwards, f"{path.name} imports {upwards} from its right or above"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in PRODUCT], ids=lambda path: path.relative_to(SOURCE).as_posix())
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if room_of(path) in PRODUCT], ids=lambda path: path.relative_to(SOURCE).as_posix()
+)
 def test_the_product_side_imports_no_training_library(path):
     used = {name.split(".")[0] for name in imports(path)} & set(TRAIN_ONLY)
     # Looking once belongs to training, and takes its process pool when it starts.

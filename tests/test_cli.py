@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, WEIGHTS, needs_data, write_shapes
 from PIL import Image
 
+from conftest import QUICK, WEIGHTS, needs_data, write_shapes
 from sightline.cli import _exit_code
 
 FAST = ["--epochs", "1", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu"]

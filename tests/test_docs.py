@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import write_shapes
 from test_architecture import ORDER, SOURCE
 

@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import QUICK, write_shapes
 
 import sightline
+from conftest import QUICK, write_shapes
 from sightline.bundle import Bundle
 from sightline.records import ImageRef
 from sightline.runtime import Model

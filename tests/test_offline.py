@@ -66,7 +66,9 @@ def watched(tmp_path_factory):
     def run(*words: str | Path) -> list[str]:
         log = folder / "connections"
         log.unlink(missing_ok=True)
-        environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY")}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY")
+        }
         environment |= {"LD_PRELOAD": str(library), "CONNECTIONS": str(log), "HOME": str(folder)}
         done = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import browser
-import example_report
 import pytest
 
+import browser
+import example_report
 from sightline.report.html import render
 
 pytestmark = pytest.mark.skipif(bool(browser.why_missing()), reason=browser.why_missing() or "chromium is there")

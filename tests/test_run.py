@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from sightline.config import TrainConfig, TrainSettings
+from sightline.data.prepare import Prepare
 from sightline.errors import DataError, ResourceError, UsageError
+from sightline.model.backbone import BackboneSpec
+from sightline.model.choose import Choice
 from sightline.records import Dataset, ImageRef
 from sightline.training.plan import Plan, make_plan
 from sightline.training.run import CONFIG, Clock, Run, begin, new_run, reopen
 
+CHOICE = Choice(BackboneSpec("test_resnet", 32), None, Prepare(32), ("as asked",))
 PLAN = make_plan(TrainConfig(), 100, pretrained=False)
 
 
@@ -25,7 +29,7 @@ def dataset(root: Path = Path("data"), targets: tuple[int, ...] = (0, 1, 1)) -> 
 
 @pytest.fixture
 def started(tmp_path) -> Run:
-    return begin(tmp_path / "data", dataset(), TrainSettings.of(out=str(tmp_path / "run"), epochs=3), PLAN)
+    return begin(tmp_path / "data", dataset(), TrainSettings.of(out=str(tmp_path / "run"), epochs=3), CHOICE, PLAN)
 
 
 def test_a_taken_name_gets_the_next_number(tmp_path, monkeypatch):
@@ -149,3 +153,9 @@ def test_the_clock_adds_up_each_stage_in_order_even_when_it_fails():
         time.sleep(0.01)
     assert list(clock.seconds) == ["reading", "training"]
     assert clock.seconds["reading"] > first > 0
+
+
+def test_the_choice_of_a_network_comes_back_as_it_was_recorded(started):
+    choice = Choice.from_json(started.read_config()["choice"])
+    assert choice == CHOICE
+    assert not choice.pretrained

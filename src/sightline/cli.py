@@ -192,9 +192,12 @@ def _exit_code(arguments: Sequence[str]) -> int:
     except MemoryError as error:
         return _report(ResourceError("There is not enough memory; try a smaller --batch-size or --size."), arguments, error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _report(ResourceError(f"{error.filename or 'The disk'}: is full; make room and run again."), arguments, error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "is full; make room" if full else f"cannot be read or written ({error.strerror}); mend that"
+        return _report(ResourceError(f"{error.filename or 'The disk'}: {what} and run again."), arguments, error)
+    except Exception as error:
+        return _report(SightlineError(f"This is a fault of Sightline, not yours ({type(error).__name__}: {error}); "
+                                      "run again with --debug and report what it prints."), arguments, error)  # fmt: skip
     return 0
 
 

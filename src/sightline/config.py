@@ -56,7 +56,7 @@ class NetworkConfig:
     backbone: str | None = setting(None, "A timm or torchvision backbone by name, such as resnet18 or torchvision/alexnet.")
     weights: str = setting(
         "auto",
-        "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy already on this machine, else none).",
+        "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy on this machine, else none).",
     )
     size: int | None = setting(None, "Side of the network's square input in pixels.", low=8, high=2048)
     fit: str = setting("crop", "How an image is made square: crop its middle, pad it, or squash it.", choices=("crop", "pad", "squash"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +16,12 @@ from sightline import bundle, console
 from sightline.auditing.gate import Gated
 from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.config import TrainSettings
-from sightline.data.decode import read_bytes
+from sightline.data.decode import Limits, read_bytes
 from sightline.errors import RequirementNotMet
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
-from sightline.model.network import torch_infer
+from sightline.model.network import Network, torch_infer
 from sightline.records import Dataset, Infer
 from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
 from sightline.report.build import FORMAT, card, environment, html, library_versions, now
@@ -34,41 +37,64 @@ TEST_BATCH = 16
 TOLERANCE = 1e-4
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the bundle's draft did on the test images: its raw outputs, the images it will replay, and figures on the export."""
+
+    raw: dict[str, NDArray[np.float32]]
+    replay: bytes
+    export: dict[str, Any]
+
+
 def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock) -> dict[str, Any]:
     """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
 
     The bundle is first written as a draft, which is what is judged. It gets its real name together with its report, and only
     if it predicts what the network does: RequirementNotMet otherwise.
     """
-    task, dataset = load_task(gated.dataset.task), gated.dataset.of_split("test")
-    draft = run.folder / DRAFT
+    draft, task = run.folder / DRAFT, load_task(gated.dataset.task)
+    manifest = _manifest(gated.dataset, choice, settings)
     try:
         with clock("exporting"):
-            parts = [Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True),
-                     Part("weights.safetensors", "weights", weights_bytes(trained.network)),
-                     Part("reference.npz", "reference", arrays_to_bytes({"seen": _seen(gated.dataset)}))]  # fmt: skip
-            manifest = bundle.write(draft, _manifest(gated.dataset, choice, settings), parts)
-        with clock("testing"), Bundle.open(draft) as opened:
-            model = Model.of(opened)
-            started = time.monotonic()
-            raw = _test_outputs(model.infer, model, dataset, "Testing the bundle")
-            speed = len(dataset) / (time.monotonic() - started)
-            network = torch_infer(trained.network.cpu(), torch.device("cpu"), task.OUTPUTS)
-            difference = task.difference(raw, _test_outputs(network, model, dataset, "Testing the network"), manifest.temperature)
-            check_agreement(difference)
-            replayed = record(model, _replay_files(dataset, settings))
-        export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": len(parts[0].data), "engine": model.engine,
-                  "parameters": count_parameters(trained.network), "images_per_second": round(speed, 2)}  # fmt: skip
-        numbers = _numbers(task, raw, trained, gated, choice, plan, settings, clock) | {"export": export}
-        page = html(numbers, task, dataset.root)
+            parts = [
+                Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True),
+                Part("weights.safetensors", "weights", weights_bytes(trained.network)),
+                Part("reference.npz", "reference", arrays_to_bytes({"seen": _seen(gated.dataset)})),
+            ]
+            bundle.write(draft, manifest, parts)
+        with clock("testing"):
+            judged = _judge(draft, trained.network, gated.dataset.of_split("test"), task, settings)
+        numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
+        page = html(numbers, task, gated.dataset.root)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
-        parts += [Part("card.md", "card", card(numbers).encode()), Part("report.html", "report", page.encode()),
-                  Part("report.json", "report_data", (run.folder / "report.json").read_bytes()), Part("replay.npz", "replay", replayed)]  # fmt: skip
+        parts += [
+            Part("card.md", "card", card(numbers).encode()),
+            Part("report.html", "report", page.encode()),
+            Part("report.json", "report_data", (run.folder / "report.json").read_bytes()),
+            Part("replay.npz", "replay", judged.replay),
+        ]
         bundle.write(run.model, manifest, parts)
     finally:
         draft.unlink(missing_ok=True)
     return numbers
+
+
+def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings: TrainSettings) -> Judged:
+    """The draft against the network it was made from, on every test image; RequirementNotMet when they differ."""
+    limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
+    with Bundle.open(draft) as opened:
+        model, graph_bytes = Model.of(opened), len(opened.read("graph"))
+    started = time.monotonic()
+    raw = _test_outputs(model.infer, model, dataset, limits, "Testing the bundle")
+    speed = len(dataset) / (time.monotonic() - started)
+    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
+    expected = _test_outputs(original, model, dataset, limits, "Testing the network")
+    difference = task.difference(raw, expected, model.manifest.temperature)
+    check_agreement(difference)
+    export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
+              "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
+    return Judged(raw, record(model, _replay_files(dataset, limits, settings.run.embed_images)), export)
 
 
 def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -82,8 +108,8 @@ def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
 
 def _manifest(dataset: Dataset, choice: Choice, settings: TrainSettings) -> Manifest:
     licences = {"code": "Apache-2.0"}
-    if choice.weights:
-        licences["weights"] = choice.weights.contract.licence or "not stated"
+    if choice.pretrained:
+        licences["weights"] = choice.licence or "not stated"
     return Manifest(
         task=dataset.task, labels=dataset.labels, prepare=choice.prepare.to_json(), thresholds={}, temperature=1.0,
         config=settings.to_json(), seed=settings.run.seed, fingerprint=dataset.fingerprint, versions=library_versions(),
@@ -98,10 +124,10 @@ def _seen(dataset: Dataset) -> NDArray[np.uint64]:
     return np.sort(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
 
 
-def _test_outputs(infer: Infer, model: Model, dataset: Dataset, what: str) -> dict[str, NDArray[np.float32]]:
+def _test_outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> dict[str, NDArray[np.float32]]:
     """Raw outputs of the test images from their original files."""
     found = []
-    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH)
+    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
     for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
         if batch.errors:
             raise batch.errors[0][1]
@@ -109,35 +135,43 @@ def _test_outputs(infer: Infer, model: Model, dataset: Dataset, what: str) -> di
     return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}
 
 
-def _replay_files(dataset: Dataset, settings: TrainSettings) -> list[bytes]:
-    if settings.run.embed_images == "none":
+def _replay_files(dataset: Dataset, limits: Limits, embed_images: str) -> list[bytes]:
+    if embed_images == "none":
         return rendered_images()
     places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
-    return choose_images([read_bytes(dataset.refs[place]) for place in places])
+    return choose_images([read_bytes(dataset.refs[place], limits) for place in places])
 
 
 def _numbers(
-    task: Task, raw: dict[str, NDArray[np.float32]], trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings,
-    clock: Clock,
-) -> dict[str, Any]:  # fmt: skip
-    """The report's numbers, but for the export."""
-    rows, dataset = gated.dataset.rows_of("test"), gated.dataset
-    keys = [gated.names[row] for row in rows]
-    test = task.evaluate(raw, dataset.targets[rows], dataset.labels, 1.0, keys)
-    leaked = {row for pair in gated.leaks for row in (pair.a, pair.b)}
-    clean = np.array([row not in leaked for row in rows])
-    if not clean.all() and clean.any():
-        without = task.evaluate({name: values[clean] for name, values in raw.items()}, dataset.targets[rows[clean]], dataset.labels, 1.0,
-                                [key for key, keep in zip(keys, clean, strict=True) if keep])  # fmt: skip
-        test["without_leaks"] = {name: without[name] for name in ("n", "metrics", "intervals")}
-    weights = choice.weights
+    task: Task, judged: Judged, trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings, clock: Clock
+) -> dict[str, Any]:
+    """Everything that ``report.json`` holds."""
+    test = _test_section(task, judged.raw, gated)
+    dataset = gated.dataset
     return {
         "format": FORMAT, "title": dataset.root.name, "created": now(), "sightline": library_versions()["sightline"], "task": dataset.task,
         "verdict": task.verdict(test), "data": gated.summary(), "test": test,
-        "network": {"backbone": choice.spec.name, "weights": weights.source if weights else "random",
-                    "weights_licence": weights.contract.licence if weights else None,
+        "network": {"backbone": choice.spec.name, "weights": choice.weights_source or "random", "weights_licence": choice.licence,
                     "parameters": count_parameters(trained.network), "size": choice.spec.size, "reasons": list(choice.reasons)},
         "training": {"plan": list(plan.reasons), "epochs": trained.rows, "best_epoch": trained.best_epoch,
                      "stopped": trained.stopped, "seconds": clock.seconds},
-        "environment": environment(settings.run.seed), "settings": settings.to_json(),
+        "export": judged.export, "environment": environment(settings.run.seed), "settings": settings.to_json(),
     }  # fmt: skip
+
+
+def _test_section(task: Task, raw: dict[str, NDArray[np.float32]], gated: Gated) -> dict[str, Any]:
+    """The figures on the test images and, where some have copies in other splits, on those without."""
+    rows, dataset = gated.dataset.rows_of("test"), gated.dataset
+    assert dataset.targets is not None
+
+    def figures(keep: NDArray[np.bool_]) -> dict[str, Any]:
+        kept = {name: values[keep] for name, values in raw.items()}
+        return task.evaluate(kept, dataset.targets[rows[keep]], dataset.labels, 1.0, [gated.names[row] for row in rows[keep]])
+
+    test = figures(np.ones(len(rows), bool))
+    leaked = {row for pair in gated.leaks for row in (pair.a, pair.b)}
+    clean = np.array([row not in leaked for row in rows])
+    if clean.any() and not clean.all():
+        without = figures(clean)
+        test["without_leaks"] = {name: without[name] for name in ("n", "metrics", "intervals")}
+    return test

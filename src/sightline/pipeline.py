@@ -19,7 +19,7 @@ from sightline.config import RuntimeConfig, TrainSettings, make
 from sightline.data.decode import Limits, read_size
 from sightline.data.folder import read_folder, read_unlabelled
 from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
-from sightline.processor import processors
+from sightline.processor import processors, share_processors
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
 
@@ -51,9 +51,10 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
 
     Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on.
     """
+    share_processors()
     from sightline.auditing.gate import gate
     from sightline.data.store import look_once
-    from sightline.model.choose import choose
+    from sightline.model.choose import Choice, choose
     from sightline.model.device import torch_device
     from sightline.package import ship
     from sightline.training.plan import Plan, make_plan
@@ -72,22 +73,19 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
     with clock("reading and looking"):
         dataset = read_dataset(root, chosen.data.task)
         limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
-        choice = choose(chosen.network, median_side(dataset, limits))
-        workers = chosen.data.workers or processors()
-        store = look_once(
-            dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=chosen.data.store_limit * 1e9
-        )
-        gated = gate(dataset, store, chosen.data, chosen.run.seed)
-    _say_findings(gated)
-    n_train = len(gated.dataset.rows_of("train"))
-    plan = Plan.from_json(record["plan"]) if record else make_plan(chosen.training, n_train, pretrained=choice.pretrained)
+        begun = run is not None and run.has_checkpoint
+        choice = Choice.from_json(record["choice"]) if begun else choose(chosen.network, median_side(dataset, limits))
+        looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
+        gated = gate(dataset, look_once(dataset, choice.store_side, limits=limits, **looking), chosen.data, chosen.run.seed)
+        gated.announce()
+    plan = Plan.from_json(record["plan"]) if record else make_plan(chosen.training, gated.n_train, pretrained=choice.pretrained)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
-    run = run or begin(root, gated.dataset, chosen, plan)
+    run = run or begin(root, gated.dataset, chosen, choice, plan)
     run.check_unchanged(gated.dataset)
     try:
         with clock("training"):
-            trained = train_network(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, resume=run.has_checkpoint)
+            trained = train_network(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, resume=begun)
         numbers = ship(trained, gated, choice, plan, chosen, run, clock)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
@@ -225,17 +223,3 @@ def content_key(ref: ImageRef) -> int:
         return int.from_bytes(hashlib.sha256(Path(ref.path).read_bytes()).digest()[:8], "big")
     except OSError:
         return -1
-
-
-def _say_findings(gated: Any) -> None:
-    console.say(gated.origin)
-    for path, reason in gated.refused:
-        console.warn(f"{path}: {reason}; left out.")
-    for path, note in gated.notes:
-        console.say(f"{path}: {note}; used all the same.")
-    for pair in gated.leaks:
-        kind = "the same file" if pair.exact else "nearly the same picture"
-        console.warn(f"{gated.names[pair.a]} and {gated.names[pair.b]} are {kind}, in two splits.")
-    for pair in gated.conflicts:
-        console.warn(f"{gated.names[pair.a]} and {gated.names[pair.b]} are copies with different labels.")
-

@@ -49,7 +49,13 @@ class RawBatch:
 
 
 def raw_outputs(
-    infer: Infer, prepare: Prepare, sources: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(), threads: int | None = None
+    infer: Infer,
+    prepare: Prepare,
+    sources: Iterable[Source],
+    *,
+    batch_size: int = 16,
+    limits: Limits = Limits(),
+    threads: int | None = None,
 ) -> Iterator[RawBatch]:
     """Prepare and infer a stream of images in order, in bounded memory; bad images are reported, never raised."""
     threads = threads or processors()
@@ -67,7 +73,8 @@ def raw_outputs(
                 return
             images = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
             good = [place for place, image in enumerate(images) if not isinstance(image, ImageError)]
-            raw = infer(np.stack([images[place] for place in good])) if good else {}  # type: ignore[arg-type]
+            readable = [image for image in images if not isinstance(image, ImageError)]
+            raw = infer(np.stack(readable)) if readable else {}
             errors = [(start + place, image) for place, image in enumerate(images) if isinstance(image, ImageError)]
             yield RawBatch([start + place for place in good], raw, errors, len(images))
             start += len(images)
@@ -126,24 +133,22 @@ class Model:
     def predict(self, images: Source) -> Prediction: ...
 
     @overload
-    def predict(self, images: Sequence[Source]) -> list[Prediction | ImageError]: ...
+    def predict(self, images: list[Source]) -> list[Prediction | ImageError]: ...
 
-    def predict(self, images: Source | Sequence[Source]) -> Prediction | list[Prediction | ImageError]:
+    def predict(self, images: Source | list[Source]) -> Prediction | list[Prediction | ImageError]:
         """The prediction for one image: a path, the file's bytes, an (h, w, 3) uint8 array or a Pillow image.
 
         Raises ImageError when it cannot be read. For a list of images a list comes back, in which an image that cannot be
         read has its ImageError, so that one bad file does not lose the others.
         """
-        if isinstance(images, list | tuple):
+        if isinstance(images, list):
             return list(self.stream(images))
-        result = next(self.stream([images]))  # type: ignore[list-item]
+        result = next(self.stream([images]))
         if isinstance(result, ImageError):
             raise result
         return result
 
-    def stream(
-        self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()
-    ) -> Iterator[Prediction | ImageError]:
+    def stream(self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()) -> Iterator[Prediction | ImageError]:
         """Predictions in the order of the images, in bounded memory, decoding beside inference."""
         for batch in self.raw(images, batch_size=batch_size, limits=limits):
             found: dict[int, Prediction | ImageError] = dict(batch.errors)

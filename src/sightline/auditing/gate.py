@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline import console
 from sightline.auditing.copies import CopyPair, find_copies
 from sightline.config import DataConfig
 from sightline.data.split import split
@@ -41,6 +42,23 @@ class Gated:
     conflicts: list[CopyPair]
     origin: str
     names: list[str] = field(default_factory=list)
+
+    @property
+    def n_train(self) -> int:
+        return len(self.dataset.rows_of("train"))
+
+    def announce(self) -> None:
+        """Say the findings, a line each."""
+        console.say(self.origin)
+        for path, reason in self.refused:
+            console.warn(f"{path}: {reason}; left out.")
+        for path, note in self.notes:
+            console.say(f"{path}: {note}; used all the same.")
+        for pair in self.leaks:
+            kind = "the same file" if pair.exact else "nearly the same picture"
+            console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are {kind}, in two splits.")
+        for pair in self.conflicts:
+            console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are copies with different labels.")
 
     def summary(self) -> dict[str, Any]:
         """The report's ``data`` section."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
@@ -12,24 +14,39 @@ from sightline.errors import ModelFileError
 from sightline.model.backbone import SMALL_SIDE, Backbone, BackboneSpec, build, check_name, has_fixed_size
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
-# Chosen when nothing is asked for. Both train well from random weights, and fast on a processor; pretrained,
-# the mobile network gives more accuracy for its time than any other of the libraries' at this size.
+# Chosen when nothing is asked for: small enough to be trained on a laptop's processor.
 SMALL_DEFAULT, SCRATCH_DEFAULT, PRETRAINED_DEFAULT = "resnet10t", "resnet18", "mobilenetv3_large_100"
 SIZE_STEP, MAX_SCRATCH_SIZE = 32, 224
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A network's backbone, its start and its input; ``reasons`` are sentences for the log and the report."""
+    """A network's backbone, its start and its input; ``reasons`` are sentences for the log and the report.
+
+    ``weights_source`` and ``licence`` say where pretrained weights came from; ``weights`` is None for a run that goes on from
+    its checkpoint and so needs them no more.
+    """
 
     spec: BackboneSpec
     weights: Weights | None
     prepare: Prepare
     reasons: tuple[str, ...]
+    weights_source: str | None = None
+    licence: str | None = None
 
     @property
     def pretrained(self) -> bool:
-        return self.weights is not None
+        return self.weights_source is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a run records, so that it goes on with the same network whatever has become of the weights' file."""
+        return {"spec": self.spec.to_json(), "prepare": self.prepare.to_json(), "reasons": list(self.reasons),
+                "weights_source": self.weights_source, "licence": self.licence}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Choice:
+        spec, prepare = BackboneSpec.from_json(fields["spec"]), Prepare.from_json(fields["prepare"])
+        return cls(spec, None, prepare, tuple(fields["reasons"]), fields["weights_source"], fields["licence"])
 
     @property
     def store_side(self) -> int:
@@ -68,7 +85,8 @@ def choose(config: NetworkConfig, median_side: int) -> Choice:
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     prepare = Prepare(size, config.fit, contract.crop_fraction, contract.interpolation, contract.mean, contract.std)
-    return Choice(BackboneSpec(name, size, dict(contract.arguments), keep), weights, prepare, tuple(reasons))
+    spec = BackboneSpec(name, size, dict(contract.arguments), keep)
+    return Choice(spec, weights, prepare, tuple(reasons), weights.source if weights else None, contract.licence if weights else None)
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline.config import TrainSettings
 from sightline.errors import DataError, ResourceError, UsageError
+from sightline.model.choose import Choice
 from sightline.records import Dataset
 from sightline.training.checkpoint import LAST
 from sightline.training.plan import Plan
@@ -90,10 +91,11 @@ def new_run(out: str | None, task: str, name: str) -> Run:
             raise ResourceError(f"{folder}: the run's folder cannot be made ({error.strerror}); give another --out.") from error
 
 
-def begin(root: Path, dataset: Dataset, settings: TrainSettings, plan: Plan) -> Run:
+def begin(root: Path, dataset: Dataset, settings: TrainSettings, choice: Choice, plan: Plan) -> Run:
     """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop."""
     run = new_run(settings.run.out, dataset.task, root.name)
-    record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(), "plan": plan.to_json()}
+    record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(),
+              "choice": choice.to_json(), "plan": plan.to_json()}  # fmt: skip
     run.write_json(CONFIG, record)
     return run
 
@@ -105,7 +107,7 @@ def reopen(folder: Path, data: object, settings: Mapping[str, Any]) -> tuple[Run
     given = [*settings, *(["DATA"] if data is not None else [])]
     if given:
         raise UsageError(f"--resume {folder} goes on as the run was started; leave out {', '.join(sorted(given))}.")
-    lacking = [name for name in ("data", "fingerprint", "settings", "plan") if name not in record]
+    lacking = [name for name in ("data", "fingerprint", "settings", "choice", "plan") if name not in record]
     if lacking:
         raise UsageError(f"--resume {folder}: its {CONFIG} lacks {', '.join(lacking)}; start a new run.")
     if run.model.exists():
