@@ -29,7 +29,7 @@ def _cgroup_quota(root: Path) -> float | None:
 def share_processors() -> None:
     """Ask for threads that sleep while they wait, unless the user asked otherwise; to be called before torch is imported.
 
-    By default they spin, and on a machine that does anything else an epoch of 14 seconds took 135; asleep it took 20 to 30.
+    By default they spin, which costs a busy machine far more than sleeping costs an idle one (decision 008).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

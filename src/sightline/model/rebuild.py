@@ -1,0 +1,29 @@
+"""The torch network of a bundle, from its weights: to train on, and to hold the graph against."""
+
+from __future__ import annotations
+
+import importlib
+
+from sightline.bundle import Bundle
+from sightline.data.prepare import Prepare
+from sightline.errors import ModelFileError
+from sightline.model.backbone import BackboneSpec, build
+from sightline.model.network import Network
+from sightline.tasks import TASKS, load_task
+
+
+def network_of(bundle: Bundle) -> Network:
+    """The network in evaluation mode; ModelFileError when the bundle has no weights, or has those of another network."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    manifest = bundle.manifest
+    load_task(manifest.task)
+    head = importlib.import_module(TASKS[manifest.task].head)
+    backbone = build(BackboneSpec.from_json(manifest.backbone))
+    network = Network(backbone, head.make_head(backbone.num_features, len(manifest.labels), 0.0), Prepare.from_json(manifest.prepare))
+    try:
+        network.load_state_dict(load(bundle.read("weights")))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelFileError(f"{bundle.path}: its weights do not fit the network it describes; train it again.") from error
+    return network.eval()
