@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import QUICK, WEIGHTS, needs_data, write_shapes
+from conftest import WEIGHTS, needs_data, write_shapes
 from sightline.cli import _exit_code
 
 FAST = ["--epochs", "1", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu"]
@@ -132,6 +132,18 @@ def test_a_misspelt_backbone_gets_near_names(sightline, shapes):
     code, _, err = sightline("train", shapes, "--backbone", "resnet81")
     assert code == 2
     assert "'resnet18'" in one_sentence(err)
+
+
+def test_training_in_the_base_install_says_what_to_install(tmp_path):
+    code = """
+import sys
+sys.modules["torch"] = None
+from sightline.cli import _exit_code
+sys.exit(_exit_code(["train", "x"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert one_sentence(done.stderr) == "sightline: Training needs torch, which is not installed: pip install 'sightline[train]'."
 
 
 # ---- data: exit code 3 -----------------------------------------------------------------------------------------------
@@ -332,6 +344,3 @@ def test_a_picture_in_memory_and_its_file_are_told_alike(run, shapes):
     path = shapes / "square" / "003.png"
     model = Model.open(run.model)
     assert model.predict(Image.open(path)) == model.predict(path)
-
-
-assert QUICK

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from sightline.errors import DataError, ImageError, Interrupted, RequirementNotM
 from sightline.processor import processors, share_processors
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
+
+if TYPE_CHECKING:
+    from sightline.training.run import Run
 
 PEEKED_IMAGES = 64
 
@@ -51,24 +54,17 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
 
     Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on.
     """
-    share_processors()
+    run, record, chosen, root = _start(data, resume, settings)
     from sightline.auditing.gate import gate
     from sightline.data.store import look_once
     from sightline.model.choose import Choice, choose
     from sightline.model.device import torch_device
     from sightline.package import ship
     from sightline.training.plan import Plan, make_plan
-    from sightline.training.run import Clock, begin, reopen
+    from sightline.training.run import Clock, begin
     from sightline.training.session import train_network
 
     clock = Clock()
-    if resume is not None:
-        run, record = reopen(Path(resume), data, settings)
-        chosen, root = TrainSettings.from_json(record["settings"]), Path(record["data"])
-    elif data is not None:
-        run, record, chosen, root = None, {}, TrainSettings.of(**settings), Path(data).resolve()
-    else:
-        raise UsageError("Give the folder of images to train on, or --resume RUN.")
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
         dataset = read_dataset(root, chosen.data.task)
@@ -90,6 +86,32 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _check_installed() -> None:
+    """UsageError where the libraries of training are missing; has to come first, as it sets what torch reads when imported."""
+    share_processors()
+    try:
+        import sightline.package
+        import sightline.training.session  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Training needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
+
+
+def _start(
+    data: str | Path | None, resume: str | Path | None, settings: dict[str, Any]
+) -> tuple[Run | None, dict[str, Any], TrainSettings, Path]:
+    """The run to go on with and its record, or None and nothing; the settings; the data's folder."""
+    if resume is None and data is None:
+        raise UsageError("Give the folder of images to train on, or --resume RUN.")
+    chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
+    _check_installed()
+    if resume is None:
+        return None, {}, chosen, Path(str(data)).resolve()
+    from sightline.training.run import reopen
+
+    run, record = reopen(Path(resume), data, settings)
+    return run, record, TrainSettings.from_json(record["settings"]), Path(record["data"])
 
 
 def read_dataset(root: Path, task: str | None) -> Dataset:
