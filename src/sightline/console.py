@@ -43,7 +43,8 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    # Lines that go to stdout are results, and rich would write them to its own console.
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
     start, shown = time.monotonic(), False
     task = progress.add_task(what, total=total)
     try:
