@@ -64,9 +64,12 @@ def test_without_a_terminal_a_plain_line_now_and_then(monkeypatch, capsys):
 
 
 def test_a_bar_is_taken_down_when_the_work_fails(terminal):
-    with pytest.raises(ValueError, match="halfway"):
+    def stop_halfway() -> None:
         for _ in console.track([1, 2], 2, "Predicting"):
             raise ValueError("halfway")
+
+    with pytest.raises(ValueError, match="halfway"):
+        stop_halfway()
     assert list(console.track([1], 1, "Again")) == [1]
 
 
