@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.records import Decision
 from sightline.tasks import TASKS, load_task
 from sightline.tasks.blocks import Bars, Gallery, Matrix, Table, Tiles
 from sightline.tasks.classify import FEW_IMAGES, WORST_ERRORS, blocks, decode, difference, evaluate, verdict
@@ -25,23 +26,23 @@ def judged(confusion: list[list[int]], labels: tuple[str, ...] = ANIMALS) -> dic
     """``evaluate`` of images that are confused in this way."""
     cases = [(truth, answer) for truth, row in enumerate(confusion) for answer, n in enumerate(row) for _ in range(n)]
     targets, answers = np.array([truth for truth, _ in cases]), [answer for _, answer in cases]
-    return evaluate(sure(answers, len(labels)), targets, labels, 1.0, [f"{place}.png" for place in range(len(cases))])
+    return evaluate(sure(answers, len(labels)), targets, labels, Decision(), [f"{place}.png" for place in range(len(cases))])
 
 
 def test_decoding_puts_the_most_probable_first_with_its_probability():
-    (prediction,) = decode({"logits": np.log(np.array([[0.2, 0.5, 0.3]], np.float32))}, ANIMALS, 1.0)
+    (prediction,) = decode({"logits": np.log(np.array([[0.2, 0.5, 0.3]], np.float32))}, ANIMALS, Decision())
     assert prediction.labels == ("bee", "cat", "ant")
     assert prediction.scores == pytest.approx((0.5, 0.3, 0.2))
     assert (prediction.label, prediction.to_json(top=1)) == ("bee", [{"label": "bee", "score": prediction.score}])
 
 
 def test_decoding_keeps_the_labels_order_among_equals():
-    (prediction,) = decode({"logits": np.array([[1.0, 2.0, 1.0, 2.0]], np.float32)}, "abcd", 1.0)
+    (prediction,) = decode({"logits": np.array([[1.0, 2.0, 1.0, 2.0]], np.float32)}, "abcd", Decision())
     assert prediction.labels == ("b", "d", "a", "c")
 
 
 def test_decoding_no_images_gives_no_predictions():
-    assert decode({"logits": np.empty((0, 3), np.float32)}, ANIMALS, 1.0) == []
+    assert decode({"logits": np.empty((0, 3), np.float32)}, ANIMALS, Decision()) == []
 
 
 @given(st.integers(1, 20), st.integers(2, 7), st.integers(0, 2**32 - 1), st.floats(0.1, 10))
@@ -49,7 +50,7 @@ def test_decoding_no_images_gives_no_predictions():
 def test_a_prediction_holds_every_label_once_and_scores_that_fall_and_add_up(n, classes, seed, temperature):
     logits = np.random.default_rng(seed).normal(0, 3, (n, classes)).astype(np.float32)
     labels = [str(index) for index in range(classes)]
-    for prediction, row in zip(decode({"logits": logits}, labels, temperature), logits, strict=True):
+    for prediction, row in zip(decode({"logits": logits}, labels, Decision(temperature)), logits, strict=True):
         assert sorted(prediction.labels) == sorted(labels)
         assert sum(prediction.scores) == pytest.approx(1)
         assert list(prediction.scores) == sorted(prediction.scores, reverse=True)
@@ -59,9 +60,9 @@ def test_a_prediction_holds_every_label_once_and_scores_that_fall_and_add_up(n, 
 
 def test_difference_is_the_largest_of_a_probability():
     ours, theirs = {"logits": np.log([[0.5, 0.5], [0.9, 0.1]])}, {"logits": np.log([[0.5, 0.5], [0.7, 0.3]])}
-    assert difference(ours, theirs, 1.0) == pytest.approx(0.2)
-    assert difference(ours, {"logits": ours["logits"] + 7}, 1.0) == pytest.approx(0, abs=1e-12)
-    assert np.isnan(difference(ours, {"logits": np.full((2, 2), np.nan)}, 1.0))
+    assert difference(ours, theirs, Decision()) == pytest.approx(0.2)
+    assert difference(ours, {"logits": ours["logits"] + 7}, Decision()) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(difference(ours, {"logits": np.full((2, 2), np.nan)}, Decision()))
 
 
 def test_evaluation_of_a_hand_worked_case():
@@ -82,7 +83,7 @@ def test_evaluation_of_a_hand_worked_case():
 
 def test_errors_are_named_with_the_surest_first():
     logits = np.log([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
-    test = evaluate({"logits": logits}, np.array([1, 1, 1]), ("no", "yes"), 1.0, ["a", "b", "c"])
+    test = evaluate({"logits": logits}, np.array([1, 1, 1]), ("no", "yes"), Decision(), ["a", "b", "c"])
     assert [(error["key"], error["truth"], error["predicted"]) for error in test["errors"]] == [("b", "yes", "no"), ("a", "yes", "no")]
     assert test["errors"][0]["score"] == pytest.approx(0.9)
     assert test["errors"][0]["truth_score"] == pytest.approx(0.1)
@@ -91,13 +92,13 @@ def test_errors_are_named_with_the_surest_first():
 def test_top5_is_there_where_it_says_something():
     labels = tuple("abcdefg")
     logits = np.tile(np.arange(7, 0, -1.0), (2, 1))
-    test = evaluate({"logits": logits}, np.array([4, 5]), labels, 1.0, ["x", "y"])
+    test = evaluate({"logits": logits}, np.array([4, 5]), labels, Decision(), ["x", "y"])
     assert test["metrics"]["top5"] == pytest.approx(0.5)
 
 
 def test_the_temperature_changes_calibration_and_no_answer():
     targets, raw = np.array([0, 1, 2, 0]), sure([0, 1, 1, 0])
-    cold, warm = (evaluate(raw, targets, ANIMALS, temperature, list("wxyz")) for temperature in (1.0, 3.0))
+    cold, warm = (evaluate(raw, targets, ANIMALS, Decision(temperature), list("wxyz")) for temperature in (1.0, 3.0))
     assert cold["confusion"] == warm["confusion"]
     assert cold["metrics"]["ece"] != warm["metrics"]["ece"]
 

@@ -30,7 +30,7 @@ def trained(request, tmp_path_factory):
 def test_the_run_holds_what_the_design_promises(trained):
     task, _, run = trained
     assert {path.name for path in run.folder.iterdir()} == {
-        "config.json", "results.csv", "checkpoint", "report.html", "report.json", "model.sight",
+        "config.json", "results.csv", "predictions.csv", "checkpoint", "report.html", "report.json", "model.sight",
     }  # fmt: skip
     numbers = json.loads((run.folder / "report.json").read_text())
     assert numbers == run.numbers
@@ -88,5 +88,8 @@ def test_the_task_decodes_what_any_infer_gives(trained):
 
 def test_both_modules_offer_what_the_seams_ask_for(trained):
     task, _, _ = trained
-    assert all(hasattr(load_task(task), name) for name in ("OUTPUTS", "decode", "difference", "evaluate", "verdict", "blocks"))
+    assert all(
+        hasattr(load_task(task), name)
+        for name in ("OUTPUTS", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
+    )
     assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in ("make_head", "fit_probe", "Objective"))

@@ -123,3 +123,24 @@ def test_a_classification_is_read_best_first():
     assert (said.label, said.score) == ("cat", 0.7)
     assert said.to_json(top=2) == [{"label": "cat", "score": 0.7}, {"label": "dog", "score": 0.2}]
     assert len(said.to_json()) == 3
+
+
+def test_tags_and_classes_say_which_labels_a_row_has():
+    classes = dataset(targets=np.array([1, -1, 0, 1]))
+    tags = classes.replace(task="tag", targets=np.array([[0, 1], [0, 0], [1, 1], [1, 0]], bool))
+    assert [column.tolist() for column in classes.labelled()] == [[0, 2, 3], [1, 0, 1]]
+    assert [column.tolist() for column in tags.labelled()] == [[0, 2, 2, 3], [1, 0, 1, 0]]
+    a, b = classes.labels
+    assert [classes.label_names(row) for row in range(4)] == [(b,), (), (a,), (b,)]
+    assert [tags.label_names(row) for row in range(4)] == [(b,), (), (a, b), (a,)]
+    assert classes.fingerprint != tags.fingerprint
+
+
+def test_targets_in_terms_of_more_labels_in_another_order():
+    classes = dataset(targets=np.array([1, -1, 0, 1]))
+    a, b = classes.labels
+    assert classes.targets_among((b, "other", a)).tolist() == [0, -1, 2, 0]
+    tags = classes.replace(targets=np.array([[0, 1], [0, 0], [1, 1], [1, 0]], bool))
+    assert tags.targets_among((b, "other", a)).astype(int).tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 1]]
+    with pytest.raises(ValueError):
+        tags.targets_among(("other", a))

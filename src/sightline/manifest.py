@@ -11,6 +11,7 @@ from typing import Any
 
 from sightline.archive import MAX_BYTES, MAX_MEMBERS, SAFE_NAME
 from sightline.errors import ModelFileError
+from sightline.records import Decision
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -49,6 +50,10 @@ class Manifest:
     backbone: dict[str, Any]
     members: tuple[Member, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    @property
+    def decision(self) -> Decision:
+        return Decision(self.temperature, self.thresholds)
 
     def to_json(self) -> dict[str, Any]:
         plain = asdict(self)

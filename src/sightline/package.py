@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
 from sightline.model.network import Network, torch_infer
-from sightline.records import Dataset, Infer
+from sightline.records import Dataset, Decision, Infer
 from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
 from sightline.report.build import FORMAT, card, environment, html, library_versions, now
 from sightline.runtime import Model, raw_outputs
@@ -39,8 +41,10 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Judged:
-    """What the bundle's draft did on the test images: its raw outputs, the images it will replay, and figures on the export."""
+    """What the bundle's draft did: how its outputs become answers, chosen on validation; its raw outputs on the test images;
+    the images it will replay; and figures on the export."""
 
+    decision: Decision
     raw: dict[str, NDArray[np.float32]]
     replay: bytes
     export: dict[str, Any]
@@ -63,11 +67,13 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
             ]
             bundle.write(draft, manifest, parts)
         with clock("testing"):
-            judged = _judge(draft, trained.network, gated.dataset.of_split("test"), task, settings)
+            judged = _judge(draft, trained.network, gated.dataset, task, settings)
+        manifest = replace(manifest, temperature=judged.decision.temperature, thresholds=dict(judged.decision.thresholds))
         numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
         page = html(numbers, task, gated.dataset.root)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
+        run.write_text("predictions.csv", _predictions(task, judged, gated))
         parts += [
             Part("card.md", "card", card(numbers).encode()),
             Part("report.html", "report", page.encode()),
@@ -85,16 +91,19 @@ def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings
     limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
     with Bundle.open(draft) as opened:
         model, graph_bytes = Model.of(opened), len(opened.read("graph"))
+    test, validation = dataset.of_split("test"), dataset.of_split("validation")
+    assert validation.targets is not None
+    decision = task.decide(_outputs(model.infer, model, validation, limits, "Choosing on validation"), validation.targets, dataset.labels)
     started = time.monotonic()
-    raw = _test_outputs(model.infer, model, dataset, limits, "Testing the bundle")
-    speed = len(dataset) / (time.monotonic() - started)
+    raw = _outputs(model.infer, model, test, limits, "Testing the bundle")
+    speed = len(test) / (time.monotonic() - started)
     original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
-    expected = _test_outputs(original, model, dataset, limits, "Testing the network")
-    difference = task.difference(raw, expected, model.manifest.temperature)
+    expected = _outputs(original, model, test, limits, "Testing the network")
+    difference = task.difference(raw, expected, decision)
     check_agreement(difference)
     export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
               "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
-    return Judged(raw, record(model, _replay_files(dataset, limits, settings.run.embed_images)), export)
+    return Judged(decision, raw, record(model, _replay_files(test, limits, settings.run.embed_images)), export)
 
 
 def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -124,8 +133,8 @@ def _seen(dataset: Dataset) -> NDArray[np.uint64]:
     return np.sort(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
 
 
-def _test_outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> dict[str, NDArray[np.float32]]:
-    """Raw outputs of the test images from their original files."""
+def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> dict[str, NDArray[np.float32]]:
+    """Raw outputs of images from their original files."""
     found = []
     batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
     for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
@@ -146,7 +155,7 @@ def _numbers(
     task: Task, judged: Judged, trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings, clock: Clock
 ) -> dict[str, Any]:
     """Everything that ``report.json`` holds."""
-    test = _test_section(task, judged.raw, gated)
+    test = _test_section(task, judged, gated)
     dataset = gated.dataset
     return {
         "format": FORMAT, "title": dataset.root.name, "created": now(), "sightline": library_versions()["sightline"], "task": dataset.task,
@@ -159,14 +168,14 @@ def _numbers(
     }  # fmt: skip
 
 
-def _test_section(task: Task, raw: dict[str, NDArray[np.float32]], gated: Gated) -> dict[str, Any]:
+def _test_section(task: Task, judged: Judged, gated: Gated) -> dict[str, Any]:
     """The figures on the test images and, where some have copies in other splits, on those without."""
     rows, dataset = gated.dataset.rows_of("test"), gated.dataset
     assert dataset.targets is not None
 
     def figures(keep: NDArray[np.bool_]) -> dict[str, Any]:
-        kept = {name: values[keep] for name, values in raw.items()}
-        return task.evaluate(kept, dataset.targets[rows[keep]], dataset.labels, 1.0, [gated.names[row] for row in rows[keep]])
+        kept = {name: values[keep] for name, values in judged.raw.items()}
+        return task.evaluate(kept, dataset.targets[rows[keep]], dataset.labels, judged.decision, [gated.names[row] for row in rows[keep]])
 
     test = figures(np.ones(len(rows), bool))
     leaked = {row for pair in gated.leaks for row in (pair.a, pair.b)}
@@ -175,3 +184,17 @@ def _test_section(task: Task, raw: dict[str, NDArray[np.float32]], gated: Gated)
         without = figures(clean)
         test["without_leaks"] = {name: without[name] for name in ("n", "metrics", "intervals")}
     return test
+
+
+def _predictions(task: Task, judged: Judged, gated: Gated) -> str:
+    """``predictions.csv``: a row for each test image with its path, its content id and what the task says of it."""
+    test = gated.dataset.rows_of("test")
+    assert gated.dataset.targets is not None
+    assert gated.dataset.content_ids is not None
+    outcomes = task.outcomes(judged.raw, gated.dataset.targets[test], gated.dataset.labels, judged.decision)
+    sink = io.StringIO(newline="")
+    writer = csv.DictWriter(sink, ["path", "content_id", *outcomes[0]], lineterminator="\n")
+    writer.writeheader()
+    for row, outcome in zip(test.tolist(), outcomes, strict=True):
+        writer.writerow({"path": gated.names[row], "content_id": gated.dataset.content_ids[row], **outcome})
+    return sink.getvalue()

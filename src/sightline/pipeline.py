@@ -164,7 +164,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         raise DataError(f"{data}: none of its {len(rows)} images of the {name} split could be read.")
     raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in opened.task.OUTPUTS}
     keys = [str(dataset.refs[row]) for row in used]
-    result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.temperature, keys)
+    result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
     known = sum(content_key(dataset.refs[row]) in seen for row in used) if seen else 0
     if known and name != "train":
         console.warn(f"{known} of these {len(used)} images were used in training, so these figures flatter the model.")
@@ -174,15 +174,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
             "intervals": result["intervals"], "refused": refused, "seen": known}  # fmt: skip
 
 
-def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[np.int64]:
-    """The data's targets as indices into the model's labels; DataError naming every class the model does not know."""
+def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[Any]:
+    """The data's targets in terms of the model's labels; DataError naming every class the model does not know."""
     unknown = [label for label in dataset.labels if label not in model.labels]
     if unknown:
         hints = "".join(did_you_mean(label, model.labels) for label in unknown[:1])
         raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
-    index = np.array([model.labels.index(label) for label in dataset.labels], np.int64)
-    assert dataset.targets is not None
-    return index[dataset.targets]
+    return dataset.targets_among(model.labels)
 
 
 def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDArray[np.int64], str]:

@@ -7,6 +7,7 @@ million samples stay small.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ class Dataset:
 
     refs        n ImageRef
     labels      names of the classes; a target is an index into it. A class absent from a split keeps its index
-    targets     task-specific, (n,) int64 for classification with -1 for unlabelled; None when nothing is labelled
+    targets     task-specific: (n,) int64 for classification with -1 for unlabelled, (n, k) bool for tags; None when nothing is labelled
     splits      (n,) str, one of "", "train", "validation", "test"; None when nothing came split
     groups      (n,) str, samples that must not straddle a split; None without groups
     content_ids (n,) str, sha256 of the bytes; None until the files have been looked at
@@ -125,13 +126,57 @@ class Dataset:
     def of_split(self, split: str) -> Dataset:
         return self.select(self.rows_of(split))
 
+    def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(m,) rows and (m,) label indices: each pair says that the row has the label; in order of rows."""
+        assert self.targets is not None
+        if self.targets.ndim == 2:
+            rows, labels = np.nonzero(self.targets)
+            return rows, labels
+        rows = np.flatnonzero(self.targets != NO_TARGET)
+        return rows, self.targets[rows]
+
+    def label_names(self, row: int) -> tuple[str, ...]:
+        """The labels of a row, none when it is unlabelled."""
+        assert self.targets is not None
+        target = self.targets[row]
+        if self.targets.ndim == 2:
+            return tuple(self.labels[label] for label in np.flatnonzero(target))
+        return () if target == NO_TARGET else (self.labels[target],)
+
+    def targets_among(self, labels: Sequence[str]) -> NDArray[Any]:
+        """The targets in terms of other labels, of which the data's own must all be some; ValueError otherwise."""
+        assert self.targets is not None
+        index = np.array([labels.index(label) for label in self.labels], np.int64)
+        if self.targets.ndim == 1:
+            return np.where(self.targets == NO_TARGET, NO_TARGET, index[self.targets])
+        among = np.zeros((len(self), len(labels)), bool)
+        among[:, index] = self.targets
+        return among
+
     @property
     def fingerprint(self) -> str:
-        """A sha256 over contents (or paths until they are known), targets, labels and splits; order does not matter."""
-        rows = sorted(f"{sample.content_id or sample.ref}|{sample.target}|{sample.split or ''}|{sample.group or ''}" for sample in self)
+        """A sha256 over contents (or paths until they are known), labels of each, splits and groups; order does not matter."""
+        rows = sorted(self._row_text(row) for row in range(len(self)))
         # File names on Linux are bytes, and need not be UTF-8.
         text = "\n".join([self.task, *self.labels, "", *rows]).encode(errors="surrogateescape")
         return hashlib.sha256(text).hexdigest()
+
+    def _row_text(self, row: int) -> str:
+        sample = self[row]
+        labels = () if self.targets is None else self.label_names(row)
+        return f"{sample.content_id or sample.ref}|{json.dumps(labels)}|{sample.split or ''}|{sample.group or ''}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How raw outputs become answers; chosen on validation and kept in the bundle.
+
+    temperature  divides the logits; above 1 makes less sure
+    thresholds   label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
+    """
+
+    temperature: float = 1.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

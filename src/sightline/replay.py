@@ -69,7 +69,7 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
             raise ValueError("its outputs do not fit the graph's")
     except (KeyError, ValueError) as error:
         raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
-    return len(files), model.task.difference(found, expected, model.manifest.temperature)
+    return len(files), model.task.difference(found, expected, model.manifest.decision)
 
 
 def _raw(model: Model, files: Sequence[bytes]) -> dict[str, NDArray[np.float32]]:

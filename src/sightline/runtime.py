@@ -161,8 +161,8 @@ class Model:
         return raw_outputs(self.infer, self.prepare, images, batch_size=batch_size, limits=limits, threads=self.threads)
 
     def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
-        """Raw outputs to predictions, with the bundle's labels and temperature."""
-        return self.task.decode(raw, self.labels, self.manifest.temperature)
+        """Raw outputs to predictions, with the bundle's labels, temperature and thresholds."""
+        return self.task.decode(raw, self.labels, self.manifest.decision)
 
 
 def onnx_infer(graph: bytes, outputs: Sequence[str], threads: int, source: str) -> Infer:

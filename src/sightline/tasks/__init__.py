@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from numpy.typing import NDArray
 
 from sightline.errors import ModelFileError
-from sightline.records import Prediction
+from sightline.records import Decision, Prediction
 from sightline.tasks.blocks import Block
 
 Raw = Mapping[str, NDArray[Any]]
@@ -25,18 +25,29 @@ class Task(Protocol):
     OUTPUTS: tuple[str, ...]
     """Raw outputs that ``decode`` and ``evaluate`` read."""
 
-    def decode(self, raw: Raw, labels: Sequence[str], temperature: float) -> list[Prediction]:
+    def decide(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
+        """How raw outputs are to become answers, chosen on n validation images."""
+        ...
+
+    def decode(self, raw: Raw, labels: Sequence[str], decision: Decision) -> list[Prediction]:
         """Raw outputs of n images to n predictions."""
         ...
 
-    def difference(self, raw: Raw, expected: Raw, temperature: float) -> float:
+    def difference(self, raw: Raw, expected: Raw, decision: Decision) -> float:
         """How far two computations of the same images are apart, in the unit a user sees."""
         ...
 
-    def evaluate(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]) -> dict[str, Any]:
+    def evaluate(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision, keys: Sequence[str]) -> dict[str, Any]:
         """The report's ``test`` section: ``n``, ``metrics``, ``intervals`` and the details behind them.
 
         ``keys`` names the n images; the same names are used for pictures.
+        """
+        ...
+
+    def outcomes(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision) -> list[dict[str, Any]]:
+        """A row for each of n images: ``truth`` and ``predicted`` as text, ``score`` (of the answer) and ``right``, in [0, 1].
+
+        ``right`` is the image's share of the task's first metric, so that two models can be compared image by image.
         """
         ...
 

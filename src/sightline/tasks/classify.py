@@ -19,7 +19,7 @@ from sightline.evaluation.metrics import (
     softmax,
     top_k_accuracy,
 )
-from sightline.records import Classification
+from sightline.records import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
@@ -32,23 +32,28 @@ FEW_IMAGES = 50
 Raw = Mapping[str, NDArray[Any]]
 
 
-def decode(raw: Raw, labels: Sequence[str], temperature: float) -> list[Classification]:
+def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
+    """The most probable class is the answer, whatever its probability."""
+    return Decision()
+
+
+def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Classification]:
     """``raw["logits"]`` (n, k) to n predictions with all classes, most probable first; ties keep the labels' order."""
-    probabilities = softmax(raw["logits"], temperature)
+    probabilities = softmax(raw["logits"], decision.temperature)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     return [
         Classification(tuple(labels[i] for i in best), tuple(row[best].tolist())) for row, best in zip(probabilities, order, strict=True)
     ]
 
 
-def difference(raw: Raw, expected: Raw, temperature: float) -> float:
+def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
     """The largest absolute difference of a probability."""
-    return float(np.abs(softmax(raw["logits"], temperature) - softmax(expected["logits"], temperature)).max(initial=0))
+    return float(np.abs(softmax(raw["logits"], decision.temperature) - softmax(expected["logits"], decision.temperature)).max(initial=0))
 
 
-def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature: float, keys: Sequence[str]) -> dict[str, Any]:
+def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision, keys: Sequence[str]) -> dict[str, Any]:
     """Metrics, intervals, per-class scores, confusion and errors of n images; ``targets`` (n,) int64, n at least 1."""
-    probabilities = softmax(raw["logits"], temperature)
+    probabilities = softmax(raw["logits"], decision.temperature)
     confusion = confusion_matrix(targets, probabilities.argmax(axis=1), len(labels))
     scores = class_scores(confusion)
     metrics = {
@@ -68,6 +73,15 @@ def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], temperature
         "errors": errors,
         "majority": {"label": labels[int(scores.support.argmax())], "share": float(scores.support.max() / len(targets))},
     }
+
+
+def outcomes(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision) -> list[dict[str, Any]]:
+    """Truth, answer, its probability and whether it is right (1.0 or 0.0) of n images."""
+    probabilities = softmax(raw["logits"], decision.temperature)
+    return [
+        {"truth": labels[truth], "predicted": labels[answer], "score": float(row[answer]), "right": float(truth == answer)}
+        for row, truth, answer in zip(probabilities, targets.tolist(), probabilities.argmax(axis=1).tolist(), strict=True)
+    ]
 
 
 def _classes(confusion: NDArray[np.int64], scores: ClassScores, labels: Sequence[str]) -> list[dict[str, Any]]:
