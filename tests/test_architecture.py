@@ -18,7 +18,7 @@ ORDER = [
     ("archive", "manifest", "onnx_check", "bundle"),
     ("runtime", "replay"),
     ("auditing", "model", "training", "report", "package"),
-    ("diagnosis", "pipeline", "cli"),
+    ("diagnosis", "trainer", "folds", "pipeline", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "records", "config", "console", "data", "evaluation", "tasks", "archive", "manifest", "onnx_check",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,12 +22,12 @@ OFF = AugmentConfig(crop_scale=1.0, rotate=0.0, flip=False, colour=0.0)
 def numbered(n: int, batch_size: int, *, seed: int = 0, augment: AugmentConfig = OFF) -> TrainBatches:
     """Images of one colour each, whose target is their number."""
     store = store_of([np.full((8, 8, 3), number, np.uint8) for number in range(n)])
-    return TrainBatches(store, np.arange(n), Prepare(8), augment, batch_size, seed, torch.device("cpu"))
+    return TrainBatches(store, np.arange(n), Prepare(8), augment, batch_size, seed, torch.device("cpu"), classes=n)
 
 
 def shapes(*, seed: int = 0) -> TrainBatches:
     store, targets = shapes_store(4)
-    return TrainBatches(store, targets, Prepare(32), AugmentConfig(), 5, seed, torch.device("cpu"))
+    return TrainBatches(store, targets, Prepare(32), AugmentConfig(flip=True), 5, seed, torch.device("cpu"), classes=3)
 
 
 def epoch_of(batches: TrainBatches, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +77,7 @@ def test_epochs_and_seeds_differ_in_order_and_in_their_views():
 
 def test_two_images_of_an_epoch_get_two_views():
     store = store_of([np.asarray(shapes_store(1)[0][0])] * 2)
-    batches = TrainBatches(store, np.zeros(2, np.int64), Prepare(32), AugmentConfig(), 2, 0, torch.device("cpu"))
+    batches = TrainBatches(store, np.zeros(2, np.int64), Prepare(32), AugmentConfig(flip=True), 2, 0, torch.device("cpu"), classes=1)
     images, _ = epoch_of(batches, 1)
     assert not torch.equal(images[0], images[1])
 
@@ -95,3 +97,40 @@ def test_plain_batches_are_evaluations_views_in_order(batch_size):
     found = list(plain_batches(store, prepare, batch_size))
     assert all(len(batch) <= batch_size for batch in found)
     np.testing.assert_array_equal(np.concatenate(found), np.stack([prepare(store[row])[0] for row in range(len(store))]))
+
+
+@pytest.mark.parametrize("augment", [OFF, replace(OFF, mixup=0.4, erase=0.5)])
+def test_an_epoch_can_be_entered_at_any_batch(augment):
+    batches = numbered(20, 6, augment=augment)
+    whole = list(batches.epoch(2))
+    for start in range(5):
+        rest = list(batches.epoch(2, start))
+        assert len(rest) == max(0, len(whole) - start)
+        for ours, theirs in zip(rest, whole[start:], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_rare_images_come_as_often_as_their_share_says():
+    batches = replace(numbered(10, 5), shares=np.array([0.5, *[0.5 / 9] * 9]))
+    shown = torch.cat([targets for epoch in range(1, 101) for _, targets in batches.epoch(epoch)]).bincount(minlength=10)
+    assert int(shown.sum()) == 1000
+    assert 430 < int(shown[0]) < 570
+
+
+def test_an_image_drawn_twice_is_seen_in_two_ways():
+    store, targets = shapes_store(1)
+    batches = TrainBatches(
+        store, targets, Prepare(32), AugmentConfig(flip=True), 9, 0, torch.device("cpu"), classes=3, shares=np.array([1.0, 0.0, 0.0])
+    )
+    images, found = epoch_of(batches, 1)
+    assert found.tolist() == [0, 0, 0]
+    assert not torch.equal(images[0], images[1])
+
+
+def test_mixed_batches_have_soft_targets_that_add_up():
+    batches = numbered(12, 6, augment=replace(OFF, mixup=1.0, cutmix=1.0))
+    for images, targets in batches.epoch(1):
+        assert targets.shape == (6, 12)
+        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        # Each image is of one colour, its number: the mixture's mean is that of its targets.
+        torch.testing.assert_close(images.mean((1, 2, 3)), targets @ torch.arange(12.0), atol=1e-3, rtol=1e-4)

@@ -19,9 +19,10 @@ from sightline.config import AugmentConfig, TrainConfig
 from sightline.errors import ModelFileError, ResourceError, UsageError
 from sightline.model.heads.classify import Objective
 from sightline.model.network import Network, torch_infer
-from sightline.training import checkpoint
+from sightline.training import checkpoint, course
 from sightline.training.batches import TrainBatches, plain_batches
-from sightline.training.loop import Trained, fit, make_optimizer, schedule, set_learning_rate, update_average
+from sightline.training.loop import MAX_SETBACKS, SETBACK_FACTOR, Trained, fit
+from sightline.training.optimizer import make_optimizer, schedule, set_learning_rate, update_average
 from sightline.training.plan import Plan, make_plan
 from tiny import shapes_store, tiny_network
 
@@ -43,7 +44,7 @@ def validate(network: Network) -> dict[str, float]:
 def train(folder: Path, plan: Plan, *, network: Network | None = None, resume: bool = False, objective=None, batches=TRAIN) -> Trained:
     network = network or tiny_network(seed=1 if resume else 0)  # what a resumed run starts from is overwritten
     torch.manual_seed(5 if resume else 7)
-    data = TrainBatches(*batches, network.prepare, AugmentConfig(), plan.batch_size, 0, CPU)
+    data = TrainBatches(*batches, network.prepare, AugmentConfig(flip=True), plan.batch_size, 0, CPU, classes=3)
     return fit(network, objective or Objective(0.1), data, validate, plan, folder, resume=resume)
 
 
@@ -237,10 +238,38 @@ def test_the_gradient_is_clipped(tmp_path, clip, clipped):
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_ends_the_run_in_words(tmp_path, loss):
+def test_a_loss_that_stays_no_number_goes_back_twice_and_then_ends_the_run_in_words(tmp_path, capsys, loss):
     with pytest.raises(UsageError, match=r"Training diverged in epoch 2: its loss is no finite number\. Start again with a lower --lr\."):
         train(tmp_path, plan_of(), objective=Stopping(4, loss))
     assert [row["epoch"] for row in last_state(tmp_path)["rows"]] == [0, 1]
+    said = [line for line in capsys.readouterr().err.splitlines() if "back to the last checkpoint" in line]
+    assert len(said) == MAX_SETBACKS == 2
+    assert "0.25 of the planned learning rate" in said[0]
+
+
+class Once(Stopping):
+    """No number at a single step, as an overflow would give."""
+
+    def step(self, network, images, targets):
+        loss, logs = super().step(network, images, targets)
+        if self.left < 0:
+            self.left = 10**6
+        return loss, logs
+
+
+def test_after_a_loss_that_is_no_number_training_goes_on_more_slowly(tmp_path):
+    plan = plan_of(warmup=0.0)
+    trained = train(tmp_path, plan, objective=Once(7, math.nan))  # in the third of four epochs
+    assert [row["epoch"] for row in trained.rows] == list(range(5))
+    assert all(math.isfinite(row["val_loss"]) for row in trained.rows)
+    expected = [schedule(3 * epoch - 1, 12, 0.0) * plan.lr * (SETBACK_FACTOR if epoch > 2 else 1) for epoch in range(1, 5)]
+    assert [row["lr"] for row in trained.rows[1:]] == pytest.approx(expected)
+    assert last_state(tmp_path)["setbacks"] == 1
+
+
+def test_the_last_epoch_is_kept_when_asked_for(tmp_path):
+    trained = train(tmp_path, replace(plan_of(epochs=3, patience=1, keep="last"), lr=0.0, freeze_norm=True))
+    assert (trained.best_epoch, len(trained.rows), trained.stopped) == (3, 4, "All 3 epochs were trained.")
 
 
 # Going on after a stop
@@ -276,6 +305,19 @@ def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(straight, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, plan, objective=Stopping(step))
     check_identical(tmp_path, train(tmp_path, plan, resume=True), straight)
+
+
+@pytest.mark.parametrize("step", [1, 5, 7])
+def test_long_epochs_are_saved_in_between_and_go_on_there(straight, tmp_path, monkeypatch, step):
+    plan, _, _ = straight
+    monkeypatch.setattr(course, "SAVE_SECONDS", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, plan, objective=Stopping(step))
+    saved = last_state(tmp_path)
+    assert (len(saved["rows"]) - 1, saved["step"]) == divmod(step, 3)
+    counting = Stopping(1000)
+    check_identical(tmp_path, train(tmp_path, plan, resume=True, objective=counting), straight)
+    assert 1000 - counting.left == 12 - step  # nothing is done twice
 
 
 @pytest.mark.parametrize("which", ["last.pt", "best.pt", "results.csv"])
@@ -363,5 +405,5 @@ def test_the_row_of_the_start_is_no_best_one_when_it_is_no_number(tmp_path):
     network = tiny_network()
     with torch.no_grad():
         network.head.linear.bias.fill_(math.nan)
-    with pytest.raises(UsageError, match="diverged in epoch 0"):
+    with pytest.raises(UsageError, match="no finite number before training begins"):
         train(tmp_path, plan_of(), network=network)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.config import TrainConfig
+from sightline.config import AugmentConfig, TrainConfig
 from sightline.errors import UsageError
-from sightline.training.plan import FROZEN_NORM_BELOW, MAX_SCRATCH_EPOCHS, MIN_SCRATCH_EPOCHS, Plan, make_plan
+from sightline.training.plan import FROZEN_NORM_BELOW, MAX_SCRATCH_EPOCHS, MIN_SCRATCH_EPOCHS, Plan, make_plan, mirroring_matters
 
 
 def test_pretrained_weights_are_probed_and_then_fine_tuned_gently():
@@ -52,7 +52,7 @@ def test_what_is_asked_for_is_planned():
     config = TrainConfig(epochs=7, frozen_epochs=3, batch_size=8, lr=0.5, backbone_lr_scale=0.0, weight_decay=0.0, warmup=0.0, ema=0.0,
                          clip_norm=0.0, patience=1)  # fmt: skip
     plan = make_plan(config, 500, pretrained=True)
-    asked = {name: getattr(config, name) for name in vars(config) if name != "label_smoothing"}
+    asked = {name: getattr(config, name) for name in vars(config) if name not in ("label_smoothing", "balance")}
     assert {name: getattr(plan, name) for name in asked} == asked
     assert "For 3 epochs only the head learns." in plan.reasons
     assert "for up to 4 epochs (adamw, at 0.5, the backbone at 0)" in plan.reasons[2]
@@ -81,3 +81,58 @@ def test_a_plan_of_another_version_is_refused():
     for other in ({**fields, "momentous": 1}, {name: fields[name] for name in fields if name != "lr"}, {}):
         with pytest.raises(UsageError, match="planned by another version of Sightline"):
             Plan.from_json(other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (("left arm", "right_arm"), "the class name 'left arm' tells left from right"),
+        (("ok", "crack-Left"), "the class name 'crack-Left' tells left from right"),
+        (tuple("0123456789"), "class names such as '0' look like letters or digits"),
+        (("one", "two", "three"), "class names such as 'one' look like letters or digits"),
+        (("text", "photo", "drawing"), None),
+        (("leftover", "bright"), None),
+        (("a", "tree", "house"), None),
+        ((), None),
+    ],
+)
+def test_class_names_tell_whether_mirroring_matters(labels, reason):
+    assert mirroring_matters(labels) == reason
+
+
+def test_images_are_mirrored_unless_names_or_the_user_say_no():
+    def flips(labels, flip=None):
+        return make_plan(TrainConfig(), 500, pretrained=True, labels=labels, augment=AugmentConfig(flip=flip))
+
+    assert flips(("cat", "dog")).flip
+    assert not flips(("cat", "dog"), flip=False).flip
+    digits = flips("0123456789")
+    assert not digits.flip
+    assert (
+        "Images are not mirrored, because class names such as '0' look like letters or digits; --flip mirrors them all the same."
+        in digits.reasons
+    )
+    asked = flips("0123456789", flip=True)
+    assert asked.flip
+    assert "Images are mirrored, as asked, although class names such as '0' look like letters or digits." in asked.reasons
+
+
+def test_a_network_without_normalisation_learns_slowly():
+    plan = make_plan(TrainConfig(), 500, pretrained=False, normalised=False)
+    assert plan.lr == pytest.approx(2e-4)
+    assert "The rate is low because this network has no normalisation layers." in plan.reasons
+    assert make_plan(TrainConfig(lr=0.5), 500, pretrained=False, normalised=False).lr == 0.5
+
+
+def test_imbalance_is_said_or_met():
+    def reasons(imbalance, **settings):
+        return " ".join(make_plan(TrainConfig(**settings), 500, pretrained=True, imbalance=imbalance).reasons)
+
+    assert "The largest class has 40 times the images of the smallest; --balance" in reasons(40.0)
+    assert "times the images" not in reasons(9.0) + reasons(40.0, balance="weights") + reasons(40.0, balance="sampling")
+    assert "rare classes weigh as much" in reasons(40.0, balance="weights")
+    assert "as often as common ones" in reasons(40.0, balance="sampling")
+
+
+def test_the_last_epoch_is_kept_when_asked_for():
+    assert make_plan(TrainConfig(keep="last"), 500, pretrained=True).reasons[-1] == "The last epoch is kept, as asked."

@@ -195,7 +195,7 @@ def test_a_class_absent_from_training_is_named_with_where_it_was_found():
 
 def test_no_training_images_at_all():
     text = refusal(dataset([0, 1], splits=["test", "test"]))
-    assert text == "data: the data came split but has no training images; add a 'train' folder."
+    assert text == "data: the data came split but has no training images; add some."
 
 
 @pytest.mark.parametrize("splits", [None, "train"])

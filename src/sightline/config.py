@@ -42,6 +42,9 @@ class DataConfig:
     test_fraction: float = setting(
         0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5
     )
+    folds: int | None = setting(
+        None, "Cross-validation for small sets: train once for each of so many folds, each the test set once.", low=2, high=20
+    )
     near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
@@ -61,6 +64,7 @@ class NetworkConfig:
     size: int | None = setting(None, "Side of the network's square input in pixels.", low=8, high=2048)
     fit: str = setting("crop", "How an image is made square: crop its middle, pad it, or squash it.", choices=("crop", "pad", "squash"))
     dropout: float = setting(0.2, "Dropout before the last layer.", low=0.0, high=0.9)
+    drop_path: float = setting(0.0, "Share of the residual branches left out at random in training (stochastic depth).", low=0.0, high=0.9)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,12 @@ class TrainConfig:
         0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999
     )
     clip_norm: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0.0)
+    balance: str = setting(
+        "none",
+        "What rare classes get: nothing, a larger weight in the loss, or more turns in an epoch.",
+        choices=("none", "weights", "sampling"),
+    )
+    keep: str = setting("best", "Which epoch is kept: the best on validation, or the last.", choices=("best", "last"))
     patience: int = setting(10, "Stop after this many epochs without a better validation loss.", low=1)
 
 
@@ -90,8 +100,13 @@ class AugmentConfig:
 
     crop_scale: float = setting(0.35, "Smallest share of the area that a random crop keeps; 1 turns cropping off.", low=0.01, high=1.0)
     rotate: float = setting(15.0, "Largest random rotation in degrees.", low=0.0, high=180.0)
-    flip: bool = setting(True, "Mirror images left to right at random; turn it off where left and right matter.")
+    flip: bool | None = setting(
+        None, "Mirror images left to right at random; when not given, the class names decide: not for digits, letters, left and right."
+    )
     colour: float = setting(0.3, "Strength of random brightness, contrast and saturation.", low=0.0, high=1.0)
+    erase: float = setting(0.0, "Share of the images in which a random rectangle is painted over.", low=0.0, high=1.0)
+    mixup: float = setting(0.0, "Mix pairs of images: alpha of the beta distribution that their shares come from.", low=0.0, high=10.0)
+    cutmix: float = setting(0.0, "Paste parts of images into others: alpha of the beta distribution of the part.", low=0.0, high=10.0)
 
 
 @dataclass(frozen=True)

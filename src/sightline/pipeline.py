@@ -6,7 +6,6 @@ Only ``train`` needs torch, and its rooms are imported when it is called.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,127 +14,31 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import RuntimeConfig, TrainSettings, make
-from sightline.data.decode import Limits, read_size
+from sightline.config import RuntimeConfig, make
+from sightline.data.decode import Limits
 from sightline.data.folder import read_folder, read_unlabelled
-from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
-from sightline.processor import processors, share_processors
+from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
 
 if TYPE_CHECKING:
-    from sightline.training.run import Run
-
-PEEKED_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What ``train`` leaves: its folder, the bundle, the report page, and the report's numbers (``report.json``)."""
-
-    folder: Path
-    model: Path
-    report: Path
-    numbers: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        test = self.numbers["test"]
-        return {"run": str(self.folder), "model": str(self.model), "report": str(self.report), "task": self.numbers["task"],
-                "verdict": self.numbers["verdict"]["sentence"],
-                "test": {"split": "test", "n": test["n"], "metrics": test["metrics"]}}  # fmt: skip
+    from sightline.trainer import Trained
 
 
 def train(data: str | Path | None = None, *, resume: str | Path | None = None, **settings: Any) -> Trained:
     """Train a network on a folder of images; the run's folder gets the bundle and the report.
 
     data      the folder; not needed with ``resume``
-    resume    a run's folder: it goes on after its last finished epoch, as it was started
-    settings  fields of the stages in ``config.TrainSettings`` by name, such as ``epochs=5``
+    resume    a run's folder: it goes on after its last checkpoint, as it was started
+    settings  fields of the stages in ``config.TrainSettings`` by name, such as ``epochs=5``. ``backbone`` may also be a module of
+              your own, from (n, 3, size, size) float images to an embedding (n, f), a feature map (n, c, h, w), or both
 
     Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on.
     """
-    run, record, chosen, root = _start(data, resume, settings)
-    from sightline.auditing.gate import gate
-    from sightline.data.store import look_once
-    from sightline.model.choose import Choice, choose
-    from sightline.model.device import torch_device
-    from sightline.package import ship
-    from sightline.training.plan import Plan, make_plan
-    from sightline.training.run import Clock, begin
-    from sightline.training.session import train_network
+    from sightline import folds, trainer
 
-    clock = Clock()
-    device = torch_device(chosen.run.device)
-    with clock("reading and looking"):
-        dataset = read_dataset(root, chosen.data.task)
-        limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
-        begun = run is not None and run.has_checkpoint
-        choice = Choice.from_json(record["choice"]) if begun else choose(chosen.network, median_side(dataset, limits))
-        looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
-        gated = gate(dataset, look_once(dataset, choice.store_side, limits=limits, **looking), chosen.data, chosen.run.seed)
-        gated.announce()
-    plan = Plan.from_json(record["plan"]) if record else make_plan(chosen.training, gated.n_train, pretrained=choice.pretrained)
-    for sentence in (*choice.reasons, *plan.reasons):
-        console.say(sentence)
-    run = run or begin(root, gated.dataset, chosen, choice, plan)
-    run.check_unchanged(gated.dataset)
-    try:
-        with clock("training"):
-            trained = train_network(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, resume=begun)
-        numbers = ship(trained, gated, choice, plan, chosen, run, clock)
-    except KeyboardInterrupt:
-        raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
-    return Trained(run.folder, run.model, run.report, numbers)
-
-
-def _check_installed() -> None:
-    """UsageError where the libraries of training are missing; has to come first, as it sets what torch reads when imported."""
-    share_processors()
-    try:
-        import sightline.package
-        import sightline.training.session  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Training needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
-
-
-def _start(
-    data: str | Path | None, resume: str | Path | None, settings: dict[str, Any]
-) -> tuple[Run | None, dict[str, Any], TrainSettings, Path]:
-    """The run to go on with and its record, or None and nothing; the settings; the data's folder."""
-    if resume is None and data is None:
-        raise UsageError("Give the folder of images to train on, or --resume RUN.")
-    chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
-    _check_installed()
-    if resume is None:
-        return None, {}, chosen, Path(str(data)).resolve()
-    from sightline.training.run import reopen
-
-    run, record = reopen(Path(resume), data, settings)
-    return run, record, TrainSettings.from_json(record["settings"]), Path(record["data"])
-
-
-def read_dataset(root: Path, task: str | None) -> Dataset:
-    """The data set at a path, its task said aloud; raises DataError, and UsageError for a task that is not there."""
-    from sightline.tasks import TASKS
-
-    if task is not None and task not in TASKS:
-        raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
-    dataset = read_folder(root)
-    console.say(f"{root}: {len(dataset)} files in {len(dataset.labels)} class folders, so the task is {dataset.task}.")
-    return dataset
-
-
-def median_side(dataset: Dataset, limits: Limits) -> int:
-    """Median shorter side in pixels of some images, from their headers; files without a sound one are passed over here
-    and named when they are looked at."""
-    places = np.unique(np.linspace(0, len(dataset) - 1, PEEKED_IMAGES).astype(int))
-    sides = []
-    for place in places:
-        try:
-            sides.append(min(read_size(dataset.refs[place], limits)))
-        except ImageError:
-            continue
-    return int(np.median(sides)) if sides else 0
+    start = trainer.start(data, resume, settings)
+    return folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
 
 
 def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, **settings: Any) -> dict[str, Any]:

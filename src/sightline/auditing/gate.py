@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.auditing.copies import CopyPair, find_copies
 from sightline.config import DataConfig
+from sightline.data.split import fold as split_fold
 from sightline.data.split import split
 from sightline.data.store import Store
 from sightline.errors import DataError
@@ -30,6 +31,7 @@ class Gated:
     leaks      pairs of copies in different splits, in rows of ``dataset``
     copies     pairs of copies altogether
     conflicts  pairs of copies with different labels
+    straddling (group, its splits) of groups that came in more than one split
     origin     a sentence on how the split came about
     """
 
@@ -40,6 +42,7 @@ class Gated:
     leaks: list[CopyPair]
     copies: list[CopyPair]
     conflicts: list[CopyPair]
+    straddling: list[tuple[str, list[str]]]
     origin: str
     names: list[str] = field(default_factory=list)
 
@@ -59,16 +62,21 @@ class Gated:
             console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are {kind}, in two splits.")
         for pair in self.conflicts:
             console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are copies with different labels.")
+        for group, splits in self.straddling:
+            console.warn(f"The group {group!r} came in {' and '.join(splits)}, so the figures will flatter the model.")
 
     def summary(self) -> dict[str, Any]:
         """The report's ``data`` section."""
-        data, targets, splits = self.dataset, self.dataset.targets, self.dataset.splits
-        assert targets is not None
+        data, splits = self.dataset, self.dataset.splits
+        rows, labels = data.labelled()
         assert splits is not None
 
         def counts(part: str) -> dict[str, Any]:
-            members = np.bincount(targets[splits == part], minlength=len(data.labels)).tolist()
-            return {"n": sum(members), "classes": dict(zip(data.labels, members, strict=True))}
+            members = np.bincount(labels[splits[rows] == part], minlength=len(data.labels)).tolist()
+            return {"n": int(np.count_nonzero(splits == part)), "classes": dict(zip(data.labels, members, strict=True))}
+
+        def label(row: int) -> str:
+            return ", ".join(data.label_names(row)) or "no label"
 
         return {
             "root": data.root.name, "n": len(data), "labels": list(data.labels), "splits": {part: counts(part) for part in SPLITS},
@@ -78,26 +86,33 @@ class Gated:
             "leaks": [{"a": self.names[pair.a], "a_split": str(splits[pair.a]), "b": self.names[pair.b], "b_split": str(splits[pair.b]),
                        "kind": "exact" if pair.exact else "near"} for pair in self.leaks],
             "copies": len(self.copies),
-            "conflicts": [{"a": self.names[pair.a], "a_label": data.labels[targets[pair.a]],
-                           "b": self.names[pair.b], "b_label": data.labels[targets[pair.b]]} for pair in self.conflicts],
+            "conflicts": [{"a": self.names[pair.a], "a_label": label(pair.a), "b": self.names[pair.b], "b_label": label(pair.b)}
+                          for pair in self.conflicts],
+            "straddling": [{"group": group, "splits": parts} for group, parts in self.straddling],
         }  # fmt: skip
 
 
-def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated:
-    """The usable images in train, validation and test; DataError when what is left cannot be learned from."""
+def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: int | None = None) -> Gated:
+    """The usable images in train, validation and test; DataError when what is left cannot be learned from.
+
+    They come in the order of their contents, so that the same images give the same split and the same training however they are
+    stored. ``fold`` is the number, from 1, of the fold of ``config.folds`` that is the test split.
+    """
     names = [relative_name(str(ref), dataset.root) for ref in dataset.refs]
     facts = store.facts
     refused = [(names[row], str(facts.error[row])) for row in np.flatnonzero(~facts.readable)]
-    rows = np.flatnonzero(facts.readable)
     _check_usable(dataset, facts.readable, refused)
+    rows = _in_order(dataset, facts.sha256, np.flatnonzero(facts.readable))
     usable = dataset.select(rows).replace(content_ids=facts.sha256[rows])
     kept = store.select(rows)
     copies = find_copies(kept.facts, near=config.near_copies)
-    usable, origin = split(
-        usable, [(pair.a, pair.b) for pair in copies], validation=config.val_fraction, test=config.test_fraction, seed=seed
-    )
+    links = [(pair.a, pair.b) for pair in copies]
+    straddling = _straddling(usable)
+    if fold is None or config.folds is None:
+        usable, origin = split(usable, links, validation=config.val_fraction, test=config.test_fraction, seed=seed)
+    else:
+        usable, origin = split_fold(usable, links, folds=config.folds, number=fold, validation=config.val_fraction, seed=seed)
     assert usable.splits is not None
-    assert usable.targets is not None
     return Gated(
         dataset=usable,
         store=kept,
@@ -105,10 +120,31 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated
         notes=[(names[row], str(facts.note[row])) for row in rows if facts.note[row]],
         leaks=[pair for pair in copies if usable.splits[pair.a] != usable.splits[pair.b]],
         copies=copies,
-        conflicts=[pair for pair in copies if usable.targets[pair.a] != usable.targets[pair.b]],
+        conflicts=[pair for pair in copies if usable.label_names(pair.a) != usable.label_names(pair.b)],
+        straddling=straddling,
         origin=origin,
         names=[names[row] for row in rows],
     )
+
+
+def _in_order(dataset: Dataset, contents: NDArray[np.str_], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows sorted by content, then by what is said of it: where both agree, any order is the same."""
+    splits, groups = (np.full(len(dataset), "") if column is None else column for column in (dataset.splits, dataset.groups))
+    order = sorted(
+        rows.tolist(), key=lambda row: (contents[row], dataset.label_names(row), splits[row], groups[row], str(dataset.refs[row]))
+    )
+    return np.array(order, np.int64)
+
+
+def _straddling(dataset: Dataset) -> list[tuple[str, list[str]]]:
+    """Groups that came in more than one split; no group is divided where the split is drawn here."""
+    if dataset.groups is None or dataset.splits is None:
+        return []
+    found: dict[str, set[str]] = {}
+    for group, part in zip(dataset.groups.tolist(), dataset.splits.tolist(), strict=True):
+        if group:
+            found.setdefault(group, set()).add(part or "train")
+    return [(group, sorted(parts, key=SPLITS.index)) for group, parts in sorted(found.items()) if len(parts) > 1]
 
 
 def relative_name(path: str, root: Path) -> str:
@@ -126,10 +162,12 @@ def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[t
             f"{dataset.root}: holds a single class, {dataset.labels[0]!r}, and there is nothing to tell it from; "
             "add a folder with images of what it is not."
         )
-    assert dataset.targets is not None
     lost = {}
-    for row, (path, reason) in zip(np.flatnonzero(~readable), refused, strict=True):
-        lost.setdefault(int(dataset.targets[row]), f"class {dataset.labels[dataset.targets[row]]!r} ({path}: {reason})")
-    problems = [lost[label] for label in range(len(dataset.labels)) if not (readable & (dataset.targets == label)).any()]
+    for row, (path, reason) in zip(np.flatnonzero(~readable).tolist(), refused, strict=True):
+        for label in dataset.label_names(row):
+            lost.setdefault(label, f"class {label!r} ({path}: {reason})")
+    rows, labels = dataset.labelled()
+    left = {dataset.labels[label] for label in np.unique(labels[readable[rows]])}
+    problems = [reason for label, reason in lost.items() if label not in left]
     if problems:
         raise DataError(f"{dataset.root}: no file can be used as an image of {'; '.join(problems)}; replace them, or remove the folder.")

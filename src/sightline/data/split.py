@@ -27,7 +27,7 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
     assigned = np.full(len(dataset), "train", dtype="<U10") if dataset.splits is None else dataset.splits.astype("<U10")
     assigned[assigned == ""] = "train"
     if not (assigned == "train").any():
-        raise DataError(f"{dataset.root}: the data came split but has no training images; add a 'train' folder.")
+        raise DataError(f"{dataset.root}: the data came split but has no training images; add some.")
     if came_split:
         _check_given(dataset, assigned)
     shares = {name: share for name, share in (("test", test), ("validation", validation)) if not (assigned == name).any()}
@@ -39,8 +39,9 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
             raise DataError(f"{dataset.root}: training has too few different images of every class to draw {name} images from; add some.")
     drawn = f"drawn at random within each class (seed {seed})"
     if not came_split:
-        return dataset.replace(splits=assigned), f"{drawn.capitalize()}: {_shares(assigned)}; copies stay on one side."
-    origin = "The data came split into folders and what came split stays so."
+        tied = "copies" if dataset.groups is None else "copies and groups"
+        return dataset.replace(splits=assigned), f"{drawn.capitalize()}: {_shares(assigned)}; {tied} stay on one side."
+    origin = "The data came split, and what came split stays so."
     if shares:
         origin += f" The {' and '.join(shares)} images were {drawn} from training."
     return dataset.replace(splits=assigned), f"{origin} Now {_shares(assigned)}."
@@ -67,81 +68,148 @@ def _units(dataset: Dataset, links: Sequence[tuple[int, int]]) -> NDArray[np.int
 
 
 class _Units:
-    """The training images as units that move as a whole, and how many of them hold each class."""
+    """The training images as units that move as a whole, and how many images of each label each of them holds.
 
-    def __init__(self, targets: NDArray[np.int64], units: NDArray[np.int64], assigned: NDArray[np.str_], classes: int) -> None:
-        self.targets, self.assigned = targets, assigned
+    Images without any label count as one label more, the last, so that they are shared out as well.
+    """
+
+    def __init__(self, dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]) -> None:
+        self.assigned = assigned
         pool = np.flatnonzero(assigned == "train")
-        pool = pool[np.argsort(units[pool], kind="stable")]
-        self.rows = np.split(pool, np.flatnonzero(np.diff(units[pool])) + 1)
-        self.images = np.bincount(targets[pool], minlength=classes)
-        self.holding: list[list[int]] = [[] for _ in range(classes)]
-        for unit, rows in enumerate(self.rows):
-            for label in set(targets[rows].tolist()):
-                self.holding[label].append(unit)
+        _, which = np.unique(units[pool], return_inverse=True)
+        self.rows = np.split(pool[np.argsort(which, kind="stable")], np.cumsum(np.bincount(which))[:-1])
+        unit_of = np.full(len(dataset), -1)
+        unit_of[pool] = which
+        rows, labels = _labels_of(dataset)
+        rows, labels = rows[unit_of[rows] >= 0], labels[unit_of[rows] >= 0]
+        n_labels = len(dataset.labels) + 1
+        self.images = np.bincount(labels, minlength=n_labels)
+        held, counts = np.unique(unit_of[rows] * n_labels + labels, return_counts=True)
+        self.counts: list[dict[int, int]] = [{} for _ in self.rows]
+        self.holding: list[list[int]] = [[] for _ in range(n_labels)]
+        for unit, label, count in zip((held // n_labels).tolist(), (held % n_labels).tolist(), counts.tolist(), strict=True):
+            self.counts[unit][label] = count
+            self.holding[label].append(unit)
         self.left = np.array([len(units) for units in self.holding])
 
-    def size(self, unit: int, label: int) -> int:
-        return int(np.count_nonzero(self.targets[self.rows[unit]] == label))
-
     def can_leave(self, unit: int, keep: int) -> bool:
-        """Whether it is still in train, and each of its classes has more than ``keep`` units there."""
-        rows = self.rows[unit]
-        return bool(self.assigned[rows[0]] == "train" and (self.left[self.targets[rows]] > keep).all())
+        """Whether it is still in train, and each of its labels has more than ``keep`` units there."""
+        return self.assigned[self.rows[unit][0]] == "train" and all(self.left[label] > keep for label in self.counts[unit])
 
-    def move(self, unit: int, name: str) -> NDArray[np.int64]:
-        """How many images of each class went."""
+    def move(self, unit: int, name: str, have: NDArray[np.int64]) -> None:
+        """Move a unit to a split that has ``have`` images of each label, which is brought up to date."""
         self.assigned[self.rows[unit]] = name
-        gone = np.bincount(self.targets[self.rows[unit]], minlength=len(self.left))
-        self.left -= gone > 0
-        return gone
+        for label, count in self.counts[unit].items():
+            have[label] += count
+            self.left[label] -= 1
+
+
+def _labels_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``dataset.labelled()`` with one label more for the rows that have none."""
+    rows, labels = dataset.labelled()
+    bare = np.setdiff1d(np.arange(len(dataset)), rows)
+    return np.concatenate([rows, bare]), np.concatenate([labels, np.full(len(bare), len(dataset.labels))])
 
 
 def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_], shares: Mapping[str, float], seed: int) -> None:
-    """Move whole units from train until each class has its share of what was there in each of the splits named.
+    """Move whole units from train until each label has its share of what was there in each of the splits named.
 
-    Units are taken at random, but for those that would overshoot the share by more than is missing to it; where all would, the
-    smallest is taken. A class keeps one unit in train and, if it has them, one for each split that is still to be drawn.
+    Rare labels come first, as Sechidis et al., "On the stratification of multi-label data" (2011). Units are taken at random, but
+    for those that would overshoot the share by more than is missing to it; where all would, the smallest is taken. A label keeps
+    one unit in train and, if it has them, one for each split that is still to be drawn.
     """
-    assert dataset.targets is not None
-    pool = _Units(dataset.targets, units, assigned, len(dataset.labels))
+    pool = _Units(dataset, units, assigned)
     for drawn, (name, share) in enumerate(shares.items()):
         rng = np.random.default_rng([seed, SPLITS.index(name)])
         keep = len(shares) - drawn
-        have = np.zeros(len(dataset.labels), np.int64)
-        for label, holding in enumerate(pool.holding):
+        have = np.zeros(len(pool.images), np.int64)
+        for label in np.argsort(pool.images, kind="stable").tolist():
             wanted = max(1, round(share * pool.images[label]))
-            order = rng.permutation(holding).tolist()
+            order = rng.permutation(pool.holding[label]).astype(int).tolist()
             for unit in order:
                 if have[label] >= wanted:
                     break
-                if pool.size(unit, label) <= 2 * (wanted - have[label]) and pool.can_leave(unit, keep):
-                    have += pool.move(unit, name)
+                if pool.counts[unit][label] <= 2 * (wanted - have[label]) and pool.can_leave(unit, keep):
+                    pool.move(unit, name, have)
             if not have[label] and (able := [unit for unit in order if pool.can_leave(unit, keep)]):
-                have += pool.move(min(able, key=lambda unit: pool.size(unit, label)), name)
+                pool.move(min(able, key=lambda unit: pool.counts[unit][label]), name, have)
 
 
-def _check_drawable(dataset: Dataset, units: NDArray[np.int64]) -> None:
+def fold(
+    dataset: Dataset, links: Sequence[tuple[int, int]], *, folds: int, number: int, validation: float, seed: int
+) -> tuple[Dataset, str]:
+    """The data set with fold ``number`` of ``folds`` (from 1) as test images, and validation drawn from the others; and a sentence.
+
+    Every image is a test image in exactly one fold; labels are shared out evenly, and groups and copies stay in one. Raises
+    DataError when the data came split, or naming every class with too few images for so many folds.
+    """
+    if dataset.splits is not None:
+        raise DataError(
+            f"{dataset.root}: the data came split, and --folds would mix what was kept apart; leave it out, or give unsplit data."
+        )
+    units = _units(dataset, links)
+    _check_drawable(dataset, units, max(MIN_IMAGES, folds), f"{folds} folds")
+    which = _folds(dataset, units, folds, seed)
+    assigned = np.where(which == number - 1, "test", "train").astype("<U10")
+    _draw(dataset, units, assigned, {"validation": validation}, seed)
+    origin = f"Fold {number} of {folds} (seed {seed}): {_shares(assigned)}; copies and groups stay in one fold."
+    return dataset.replace(splits=assigned), origin
+
+
+def _folds(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """(n,) the fold of each row, from 0: rare labels and large units first, each unit to the fold that has least of its label."""
+    everything = np.full(len(dataset), "train", dtype="<U10")
+    pool = _Units(dataset, units, everything)
+    rng = np.random.default_rng([seed, len(SPLITS)])
+    have = np.zeros((folds, len(pool.images)), np.int64)
+    placed = np.full(len(dataset), -1)
+    for label in np.argsort(pool.images, kind="stable").tolist():
+        order = rng.permutation(pool.holding[label]).astype(int).tolist()
+        for unit in sorted(order, key=lambda unit: -pool.counts[unit][label]):
+            if placed[pool.rows[unit][0]] < 0:
+                emptiest = min(rng.permutation(folds).tolist(), key=lambda number: (have[number, label], have[number].sum()))
+                placed[pool.rows[unit]] = emptiest
+                for held, count in pool.counts[unit].items():
+                    have[emptiest, held] += count
+    return placed
+
+
+def _check_drawable(dataset: Dataset, units: NDArray[np.int64], fewest: int = MIN_IMAGES, parts: str = "") -> None:
+    """DataError naming every class with fewer than ``fewest`` units. A tag may be rarer: it is then absent from a split."""
+    if dataset.task == "tag":
+        return
+    rows, labels = dataset.labelled()
     problems = []
     for label, name in enumerate(dataset.labels):
-        distinct = len(np.unique(units[dataset.targets == label]))
-        images = np.count_nonzero(dataset.targets == label)
-        if distinct < MIN_IMAGES:
-            surplus = images - distinct
-            copies = f", of which {surplus} cop{'y' if surplus == 1 else 'ies'}" if surplus else ""
-            noun = "image" if images == 1 else "images"
-            problems.append(f"{name!r} has {images} usable {noun}{copies}")
+        members = rows[labels == label]
+        distinct = len(np.unique(units[members]))
+        if distinct < fewest:
+            problems.append(f"{name!r} has {_count(len(members), 'usable image')}{_ties(dataset, members, distinct)}")
     if problems:
+        need = f"{parts.capitalize()} need one each" if parts else "Training, validation and test need one each"
         raise DataError(
-            f"{dataset.root}: class {'; '.join(problems)}. Training, validation and test need one each, so {MIN_IMAGES} "
-            "different images at least: add images or remove the class."
+            f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} different images at least: add images or remove the class."
         )
+
+
+def _ties(dataset: Dataset, members: NDArray[np.int64], distinct: int) -> str:
+    """Why so few of a class's images can be told apart."""
+    groups = 0 if dataset.groups is None else len(set(dataset.groups[members].tolist()) - {""})
+    if groups and distinct < len(members):
+        return f", which groups tie into {distinct}"
+    surplus = len(members) - distinct
+    return f", of which {surplus} cop{'y' if surplus == 1 else 'ies'}" if surplus else ""
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def _check_given(dataset: Dataset, splits: NDArray[np.str_]) -> None:
     problems = []
+    rows, labels = dataset.labelled()
     for label, name in enumerate(dataset.labels):
-        found = set(splits[dataset.targets == label].tolist())
+        found = set(splits[rows[labels == label]].tolist())
         if "train" not in found:
             problems.append(f"{name!r} (found in {' and '.join(sorted(found)) or 'no split'})")
     if problems:

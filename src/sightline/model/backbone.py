@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,8 +14,12 @@ from torch.nn import functional as F
 
 from sightline.errors import ModelFileError, UsageError, did_you_mean
 
-TORCHVISION = "torchvision/"
-# Auxiliary classifiers would be built and thrown away: we take features, not logits.
+TORCHVISION, MODULE = "torchvision/", "module/"
+# What the libraries, timm and torchvision, call the share of residual branches that are left out at random.
+DROP_PATH = ("drop_path_rate", "stochastic_depth_prob")
+# Blocks after which the papers have an auxiliary classifier; the heads there are ours.
+TAPS = {"googlenet": ("inception4a", "inception4d"), "inception_v3": ("Mixed_6e",)}
+# The libraries' own auxiliary classifiers would be built and thrown away: we take features, not logits.
 TORCHVISION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -52,15 +57,17 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features) and the last feature map.
+    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features), the last feature map, and the maps of the taps.
 
-    The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer.
+    The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer. Taps are places halfway up at
+    which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none.
     """
 
     def __init__(self, inner: nn.Module, num_features: int) -> None:
         super().__init__()
         self.inner = inner
         self.num_features = num_features
+        self.tap_channels: tuple[int, ...] = ()
 
 
 class TimmBackbone(Backbone):
@@ -71,12 +78,33 @@ class TimmBackbone(Backbone):
         return embedding, features.permute(0, 3, 1, 2) if channels_last else features
 
 
-class TorchvisionBackbone(Backbone):
+class TimmInception(Backbone):
+    """timm's Inception-v3, tapped where the paper has its auxiliary classifier."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        tap = self.inner.forward_preaux(images)
+        features = self.inner.forward_postaux(tap)
+        return self.inner.forward_head(features, pre_logits=True), features, tap
+
+
+class ModuleBackbone(Backbone):
+    """A user's own module. It gives an embedding (n, f), a feature map (n, c, h, w) that is averaged, or both in this order."""
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.inner(images)
+        if isinstance(outputs, tuple):
+            embedding, features = outputs
+            return embedding, features
+        return (outputs.mean((2, 3)), outputs) if outputs.ndim == 4 else (outputs, outputs[:, :, None, None])
+
+
+class TorchvisionBackbone(Backbone):
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         outputs = self.inner(images)
         # SqueezeNet's last layer sees the feature map itself and its average comes after; here it comes before.
         embedding = outputs.get("embedding", outputs["features"])
-        return embedding.mean((2, 3)) if embedding.ndim == 4 else embedding, outputs["features"]
+        taps = (outputs[f"tap{number}"] for number in range(len(self.tap_channels)))
+        return embedding.mean((2, 3)) if embedding.ndim == 4 else embedding, outputs["features"], *taps
 
 
 def known_backbones() -> list[str]:
@@ -113,16 +141,21 @@ def has_fixed_size(name: str) -> bool:
     return cfg is not None and cfg.fixed_input_size
 
 
-def build(spec: BackboneSpec) -> Backbone:
-    """The backbone with random weights, in training mode.
+def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
+    """The backbone with random weights, in training mode; of a user's ``module`` a copy with the weights it has.
 
-    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size.
+    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size or needs
+    a module that is not given.
     """
+    if spec.name.startswith(MODULE):
+        return _from_module(spec, module)
     try:
         return _torchvision(spec) if spec.name.startswith(TORCHVISION) else _timm(spec)
     except Exception as error:
         if spec.keep_resolution:  # branches beside the changed stem no longer fit it
             return build(replace(spec, keep_resolution=False))
+        if isinstance(error, TypeError) and DROP_PATH[spec.name.startswith(TORCHVISION)] in str(error):
+            raise UsageError(f"--drop-path: {spec.name} has no residual branches that could be left out; leave the flag out.") from error
         if isinstance(error, TypeError) and spec.arguments:
             raise ModelFileError(f"The backbone {spec.name} does not take these arguments: {error}") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -137,8 +170,22 @@ def _timm(spec: BackboneSpec) -> Backbone:
     model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec))
     if spec.keep_resolution:
         keep_resolution(model)
-    backbone = TimmBackbone(model, 0)
+    backbone: Backbone = TimmInception(model, 0) if isinstance(model, timm.models.InceptionV3) else TimmBackbone(model, 0)
     backbone.num_features = _embedding_width(backbone, spec.size)
+    return backbone.train()
+
+
+def _from_module(spec: BackboneSpec, module: nn.Module | None) -> Backbone:
+    if module is None:
+        raise UsageError(f"The backbone {spec.name} is a module of your own: give it again, as train(..., backbone=your_module).")
+    backbone = ModuleBackbone(copy.deepcopy(module), 0)
+    try:
+        backbone.num_features = _embedding_width(backbone, spec.size)
+    except Exception as error:
+        raise UsageError(
+            f"backbone={spec.name}: the module does not turn (n, 3, {spec.size}, {spec.size}) float images into an embedding (n, f), "
+            f"a feature map (n, c, h, w) or both ({error})."
+        ) from error
     return backbone.train()
 
 
@@ -153,7 +200,8 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
 def _embedding_width(backbone: Backbone, size: int) -> int:
     # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        embedding, _ = backbone.eval()(torch.zeros(1, 3, size, size))
+        embedding, _, *taps = backbone.eval()(torch.zeros(1, 3, size, size))
+    backbone.tap_channels = tuple(tap.shape[1] for tap in taps)
     if embedding.ndim != 2:
         raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
     return int(embedding.shape[1])
@@ -169,7 +217,9 @@ def _torchvision(spec: BackboneSpec) -> Backbone:
     if spec.keep_resolution:
         keep_resolution(model)
     embedding, features = _outputs_of(model.eval(), spec.size)
-    backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"}), 0)
+    taps = {f"{block}.cat": f"tap{number}" for number, block in enumerate(TAPS.get(name, ()))}
+    backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"} | taps), 0)
+    backbone.tap_channels = (0,) * len(taps)
     backbone.num_features = _embedding_width(backbone, spec.size)
     return backbone.train()
 

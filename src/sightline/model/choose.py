@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
-from sightline.errors import ModelFileError
-from sightline.model.backbone import SMALL_SIDE, Backbone, BackboneSpec, build, check_name, has_fixed_size
+from sightline.errors import ModelFileError, UsageError
+from sightline.model.backbone import (
+    DROP_PATH,
+    MODULE,
+    SMALL_SIDE,
+    TORCHVISION,
+    Backbone,
+    BackboneSpec,
+    build,
+    check_name,
+    has_fixed_size,
+)
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
 # Chosen when nothing is asked for: small enough to be trained on a laptop's processor.
@@ -24,7 +37,7 @@ class Choice:
     """A network's backbone, its start and its input; ``reasons`` are sentences for the log and the report.
 
     ``weights_source`` and ``licence`` say where pretrained weights came from; ``weights`` is None for a run that goes on from
-    its checkpoint and so needs them no more.
+    its checkpoint and so needs them no more. ``module`` is a user's own backbone.
     """
 
     spec: BackboneSpec
@@ -33,6 +46,7 @@ class Choice:
     reasons: tuple[str, ...]
     weights_source: str | None = None
     licence: str | None = None
+    module: nn.Module | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -44,28 +58,37 @@ class Choice:
                 "weights_source": self.weights_source, "licence": self.licence}  # fmt: skip
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Choice:
+    def from_json(cls, fields: Mapping[str, Any], module: nn.Module | None = None) -> Choice:
         spec, prepare = BackboneSpec.from_json(fields["spec"]), Prepare.from_json(fields["prepare"])
-        return cls(spec, None, prepare, tuple(fields["reasons"]), fields["weights_source"], fields["licence"])
+        return cls(spec, None, prepare, tuple(fields["reasons"]), fields["weights_source"], fields["licence"], module)
 
     @property
     def store_side(self) -> int:
         """The shorter side in pixels of stored images, from which evaluation's view is cut without enlarging."""
         return math.ceil(self.prepare.size / self.prepare.crop_fraction)
 
+    @property
+    def normalised(self) -> bool:
+        """Whether the network has normalisation layers."""
+        with torch.device("meta"):
+            modules = (self.module if self.module is not None else build(self.spec)).modules()
+        return any("norm" in type(module).__name__.lower() for module in modules)
+
     def build(self) -> Backbone:
         """The backbone, filled with the weights."""
-        backbone = build(self.spec)
+        backbone = build(self.spec, self.module)
         if self.weights is not None:
             load_into(backbone, self.weights)
         return backbone
 
 
-def choose(config: NetworkConfig, median_side: int) -> Choice:
-    """The choice for images whose median shorter side is ``median_side`` pixels.
+def choose(config: NetworkConfig, median_side: int, module: nn.Module | None = None) -> Choice:
+    """The choice for images whose median shorter side is ``median_side`` pixels; ``module`` is a user's own backbone.
 
     Raises UsageError for an unknown backbone and ModelFileError for weights that cannot be had.
     """
+    if module is not None:
+        return _own(config, median_side, module)
     name = check_name(config.backbone) if config.backbone else None
     weights, weights_reason = _weights(config, name)
     small = median_side <= SMALL_SIDE
@@ -85,8 +108,20 @@ def choose(config: NetworkConfig, median_side: int) -> Choice:
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     prepare = Prepare(size, config.fit, contract.crop_fraction, contract.interpolation, contract.mean, contract.std)
-    spec = BackboneSpec(name, size, dict(contract.arguments), keep)
+    drop = {DROP_PATH[name.startswith(TORCHVISION)]: config.drop_path} if config.drop_path else {}
+    spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep)
     return Choice(spec, weights, prepare, tuple(reasons), weights.source if weights else None, contract.licence if weights else None)
+
+
+def _own(config: NetworkConfig, median_side: int, module: nn.Module) -> Choice:
+    """The choice for a user's own module, which is taken as it is and learns like a network from random weights."""
+    given = [flag for flag, there in (("weights", config.weights not in ("auto", "none")), ("drop_path", config.drop_path)) if there]
+    if given:
+        raise UsageError(f"{' and '.join(given)} cannot be set for a module of your own; set it up before giving it.")
+    name = f"{MODULE}{type(module).__name__}"
+    size, size_reason = _size(config, name, Contract(), median_side, pretrained=False)
+    reasons = (f"Backbone {name}, your own, with the weights it came with.", size_reason)
+    return Choice(BackboneSpec(name, size), None, Prepare(size, config.fit, 1.0), reasons, module=module)
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:

@@ -82,10 +82,12 @@ def weights_bytes(network: Network) -> bytes:
     from safetensors.torch import save
 
     try:
-        return bytes(save({name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}))
+        weights = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("auxiliary.")}
+        return bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
     except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"The network's weights cannot be written as safetensors: {error}") from error
 
 
 def count_parameters(network: Network) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    """How many numbers were learned, without those of training's auxiliary heads."""
+    return sum(parameter.numel() for part in (network.backbone, network.head) for parameter in part.parameters())

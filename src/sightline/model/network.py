@@ -13,21 +13,25 @@ from sightline.data.prepare import Prepare
 from sightline.model.backbone import Backbone
 from sightline.records import Infer
 
+AUXILIARY_WIDTH = 128
+
 
 class Network(nn.Module):
     """``forward((n, size, size, 3) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
+    In training there are also the ``auxiliary`` logits (m, n, classes) of a backbone with m taps.
     The permuted view of NHWC input is already in PyTorch's ``channels_last`` layout, which its convolutions are fastest in.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, backbone: Backbone, head: nn.Module, prepare: Prepare) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, prepare: Prepare, auxiliary: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.auxiliary = nn.ModuleList(auxiliary)
         self.prepare = prepare
         mean, std = torch.tensor(prepare.mean), torch.tensor(prepare.std)
         # Fixed by Prepare and not learned, so they are not part of the weights file.
@@ -36,8 +40,28 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         normal = images.to(self.scale.dtype) * self.scale - self.shift
-        embedding, features = self.backbone(normal.permute(0, 3, 1, 2))
-        return {**self.head(embedding), "embedding": embedding, "features": features}
+        embedding, features, *taps = self.backbone(normal.permute(0, 3, 1, 2))
+        outputs = {**self.head(embedding), "embedding": embedding, "features": features}
+        if self.training and self.auxiliary:
+            outputs["auxiliary"] = torch.stack([head(tap) for head, tap in zip(self.auxiliary, taps, strict=True)])
+        return outputs
+
+
+class AuxiliaryHead(nn.Module):
+    """A second opinion from halfway up, which sends gradients to the lower layers while a deep network learns from nothing.
+
+    (n, channels, h, w) to logits (n, classes), after Szegedy et al., "Going deeper with convolutions" (2015), with the average taken
+    over the whole map, so that inputs of any size do. Part of training only: neither the bundle's graph nor its weights have it.
+    """
+
+    def __init__(self, channels: int, head: nn.Module) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(channels, AUXILIARY_WIDTH, 1, bias=False), nn.BatchNorm2d(AUXILIARY_WIDTH), nn.ReLU())
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.reduce(features).mean((2, 3)))["logits"]
+        return logits
 
 
 def torch_infer(network: Network, device: torch.device, outputs: Sequence[str]) -> Infer:

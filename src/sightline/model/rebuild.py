@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from torch import nn
+
 from sightline.bundle import Bundle
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
@@ -12,15 +14,18 @@ from sightline.model.network import Network
 from sightline.tasks import TASKS, load_task
 
 
-def network_of(bundle: Bundle) -> Network:
-    """The network in evaluation mode; ModelFileError when the bundle has no weights, or has those of another network."""
+def network_of(bundle: Bundle, module: nn.Module | None = None) -> Network:
+    """The network in evaluation mode; ``module`` is needed where the backbone was a user's own.
+
+    Raises ModelFileError when the bundle has no weights, or has those of another network.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     manifest = bundle.manifest
     load_task(manifest.task)
     head = importlib.import_module(TASKS[manifest.task].head)
-    backbone = build(BackboneSpec.from_json(manifest.backbone))
+    backbone = build(BackboneSpec.from_json(manifest.backbone), module)
     network = Network(backbone, head.make_head(backbone.num_features, len(manifest.labels), 0.0), Prepare.from_json(manifest.prepare))
     try:
         network.load_state_dict(load(bundle.read("weights")))

@@ -17,6 +17,7 @@ from sightline.config import AugmentConfig
 from sightline.data.prepare import GREY, Prepare
 
 ASPECT_RANGE = (3 / 4, 4 / 3)
+ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -63,6 +64,18 @@ def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: int) -> ND
         (size * across, size * down), Image.Transform.AFFINE, tuple(fine.ravel()), Image.Resampling.BILINEAR, fillcolor=(GREY, GREY, GREY)
     )
     return np.asarray(warped.reduce((across, down)))
+
+
+def erase(rng: np.random.Generator, image: NDArray[np.uint8], share: float) -> None:
+    """Paint a rectangle of the image over with noise, in ``share`` of the calls (Zhong et al., "Random Erasing", 2020)."""
+    if rng.random() >= share:
+        return
+    height, width = image.shape[:2]
+    area, aspect = rng.uniform(*ERASED_AREA), math.exp(rng.uniform(*map(math.log, ERASED_ASPECT)))
+    tall = min(height, max(1, round(height * math.sqrt(area * aspect))))
+    wide = min(width, max(1, round(width * math.sqrt(area / aspect))))
+    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+    image[top : top + tall, left : left + wide] = rng.integers(0, 256, (tall, wide, image.shape[2]), np.uint8)
 
 
 def sample_colour(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:

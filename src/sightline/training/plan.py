@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sightline.config import TrainConfig
+from sightline.config import AugmentConfig, TrainConfig
 from sightline.errors import UsageError
+from sightline.training.balance import WORTH_SAYING
 
 FINE_TUNE_EPOCHS = 10
 # From random weights a network needs steps more than epochs.
@@ -16,6 +18,11 @@ SCRATCH_STEPS, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 1200, 12, 100
 FROZEN_NORM_BELOW = 20_000
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
 BACKBONE_LR_SCALE = 0.1
+UNNORMALISED_FACTOR = 0.1
+# Words in class names for which a mirrored image may be of another class.
+SIDES = {"left", "right", "leftward", "rightward", "clockwise", "counterclockwise", "anticlockwise", "links", "rechts", "gauche", "droite",
+         "izquierda", "derecha", "sinistra", "destra"}  # fmt: skip
+WRITTEN = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "digit", "letter", "text", "handwriting"}
 # AdamW's decay acts apart from the gradient, SGD's through it.
 WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
 
@@ -26,6 +33,8 @@ class Plan:
 
     probe        the head starts from a logistic regression on the frozen backbone's embeddings
     freeze_norm  batch normalisation keeps the statistics it came with
+    keep         "best": the epoch with the lowest validation loss, "last": the last
+    flip         images are mirrored at random
     """
 
     epochs: int
@@ -42,6 +51,8 @@ class Plan:
     ema: float
     clip_norm: float
     patience: int
+    keep: str
+    flip: bool
     reasons: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -56,13 +67,26 @@ class Plan:
             raise UsageError(f"The run to resume was planned by another version of Sightline ({error}); start a new run.") from error
 
 
-def make_plan(config: TrainConfig, n_train: int, *, pretrained: bool) -> Plan:
-    """The plan for ``n_train`` images; what the configuration leaves open is chosen here."""
+def make_plan(
+    config: TrainConfig,
+    n_train: int,
+    *,
+    pretrained: bool,
+    augment: AugmentConfig = AugmentConfig(),
+    labels: Sequence[str] = (),
+    normalised: bool = True,
+    imbalance: float = 1.0,
+) -> Plan:
+    """The plan for ``n_train`` images; what the configuration leaves open is chosen here.
+
+    ``normalised`` says whether the network has normalisation layers: without any, large steps end its learning for good.
+    ``imbalance`` is how many times as many images the largest class has as the smallest.
+    """
     steps = max(1, n_train // config.batch_size)
     scratch_epochs = min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
     epochs = config.epochs or (FINE_TUNE_EPOCHS if pretrained else scratch_epochs)
     frozen = min(config.frozen_epochs or 0, epochs)
-    lr = config.lr or LEARNING_RATES[config.optimizer, pretrained]
+    lr = config.lr or LEARNING_RATES[config.optimizer, pretrained] * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
     scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
     decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
     freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
@@ -75,11 +99,51 @@ def make_plan(config: TrainConfig, n_train: int, *, pretrained: bool) -> Plan:
         rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
         start = "Then the" if reasons else "The"
         reasons.append(f"{start} whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+    if not (normalised or pretrained or config.lr):
+        reasons.append("The rate is low because this network has no normalisation layers.")
+    reasons += _balance(config.balance, imbalance)
+    flip, flip_reason = _flip(augment, labels)
+    reasons += flip_reason
     if freeze_norm:
         reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
-    reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")
-    return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay,
-                config.momentum, config.warmup, config.ema, config.clip_norm, config.patience, tuple(reasons))  # fmt: skip
+    if config.keep == "last":
+        reasons.append("The last epoch is kept, as asked.")
+    else:
+        reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")
+    return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay, config.momentum,
+                config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, tuple(reasons))  # fmt: skip
+
+
+def _balance(balance: str, imbalance: float) -> list[str]:
+    if balance == "weights":
+        return ["In the loss, rare classes weigh as much as common ones."]
+    if balance == "sampling":
+        return ["An epoch shows rare classes as often as common ones, so some images more than once and others not at all."]
+    if imbalance < WORTH_SAYING:
+        return []
+    return [f"The largest class has {imbalance:.0f} times the images of the smallest; --balance weights or sampling makes up for it."]
+
+
+def _flip(augment: AugmentConfig, labels: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether to mirror images, and what to say about it."""
+    why = mirroring_matters(labels)
+    if augment.flip is None:
+        return why is None, [f"Images are not mirrored, because {why}; --flip mirrors them all the same."] if why else []
+    if augment.flip and why:
+        return True, [f"Images are mirrored, as asked, although {why}."]
+    return augment.flip, []
+
+
+def mirroring_matters(labels: Sequence[str]) -> str | None:
+    """Why mirrored images may show another class, as the class names suggest; None where they do not."""
+    words = [set(re.findall(r"[^\W\d_]+|\d+", label.lower())) for label in labels]
+    sided = [label for label, found in zip(labels, words, strict=True) if found & SIDES]
+    if sided:
+        return f"the class name {sided[0]!r} tells left from right"
+    written = [label for label, found in zip(labels, words, strict=True) if len(label.strip()) == 1 or found & WRITTEN]
+    if len(written) > len(labels) / 2:
+        return f"class names such as {written[0]!r} look like letters or digits"
+    return None
 
 
 def _count(n: int, noun: str) -> str:

@@ -18,7 +18,7 @@ from sightline.records import Dataset
 from sightline.training.checkpoint import LAST
 from sightline.training.plan import Plan
 
-CONFIG = "config.json"
+CONFIG, LOCK = "config.json", ".lock"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,22 @@ class Run:
             raise DataError(
                 f"{dataset.root}: the images, labels or splits changed since {self.folder} was started; restore them, or start a new run."
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder for this process alone, cleared of what a killed one left half-written; UsageError when another has it."""
+        path = self.folder / "checkpoint" / LOCK
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as lock:
+            if not _try_lock(lock.fileno()):
+                raise UsageError(f"{self.folder}: another process is working in this folder; wait for it, or train into another --out.")
+            for leftover in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp"), *path.parent.glob("*.tmp"),
+                             *self.folder.glob(".*.draft"), *self.folder.glob(".*.part")):  # fmt: skip
+                leftover.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all; ResourceError when the disk does not take it."""
@@ -91,11 +107,11 @@ def new_run(out: str | None, task: str, name: str) -> Run:
             raise ResourceError(f"{folder}: the run's folder cannot be made ({error.strerror}); give another --out.") from error
 
 
-def begin(root: Path, dataset: Dataset, settings: TrainSettings, choice: Choice, plan: Plan) -> Run:
+def begin(root: Path, dataset: Dataset, settings: TrainSettings, choice: Choice, plan: Plan, fold: int | None = None) -> Run:
     """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop."""
-    run = new_run(settings.run.out, dataset.task, root.name)
+    run = new_run(settings.run.out, dataset.task, root.stem)
     record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(),
-              "choice": choice.to_json(), "plan": plan.to_json()}  # fmt: skip
+              "choice": choice.to_json(), "plan": plan.to_json(), "fold": fold}  # fmt: skip
     run.write_json(CONFIG, record)
     return run
 
@@ -107,12 +123,29 @@ def reopen(folder: Path, data: object, settings: Mapping[str, Any]) -> tuple[Run
     given = [*settings, *(["DATA"] if data is not None else [])]
     if given:
         raise UsageError(f"--resume {folder} goes on as the run was started; leave out {', '.join(sorted(given))}.")
-    lacking = [name for name in ("data", "fingerprint", "settings", "choice", "plan") if name not in record]
+    needed = ("data", "settings", "folds") if "folds" in record else ("data", "fingerprint", "settings", "choice", "plan", "fold")
+    lacking = [name for name in needed if name not in record]
     if lacking:
         raise UsageError(f"--resume {folder}: its {CONFIG} lacks {', '.join(lacking)}; start a new run.")
     if run.model.exists():
         raise UsageError(f"--resume {folder}: this run is finished, its model is {run.model}.")
     return run, record
+
+
+def _try_lock(handle: int) -> bool:
+    """Whether the open file could be locked; the system lets go of it when the process ends, however it ends."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class Clock:

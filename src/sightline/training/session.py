@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,9 +16,10 @@ from sightline.config import TrainSettings
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
 from sightline.model.choose import Choice
-from sightline.model.network import Network, torch_infer
+from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, torch_infer
 from sightline.records import Dataset, Infer
 from sightline.tasks import TASKS, load_task
+from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, plain_batches
 from sightline.training.loop import Trained, fit
 from sightline.training.plan import Plan
@@ -32,21 +34,30 @@ def train_network(
     torch.manual_seed(settings.run.seed)
     task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
     backbone = choice.build()
-    head = head_module.make_head(backbone.num_features, len(dataset.labels), settings.network.dropout)
-    network = Network(backbone, head, choice.prepare).to(device)
+    classes, dropout = len(dataset.labels), settings.network.dropout
+    head = head_module.make_head(backbone.num_features, classes, dropout)
+    taps = () if plan.probe else backbone.tap_channels  # fine-tuning has gradients enough
+    auxiliary = [AuxiliaryHead(channels, head_module.make_head(AUXILIARY_WIDTH, classes, dropout)) for channels in taps]
+    network = Network(backbone, head, choice.prepare, auxiliary).to(device)
     train, val = dataset.rows_of("train"), dataset.rows_of("validation")
     assert dataset.targets is not None
     train_targets, val_targets = dataset.targets[train], dataset.targets[val]
     train_store, val_store = store.select(train), store.select(val)
     if plan.probe and not resume:
-        console.say(_fit_head(network, head_module, train_store, train_targets, val_store, val_targets, len(dataset.labels), device))
-    objective = head_module.Objective(settings.training.label_smoothing)
+        console.say(_fit_head(network, head_module, train_store, train_targets, val_store, val_targets, classes, device))
+    balance = settings.training.balance
+    weights = torch.from_numpy(class_weights(train_targets, classes)).to(device) if balance == "weights" else None
+    objective = head_module.Objective(settings.training.label_smoothing, weights)
 
     def validate(candidate: Network) -> dict[str, float]:
         infer = torch_infer(candidate, device, task.OUTPUTS)
         return dict(objective.validate(_stored_outputs(infer, val_store, choice.prepare), val_targets))
 
-    batches = TrainBatches(train_store, train_targets, choice.prepare, settings.augment, plan.batch_size, settings.run.seed, device)
+    augment = replace(settings.augment, flip=plan.flip)
+    shares = sampling_shares(train_targets, classes) if balance == "sampling" else None
+    batches = TrainBatches(
+        train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
+    )
     return fit(network, objective, batches, validate, plan, folder, resume=resume)
 
 

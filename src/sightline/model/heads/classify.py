@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from sightline.model.network import Network
 
+# The weight of each auxiliary head's loss, as in GoogLeNet's paper.
+AUXILIARY_SHARE = 0.3
 # Inverse strengths of regularisation that the probe tries; on 500 clothing photographs 0.03 to 0.3 are alike.
 PROBE_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -70,15 +72,29 @@ def fit_probe(
 
 @dataclass(frozen=True)
 class Objective:
-    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016)."""
+    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016).
+
+    ``class_weights`` (classes,) float32 multiplies the loss of each class's images; None for equal weights.
+    """
 
     label_smoothing: float
+    class_weights: Tensor | None = None
 
     def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to differentiate, and figures to log; images as ``Network`` takes them, targets (n,) int64."""
-        logits = network(images)["logits"]
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        return loss, {"accuracy": (logits.detach().argmax(dim=1) == targets).float().mean()}
+        """The loss to differentiate, and figures to log.
+
+        Images as ``Network`` takes them, targets (n,) int64, or (n, classes) float32 where images were mixed.
+        """
+        outputs = network(images)
+        logits = outputs["logits"]
+        loss = self._loss(logits, targets)
+        for opinion in outputs.get("auxiliary", ()):
+            loss = loss + AUXILIARY_SHARE * self._loss(opinion, targets)
+        truth = targets.argmax(dim=1) if targets.ndim == 2 else targets
+        return loss, {"accuracy": (logits.detach().argmax(dim=1) == truth).float().mean()}
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing)
 
     @staticmethod
     def validate(raw: dict[str, NDArray[np.float32]], targets: NDArray[np.int64]) -> dict[str, float]:

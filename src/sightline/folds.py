@@ -1,0 +1,111 @@
+"""Cross-validation: one training a fold, each image a test image once, and what they say together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sightline import console
+from sightline.errors import Interrupted
+from sightline.trainer import Start, Trained, go_on, train_once
+
+PREDICTIONS = "predictions.csv"
+
+
+def train_folds(start: Start) -> Trained:
+    """Train once for each fold, in folders of their own below the run's; the run gets the figures over all and the median fold's model.
+
+    A run that was stopped goes on with the fold it was in.
+    """
+    from sightline.training.run import CONFIG, new_run
+
+    count = start.settings.data.folds
+    assert count is not None
+    if start.run is None:
+        run = new_run(start.settings.run.out, "folds", start.root.stem)
+        run.write_json(CONFIG, {"data": str(start.root), "settings": start.settings.to_json(), "folds": count})
+    else:
+        run = start.run
+    with run.held():
+        try:
+            done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
+        middle = _median_fold(done)
+        numbers = summary([fold.numbers for fold in done], middle)
+        run.write_json("report.json", numbers)
+        run.write_text("report.html", done[middle].report.read_text(encoding="utf-8"))
+        run.write_text(PREDICTIONS, _all_predictions(done))
+        # Last, as a run with a model is a finished one.
+        temporary = run.folder / f".{run.model.name}.part"
+        shutil.copyfile(done[middle].model, temporary)
+        temporary.replace(run.model)
+    return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _one_fold(start: Start, folder: Path, number: int, count: int) -> Trained:
+    """The fold's run: as it is when finished, continued when begun, else from the start."""
+    from sightline.training.run import CONFIG, Run
+
+    run = Run(folder)
+    console.say(f"Fold {number} of {count}: {folder}")
+    if run.model.exists():
+        return Trained(folder, run.model, run.report, json.loads((folder / "report.json").read_text(encoding="utf-8")))
+    if (folder / CONFIG).exists():
+        return train_once(go_on(folder, module=start.module))
+    shutil.rmtree(folder, ignore_errors=True)  # a stop before its first file leaves a folder whose name would be taken
+    settings = replace(start.settings, run=replace(start.settings.run, out=str(folder)))
+    return train_once(replace(start, settings=settings, run=None, record={}, fold=number))
+
+
+def _first_metric(numbers: dict[str, Any]) -> float:
+    return float(next(iter(numbers["test"]["metrics"].values())))
+
+
+def _median_fold(done: list[Trained]) -> int:
+    """The place of the fold whose first metric is the median, the lower of two: a model of average luck."""
+    order = sorted(range(len(done)), key=lambda place: _first_metric(done[place].numbers))
+    return order[(len(order) - 1) // 2]
+
+
+def summary(folds: list[dict[str, Any]], kept: int) -> dict[str, Any]:
+    """The run's ``report.json``: means over the folds with their spread, and each fold's own figures.
+
+    ``spread`` is the standard deviation over the folds (n - 1), of each metric; ``kept`` the place of the fold whose model is shipped.
+    """
+    names = [name for name in folds[0]["test"]["metrics"] if all(name in fold["test"]["metrics"] for fold in folds)]
+    values = {name: [fold["test"]["metrics"][name] for fold in folds] for name in names}
+    means = {name: statistics.fmean(found) for name, found in values.items()}
+    spread = {name: statistics.stdev(found) for name, found in values.items()}
+    first, n = names[0], sum(fold["test"]["n"] for fold in folds)
+    sentence = (
+        f"Over {len(folds)} folds, in which each of {n} images was tested once by a model that had not seen it, {first} is "
+        f"{means[first]:.3f} on average, {min(values[first]):.3f} to {max(values[first]):.3f} (standard deviation {spread[first]:.3f}). "
+        f"The model kept is that of fold {kept + 1}, the median."
+    )
+    return {
+        "format": folds[0]["format"], "task": folds[0]["task"], "title": folds[0]["title"],
+        "verdict": {"level": folds[kept]["verdict"]["level"], "sentence": sentence},
+        "test": {"n": n, "metrics": means, "spread": spread}, "kept": kept + 1,
+        "folds": [{"fold": number, "n": fold["test"]["n"], "metrics": fold["test"]["metrics"]} for number, fold in enumerate(folds, 1)],
+    }  # fmt: skip
+
+
+def _all_predictions(done: list[Trained]) -> str:
+    """Every fold's ``predictions.csv`` in one, with the number of the fold."""
+    sink = io.StringIO(newline="")
+    writer: csv.DictWriter[str] | None = None
+    for number, fold in enumerate(done, 1):
+        with (fold.folder / PREDICTIONS).open(newline="", encoding="utf-8") as source:
+            for row in csv.DictReader(source):
+                if writer is None:
+                    writer = csv.DictWriter(sink, ["fold", *row], lineterminator="\n")
+                    writer.writeheader()
+                writer.writerow({"fold": number, **row})
+    return sink.getvalue()

@@ -1,0 +1,162 @@
+"""From data to a finished run: what ``train`` does, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline import console
+from sightline.config import TrainSettings
+from sightline.data.decode import Limits, read_size
+from sightline.data.folder import read_folder
+from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
+from sightline.processor import processors, share_processors
+from sightline.records import Dataset
+
+if TYPE_CHECKING:
+    from sightline.training.run import Run
+
+PEEKED_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What ``train`` leaves: its folder, the bundle, the report page, and the report's numbers (``report.json``)."""
+
+    folder: Path
+    model: Path
+    report: Path
+    numbers: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        test = self.numbers["test"]
+        return {"run": str(self.folder), "model": str(self.model), "report": str(self.report), "task": self.numbers["task"],
+                "verdict": self.numbers["verdict"]["sentence"],
+                "test": {"split": "test", "n": test["n"], "metrics": test["metrics"]}}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with: settings and data, and for one that goes on its run and record (empty otherwise).
+
+    ``fold`` is the number, from 1, of the fold that is the test set; ``module`` a user's own backbone.
+    """
+
+    settings: TrainSettings
+    root: Path
+    run: Run | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    fold: int | None = None
+    module: Any = None
+
+    @property
+    def wants_folds(self) -> bool:
+        return self.settings.data.folds is not None and self.fold is None
+
+
+def train_once(start: Start) -> Trained:
+    """One training from data to report: read, look, gate, plan, train, ship."""
+    from sightline.auditing.gate import gate
+    from sightline.data.store import look_once
+    from sightline.model.choose import Choice, choose
+    from sightline.model.device import torch_device
+    from sightline.package import ship
+    from sightline.training.balance import imbalance
+    from sightline.training.plan import Plan, make_plan
+    from sightline.training.run import Clock, begin
+    from sightline.training.session import train_network
+
+    clock, chosen, record = Clock(), start.settings, start.record
+    device = torch_device(chosen.run.device)
+    with clock("reading and looking"):
+        dataset = read_dataset(start.root, chosen.data.task)
+        limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+        begun = start.run is not None and start.run.has_checkpoint
+        choice = (
+            Choice.from_json(record["choice"], start.module) if begun
+            else choose(chosen.network, median_side(dataset, limits), start.module)
+        )  # fmt: skip
+        looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
+        store = look_once(dataset, choice.store_side, limits=limits, **looking)
+        gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
+        gated.announce()
+    if record:
+        plan = Plan.from_json(record["plan"])
+    else:
+        train_targets = gated.dataset.of_split("train").targets
+        plan = make_plan(
+            chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=dataset.labels,
+            normalised=choice.normalised, imbalance=imbalance(train_targets, len(dataset.labels)),
+        )  # fmt: skip
+    for sentence in (*choice.reasons, *plan.reasons):
+        console.say(sentence)
+    run = start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold)
+    run.check_unchanged(gated.dataset)
+    try:
+        with run.held():
+            with clock("training"):
+                trained = train_network(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, resume=run.has_checkpoint)
+            numbers = ship(trained, gated, choice, plan, chosen, run, clock)
+    except KeyboardInterrupt:
+        raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
+    return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _check_installed() -> None:
+    """UsageError where the libraries of training are missing; has to come first, as it sets what torch reads when imported."""
+    share_processors()
+    try:
+        import sightline.package
+        import sightline.training.session  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Training needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
+
+
+def start(data: str | Path | None, resume: str | Path | None, settings: dict[str, Any]) -> Start:
+    if resume is None and data is None:
+        raise UsageError("Give the folder of images to train on, or --resume RUN.")
+    module = settings.get("backbone") if callable(settings.get("backbone")) else None
+    if module is not None:
+        settings = {**settings, "backbone": f"module/{type(module).__name__}"}
+    chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
+    _check_installed()
+    if resume is None:
+        return Start(chosen, Path(str(data)).resolve(), module=module)
+    return go_on(Path(resume), data, settings, module)
+
+
+def go_on(folder: Path, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:
+    """The start of a run that was stopped; a user's own ``module`` has to be given again, anything else may not."""
+    from sightline.training.run import reopen
+
+    given = {name: value for name, value in (settings or {}).items() if module is None or name != "backbone"}
+    run, record = reopen(folder, data, given)
+    return Start(TrainSettings.from_json(record["settings"]), Path(record["data"]), run, record, record.get("fold"), module)
+
+
+def read_dataset(root: Path, task: str | None) -> Dataset:
+    """The data set at a path, its task said aloud; raises DataError, and UsageError for a task that is not there."""
+    from sightline.tasks import TASKS
+
+    if task is not None and task not in TASKS:
+        raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
+    dataset = read_folder(root)
+    console.say(f"{root}: {len(dataset)} files in {len(dataset.labels)} class folders, so the task is {dataset.task}.")
+    return dataset
+
+
+def median_side(dataset: Dataset, limits: Limits) -> int:
+    """Median shorter side in pixels of some images, from their headers; files without a sound one are passed over here
+    and named when they are looked at."""
+    places = np.unique(np.linspace(0, len(dataset) - 1, PEEKED_IMAGES).astype(int))
+    sides = []
+    for place in places:
+        try:
+            sides.append(min(read_size(dataset.refs[place], limits)))
+        except ImageError:
+            continue
+    return int(np.median(sides)) if sides else 0

@@ -1,0 +1,115 @@
+"""Where a training stands: everything that changes from step to step, and so everything a checkpoint has to hold."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.errors import ModelFileError
+from sightline.model.network import Network
+from sightline.training import checkpoint
+from sightline.training.optimizer import make_optimizer
+from sightline.training.plan import Plan
+
+# Seconds of work that a stop may cost at most, where an epoch takes longer.
+SAVE_SECONDS = 120.0
+
+
+@dataclass
+class Course:
+    """The networks, the optimiser and how far they have come.
+
+    rows      what the finished epochs gave, the start as epoch 0
+    step      steps done in the epoch under way
+    loss_sum  () their losses added up, on the device
+    seconds   that the epoch under way has taken
+    setbacks  how often training diverged and went back
+    """
+
+    network: Network
+    average: Network
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    folder: Path
+    keep: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    step: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    seconds: float = 0.0
+    setbacks: int = 0
+    _now: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def at_the_start(cls, network: Network, plan: Plan, device: torch.device, folder: Path) -> Course:
+        course = cls(network, copy.deepcopy(network), make_optimizer(network, plan), device, folder, plan.keep)
+        course.loss_sum = course.loss_sum.to(device)
+        return course
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row whose weights are kept: that with the lowest validation loss, the earliest of equals; or the last."""
+        return self.rows[-1] if self.keep == "last" else min(self.rows, key=lambda row: float(row["val_loss"]))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the losses of this epoch and all weights are finite numbers."""
+        return bool(torch.isfinite(self.loss_sum)) and all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+
+    def tick(self) -> None:
+        """Count the time since the last call towards the epoch under way."""
+        now = time.monotonic()
+        self.seconds, self._now = self.seconds + now - self._now, now
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.tick()
+        self.step, self.seconds, self.loss_sum = 0, 0.0, torch.zeros_like(self.loss_sum)
+        self.save()
+
+    @property
+    def wants_saving(self) -> bool:
+        return time.monotonic() - self._saved > SAVE_SECONDS
+
+    def save(self) -> None:
+        """The state to resume from, then what follows from it: a stop in between is made good by ``restore``."""
+        state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "random": checkpoint.random_state(self.device), "rows": self.rows, "step": self.step, "loss_sum": self.loss_sum,
+                 "seconds": self.seconds, "setbacks": self.setbacks}  # fmt: skip
+        checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
+        self._saved = time.monotonic()
+        self._save_best_and_table()
+
+    def restore(self) -> None:
+        """Bring everything to where the last checkpoint was written; ModelFileError when that is missing, broken or of another run."""
+        state = checkpoint.load(self.folder / "checkpoint", checkpoint.LAST, self.device)
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            checkpoint.restore_random_state(state["random"], self.device)
+            self.rows, self.step, self.loss_sum = state["rows"], state["step"], state["loss_sum"]
+            self.seconds, self.setbacks = state["seconds"], state["setbacks"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            path = self.folder / "checkpoint" / checkpoint.LAST
+            raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error
+        self._now = self._saved = time.monotonic()
+        self._save_best_and_table()
+
+    def _save_best_and_table(self) -> None:
+        if self.best is self.rows[-1] and self.step == 0:  # later in the epoch, the average is no longer what that row judged
+            kept = {"network": self.average.state_dict(), "epoch": self.rows[-1]["epoch"]}
+            checkpoint.save(self.folder / "checkpoint", checkpoint.BEST, kept)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, list(self.rows[0]))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        checkpoint.atomically(self.folder / "results.csv", lambda temporary: temporary.write_bytes(table.getvalue().encode()))

@@ -1,0 +1,65 @@
+"""What happens around a gradient: the optimiser, its learning rate over time, and the average of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from sightline.model.network import Network
+from sightline.training.plan import Plan
+
+NO_DECAY_BELOW_DIMENSIONS = 2
+EMA_RAMP = 10
+
+
+def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups: backbone and heads, with and without weight decay (biases and normalisation have none)."""
+    groups = []
+    for part, lr in ((network.backbone, plan.lr * plan.backbone_lr_scale), (network.head, plan.lr), (network.auxiliary, plan.lr)):
+        for decays in (True, False):
+            parameters = [p for p in part.parameters() if (p.ndim >= NO_DECAY_BELOW_DIMENSIONS) == decays]
+            if parameters:
+                groups.append({"params": parameters, "lr": lr, "peak": lr, "weight_decay": plan.weight_decay if decays else 0.0})
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=plan.momentum, nesterov=plan.momentum > 0)
+    return torch.optim.AdamW(groups)
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the highest learning rate: a linear rise over the first ``warmup`` of the steps, then half a cosine to zero."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def set_training(network: Network, *, frozen: bool, freeze_norm: bool) -> None:
+    """Training mode; a frozen backbone neither learns nor updates its statistics, frozen norms keep theirs."""
+    network.train()
+    network.backbone.requires_grad_(not frozen)
+    if frozen:
+        network.backbone.eval()
+    elif freeze_norm:
+        for module in network.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and statistics, with a shorter memory in the first steps."""
+    decay = min(decay, (1 + step) / (EMA_RAMP + step))
+    weights = network.state_dict()
+    for name, kept in average.state_dict().items():
+        new = weights[name]
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)

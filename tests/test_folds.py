@@ -1,0 +1,81 @@
+"""Cross-validation: every image tested once, a stop loses nothing, the figures are those of the folds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+
+import pytest
+
+import sightline
+from conftest import QUICK, write_shapes
+from sightline import trainer
+from sightline.errors import DataError, Interrupted
+from sightline.folds import summary
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Three folds of 30 images, stopped in the second and continued."""
+    folder = tmp_path_factory.mktemp("folds")
+    data = write_shapes(folder / "data", per_class=10)
+    once, calls = trainer.train_once, []
+
+    def stopped(start):
+        calls.append(start.fold)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return once(start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.folds.train_once", stopped)
+        with pytest.raises(Interrupted, match=r"sightline train --resume .*run goes on"):
+            sightline.train(data, folds=3, out=str(folder / "run"), **{**QUICK, "epochs": 1})
+    return data, sightline.train(resume=folder / "run")
+
+
+def test_every_image_is_tested_in_exactly_one_fold(done):
+    data, run = done
+    with (run.folder / "predictions.csv").open(newline="") as source:
+        rows = list(csv.DictReader(source))
+    assert sorted(row["path"] for row in rows) == sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    assert {row["fold"] for row in rows} == {"1", "2", "3"}
+
+
+def test_the_figures_are_those_of_the_folds_and_the_model_is_the_median_one(done):
+    _, run = done
+    folds = [json.loads((run.folder / f"fold-{number}" / "report.json").read_text())["test"]["metrics"]["accuracy"] for number in (1, 2, 3)]
+    numbers = json.loads((run.folder / "report.json").read_text())
+    assert numbers == run.numbers
+    assert numbers["test"]["metrics"]["accuracy"] == pytest.approx(statistics.fmean(folds))
+    assert numbers["test"]["spread"]["accuracy"] == pytest.approx(statistics.stdev(folds))
+    assert numbers["test"]["n"] == 30
+    assert folds[numbers["kept"] - 1] == sorted(folds)[1]
+    assert run.model.read_bytes() == (run.folder / f"fold-{numbers['kept']}" / "model.sight").read_bytes()
+    assert sightline.verify(run.model)["max_difference"] == 0
+    assert "Over 3 folds, in which each of 30 images was tested once" in numbers["verdict"]["sentence"]
+
+
+def test_a_class_smaller_than_the_folds_is_named(tmp_path):
+    data = write_shapes(tmp_path / "data", per_class=8)
+    for path in sorted((data / "disc").iterdir())[3:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"class 'disc' has 3 usable images\. 5 folds need one each, so 5 different images at least"):
+        sightline.train(data, folds=5, out=str(tmp_path / "run"), **QUICK)
+
+
+def test_data_that_came_split_is_not_mixed(tmp_path):
+    for part in ("train", "test"):
+        write_shapes(tmp_path / "data" / part, per_class=3)
+    with pytest.raises(DataError, match="the data came split, and --folds would mix what was kept apart"):
+        sightline.train(tmp_path / "data", folds=3, out=str(tmp_path / "run"), **QUICK)
+
+
+def test_a_metric_that_a_fold_lacks_has_no_mean():
+    def fold(accuracy, **more):
+        return {"format": 1, "task": "classify", "title": "t", "verdict": {"level": "fair"},
+                "test": {"n": 5, "metrics": {"accuracy": accuracy, **more}}}  # fmt: skip
+
+    found = summary([fold(0.5, top5=1.0), fold(0.7)], 0)
+    assert found["test"]["metrics"] == {"accuracy": pytest.approx(0.6)}
