@@ -31,6 +31,8 @@ WIDE = 64
 Row = tuple[int, dict[str, str]]
 """The line a row starts on, and its cells by column."""
 
+_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -86,7 +88,7 @@ def as_text(value: Any) -> str:
     """A JSON value as the cell of a CSV would have it."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else _AS_JSON(value)
 
 
 def _text(path: Path) -> str:
@@ -137,7 +139,7 @@ def _header(path: Path, text: str) -> tuple[list[str], Any]:
             # With the wrong separator a quote may end inside of a cell.
             reason = reason or str(error)
     if not found:
-        raise DataError(f"{path}: its first line names no columns ({reason}); is a quote not closed?")
+        raise DataError(f"{path}: its first line names no columns ({reason}); look for a quote that is not closed.")
     for names, reader in found:
         if path.suffix.lower() == ".tsv" and reader.dialect.delimiter == "\t" and len(names) > 1:
             return names, reader
@@ -170,13 +172,14 @@ def _csv_rows(reader: Any, names: list[str], mistakes: dict[str, list[int]]) -> 
 
 def _json_rows(text: str, mistakes: dict[str, list[int]], lists: set[str]) -> Iterator[Row]:
     """One object a line; keys that differ only in case or outer blanks are one column."""
+    # NaN is not JSON, but what data frames write for an empty cell.
+    decoder = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else name, object_pairs_hook=_object)
     spelled: dict[str, str] = {}
     for line, written in enumerate(_lines(text), 1):
         if not written.strip():
             continue
         try:
-            # NaN is not JSON, but what data frames write for an empty cell.
-            values = json.loads(written, parse_constant=lambda name: None if name == "NaN" else name, object_pairs_hook=_object)
+            values = decoder.decode(written)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             mistakes.setdefault(f"broken JSON ({reason})", []).append(line)
