@@ -181,11 +181,12 @@ def test_a_column_cannot_have_two_meanings(table):
 @pytest.mark.parametrize(
     ("content", "name", "named"),
     [
-        ("where,label\na.png,cat\n", "t.csv", ["the images (path, file,", "and is 'where', 'label'", "say which with --path-column"]),
-        ("path,what\na.png,cat\n", "t.csv", ["their labels (label, labels,", "say which with --label-column"]),
+        ("where,label\na.png,cat\n", "t.csv", ["no column is known to hold paths;", "and is 'where', 'label'", "name yours with --path-column"]),
+        ("path,what\na.png,cat\n", "t.csv", ["no column is known to hold labels;", "name yours with --label-column"]),
         ("a.png,cat\nb.png,dog\n", "t.csv", ["its first line must name the columns, and is 'a.png', 'cat'",
                                              "--path-column and --label-column"]),
-        ("a.png\nb.png\n", "t.csv", ["is 'a.png'"]),
+        ("a.png\nb.png\n", "t.csv", ["hold paths and labels", "is 'a.png'"]),
+        ("{}\n", "t.jsonl", ["its keys are none"]),
         ('{"where": "a.png", "label": "cat"}\n', "t.jsonl", ["its keys are 'where', 'label'"]),
     ],
 )  # fmt: skip

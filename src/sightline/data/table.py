@@ -25,7 +25,7 @@ GUESSES = {
     "split": ("split", "subset", "fold_name", "set"),
     "group": ("group", "patient", "patient_id", "subject", "camera", "person"),
 }
-NEEDED = {"path": "the images", "label": "their labels"}
+NEEDED = {"path": "paths", "label": "labels"}
 # Given for a column that is not needed: the table has none, whatever its columns are called.
 NO_COLUMN = "none"
 # A drive letter of Windows is no scheme.
@@ -111,10 +111,10 @@ def _columns(cells: Cells, named: Mapping[str, str | None], findings: Findings) 
 def _check_needed(cells: Cells, chosen: Mapping[str, str], findings: Findings) -> None:
     missing = [role for role in NEEDED if role not in chosen]
     if missing:
-        which = " and ".join(f"{NEEDED[role]} ({', '.join(GUESSES[role])})" for role in missing)
-        flags = " and ".join(f"--{role}-column" for role in missing)
+        which, flags = (" and ".join(words) for words in ([NEEDED[role] for role in missing], [f"--{role}-column" for role in missing]))
         first = "its keys are" if findings.path.suffix.lower() in JSON_SUFFIXES else "its first line must name the columns, and is"
-        findings.problems.insert(0, f"no column is called like {which}; {first} {columns_named(cells.columns)}; say which with {flags}")
+        names = columns_named(cells.columns) or "none"
+        findings.problems.insert(0, f"no column is known to hold {which}; {first} {names}; name yours with {flags}")
         findings.refuse()
 
 
