@@ -181,15 +181,14 @@ def test_a_column_cannot_have_two_meanings(table):
 @pytest.mark.parametrize(
     ("content", "name", "named"),
     [
-        ("where,label\na.png,cat\n", "t.csv", ["no column is known to hold paths;", "and is 'where', 'label'", "name yours with --path-column"]),
-        ("path,what\na.png,cat\n", "t.csv", ["no column is known to hold labels;", "name yours with --label-column"]),
-        ("a.png,cat\nb.png,dog\n", "t.csv", ["its first line must name the columns, and is 'a.png', 'cat'",
-                                             "--path-column and --label-column"]),
-        ("a.png\nb.png\n", "t.csv", ["hold paths and labels", "is 'a.png'"]),
+        ("where,label\na.png,cat\n", "t.csv", ["known to hold paths;", "and is 'where', 'label'", "name yours with --path-column"]),
+        ("path,what\na.png,cat\n", "t.csv", ["known to hold labels;", "name yours with --label-column"]),
+        ("a.png,cat\nb.png,dog\n", "t.csv", ["its first line must name the columns, and is 'a.png', 'cat'"]),
+        ("a.png\nb.png\n", "t.csv", ["hold paths and labels;", "is 'a.png'", "--path-column and --label-column"]),
         ("{}\n", "t.jsonl", ["its keys are none"]),
         ('{"where": "a.png", "label": "cat"}\n', "t.jsonl", ["its keys are 'where', 'label'"]),
     ],
-)  # fmt: skip
+)
 def test_a_table_whose_columns_cannot_be_guessed(table, content, name, named):
     text = refusal(table(content, name))
     assert all(words in text for words in named), text
