@@ -196,3 +196,18 @@ def test_copy_pairs_in_the_findings_are_rows_of_the_usable_images(data):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
 def test_a_name_that_is_not_utf8_can_be_printed():
     assert relative_name("/data/a/b\udcff.png", Path("/data")) == "a/b�.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "name"),
+    [
+        ("/data/a/b.png", "/data", "a/b.png"),
+        ("/data/../images/b.png", "/data", "../images/b.png"),
+        ("/images/b.png", "/data/tables", "../../images/b.png"),
+        ("images/b.png", "tables", "../images/b.png"),
+        ("../images/b.png", ".", "../images/b.png"),
+        ("b.png", ".", "b.png"),
+    ],
+)
+def test_a_file_outside_the_root_is_called_by_the_way_there(path, root, name):
+    assert relative_name(path, Path(root)) == name

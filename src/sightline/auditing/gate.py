@@ -148,8 +148,17 @@ def _straddling(dataset: Dataset) -> list[tuple[str, list[str]]]:
 
 
 def relative_name(path: str, root: Path) -> str:
-    """How a file is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes."""
-    return os.fsencode(Path(path).relative_to(root).as_posix()).decode(errors="replace")
+    """How a file is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes.
+
+    A table may name files outside its folder: they are called by the way there, such as ``../images/x.jpg``.
+    """
+    place = Path(path)
+    if place.is_relative_to(root):
+        place = place.relative_to(root)
+    # On Windows there is no way from one drive to another.
+    elif place.absolute().drive == root.absolute().drive:
+        place = Path(os.path.relpath(place, root))
+    return os.fsencode(place.as_posix()).decode(errors="replace")
 
 
 def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[tuple[str, str]]) -> None:
