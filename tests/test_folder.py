@@ -131,7 +131,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_file(tmp_path):
     (tmp_path / "a.png").touch()
-    assert refusal(tmp_path / "a.png") == "is a file; give the folder that holds one folder for each class."
+    assert refusal(tmp_path / "a.png") == "is a file; give the folder that holds one folder for each class, or a .zip or .tar of it."
 
 
 @pytest.mark.parametrize("names", [("x/",), ("train/", "test/"), ("train/a/", "test/a/"), ("a/labels.json",)])

@@ -18,6 +18,7 @@ from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.store import look_once
 from sightline.errors import DataError
+from sightline.records import ImageRef
 
 
 @pytest.fixture
@@ -195,4 +196,9 @@ def test_copy_pairs_in_the_findings_are_rows_of_the_usable_images(data):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
 def test_a_name_that_is_not_utf8_can_be_printed():
-    assert relative_name("/data/a/b\udcff.png", Path("/data")) == "a/b�.png"
+    assert relative_name(ImageRef("/data/a/b\udcff.png"), Path("/data")) == "a/b�.png"
+
+
+def test_a_member_has_its_name_in_the_archive_and_of_an_archive_below_the_root_both_names():
+    assert relative_name(ImageRef("/data.zip", member="a/1.png", frame=2), Path("/data.zip")) == "a/1.png#2"
+    assert relative_name(ImageRef("/data/x.zip", member="a/1.png"), Path("/data")) == "x.zip!a/1.png"

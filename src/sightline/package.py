@@ -65,7 +65,7 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
         with clock("testing"):
             judged = _judge(draft, trained.network, gated.dataset.of_split("test"), task, settings)
         numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
-        page = html(numbers, task, gated.dataset.root)
+        page = html(numbers, task, gated.refs)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
         parts += [

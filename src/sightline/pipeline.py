@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import RuntimeConfig, TrainSettings, make
-from sightline.data.decode import Limits, read_size
+from sightline.data.container import is_archive
+from sightline.data.decode import Limits, read_bytes, read_size
 from sightline.data.folder import read_folder, read_unlabelled
 from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
@@ -206,18 +207,18 @@ def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDAr
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
-    """(path, prediction or error) for each image in order, with a folder standing for the images below it.
+    """(path, prediction or error) for each image in order, with a folder or an archive standing for the images in it.
 
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
     opened = Model.open(model, threads=config.threads)
-    paths: list[str] = []
+    refs: list[ImageRef] = []
     for image in map(Path, images):
-        paths += [ref.path for ref in read_unlabelled(image).refs] if image.is_dir() else [str(image)]
+        refs += read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
     limits = Limits(config.max_pixels, config.max_bytes)
-    found = opened.stream((ImageRef(path) for path in paths), batch_size=config.batch_size, limits=limits)
-    return zip(paths, console.track(found, len(paths), "Predicting"), strict=True)
+    found = opened.stream(refs, batch_size=config.batch_size, limits=limits)
+    return zip(map(str, refs), console.track(found, len(refs), "Predicting"), strict=True)
 
 
 def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
@@ -238,10 +239,10 @@ def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
 
 
 def content_key(ref: ImageRef) -> int:
-    """The first eight bytes of the sha256 of a file's content, by which a bundle knows what it was trained on; -1 if unreadable."""
+    """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
     import hashlib
 
     try:
-        return int.from_bytes(hashlib.sha256(Path(ref.path).read_bytes()).digest()[:8], "big")
-    except OSError:
+        return int.from_bytes(hashlib.sha256(read_bytes(ref)).digest()[:8], "big")
+    except ImageError:
         return -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sightline.config import DataConfig
 from sightline.data.split import split
 from sightline.data.store import Store
 from sightline.errors import DataError
-from sightline.records import SPLITS, Dataset
+from sightline.records import SPLITS, Dataset, ImageRef
 
 NAMED_IN_ERROR = 3
 
@@ -46,6 +46,11 @@ class Gated:
     @property
     def n_train(self) -> int:
         return len(self.dataset.rows_of("train"))
+
+    @property
+    def refs(self) -> dict[str, ImageRef]:
+        """Where each image is, by the name it has in the findings."""
+        return dict(zip(self.names, self.dataset.refs, strict=True))
 
     def announce(self) -> None:
         """Say the findings, a line each."""
@@ -85,7 +90,7 @@ class Gated:
 
 def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated:
     """The usable images in train, validation and test; DataError when what is left cannot be learned from."""
-    names = [relative_name(str(ref), dataset.root) for ref in dataset.refs]
+    names = [relative_name(ref, dataset.root) for ref in dataset.refs]
     facts = store.facts
     refused = [(names[row], str(facts.error[row])) for row in np.flatnonzero(~facts.readable)]
     rows = np.flatnonzero(facts.readable)
@@ -111,9 +116,16 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int) -> Gated
     )
 
 
-def relative_name(path: str, root: Path) -> str:
-    """How a file is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes."""
-    return os.fsencode(Path(path).relative_to(root).as_posix()).decode(errors="replace")
+def relative_name(ref: ImageRef, root: Path) -> str:
+    """How an image is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes.
+
+    Where the root is an archive, that is the member's name in it.
+    """
+    if ref.member is not None and Path(ref.path) == root:
+        name = str(replace(ref, path=ref.member, member=None))
+    else:
+        name = Path(str(ref)).relative_to(root).as_posix()
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[tuple[str, str]]) -> None:
