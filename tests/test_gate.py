@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -202,3 +203,12 @@ def test_a_name_that_is_not_utf8_can_be_printed():
 def test_a_member_has_its_name_in_the_archive_and_of_an_archive_below_the_root_both_names():
     assert relative_name(ImageRef("/data.zip", member="a/1.png", frame=2), Path("/data.zip")) == "a/1.png#2"
     assert relative_name(ImageRef("/data/x.zip", member="a/1.png"), Path("/data")) == "x.zip!a/1.png"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
+def test_a_name_in_the_findings_leads_back_to_its_image(data):
+    (data / "disc" / "000.png").rename(os.fsdecode(os.fsencode(data) + b"/disc/\xff.png"))
+    found = gated(data)
+    assert "disc/\ufffd.png" in found.refs
+    assert all(Path(ref.path).is_file() for ref in found.refs.values())
+    assert list(found.refs.values()) == list(found.dataset.refs)

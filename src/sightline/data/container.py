@@ -37,6 +37,7 @@ _UTF8 = 0x800
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"LZIP")
 _LOCAL_HEADER, _BLOCK = 30, 512
 _AGAIN = "copy or download it again"
+_LINK = "left out: a link or device, not a file"
 _TWICE = "stored more than once, the last of which is used"
 _PARSING = threading.Lock()
 
@@ -142,7 +143,7 @@ def _refusing() -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _Refused("there is no such archive") from error
     except OSError as error:
-        raise _Refused(f"the archive cannot be read ({error.strerror or error})") from error
+        raise _Refused(f"the archive cannot be read ({error.strerror or error}): check it and its permissions") from error
     # UnicodeDecodeError is a ValueError.
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, ValueError, OverflowError, EOFError, NotImplementedError,
             RecursionError) as error:  # fmt: skip
@@ -154,13 +155,13 @@ def _collected(entries: Iterable[tuple[str, Member | None]]) -> Contents:
     found: dict[str, Member] = {}
     odd: defaultdict[str, list[str]] = defaultdict(list)
     for given, member in entries:
-        name = "/".join(part for part in given.split("/") if part not in ("", "."))
-        reason = _name_fault(given)
-        if not reason and is_image_name(name):
-            reason = "left out: a link or device, not a file" if member is None else _TWICE if name in found else ""
-        if reason:
+        if reason := _name_fault(given):
             odd[reason].append(repr(given[:100]))  # whatever its letters are, they can be printed
-        if member is not None and reason in ("", _TWICE):
+            continue
+        name = "/".join(part for part in given.split("/") if part not in ("", "."))
+        if is_image_name(name) and (member is None or name in found):
+            odd[_LINK if member is None else _TWICE].append(repr(name[:100]))
+        if member is not None:
             found[name] = member
     return Contents(found, {reason: list(dict.fromkeys(names)) for reason, names in odd.items()})
 
@@ -221,7 +222,7 @@ def _tar_entries(file: BinaryIO, head: bytes) -> Iterator[tuple[str, Member | No
         raise _Refused("is not a tar archive, whatever its name says") from error
     position = -1
     while (info := tar.next()) is not None:
-        tar.members = []  # tarfile would keep every header
+        tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
         if info.size < 0 or tar.offset <= position:  # a size below zero would lead back to this header for ever
             raise _Refused(f"is damaged: {_AGAIN}")
         position = tar.offset
@@ -253,7 +254,8 @@ def _unpacked(file: BinaryIO, member: Member) -> bytes:
     except (zlib.error, OSError) as error:
         raise _Refused(f"is damaged ({error}): {_AGAIN}") from error
     if len(data) != member.size:
-        raise _Refused(f"unpacks to {'more' if len(data) > member.size else 'less'} than the {member.size:,} bytes it states: {_AGAIN}")
+        found = "more" if len(data) > member.size else "less"
+        raise _Refused(f"is damaged (it unpacks to {found} than the {member.size:,} bytes it states): {_AGAIN}")
     if member.crc is not None and zlib.crc32(data) != member.crc:
         raise _Refused(f"is damaged (its checksum is another): {_AGAIN}")
     return data

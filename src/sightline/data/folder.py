@@ -28,15 +28,14 @@ class _File(NamedTuple):
 def read_folder(root: str | Path) -> Dataset:
     """A classification data set from class folders, with the splits the folders name.
 
-    ``root`` is a folder, or a .zip or .tar that holds what such a folder would, possibly below one folder at its top. Labels are the
+    ``root`` is a folder, or a .zip or .tar that holds what such a folder would, possibly below a folder of its own. Labels are the
     names of all folders with images, over all splits, sorted. Raises DataError when there are no images, or they are not laid
     out as class folders.
     """
     root = Path(root)
-    if not root.exists():
-        raise DataError(f"{root}: there is no such folder.")
     if not root.is_dir() and not is_archive(root):
-        raise DataError(f"{root}: is a file; give the folder that holds one folder for each class, or a .zip or .tar of it.")
+        wrong = "is a file; give the folder that holds one folder for each class, or a .zip or .tar of it"
+        raise DataError(f"{root}: {wrong if root.exists() else 'there is no such folder'}.")
     files = _listed(root, follows=_may_be_a_class)
     # "train" and "test" could also be two classes; they are splits when class folders lie inside.
     if came_split := any(file.parts[0].lower() in SPLIT_NAMES and len(file.parts) > 2 for file in files):
@@ -80,14 +79,16 @@ def _listed(root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda part
 
 
 def _without_top(ways: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The ways without the one folder that all begin with, as ``zip -r`` makes it.
+    """The ways without the folders that all begin with, which ``zip -r`` adds to those it was asked for.
 
     A split folder stays, and so does one without folders inside: it is a class.
     """
-    tops = {way[0].lower() for way in ways}
-    depths = [len(way) for way in ways]
-    wrapped = len(tops) == 1 and tops.isdisjoint(SPLIT_NAMES) and min(depths) > 1 and max(depths) > 2
-    return [way[1:] for way in ways] if wrapped else ways
+    while len(tops := {way[0].lower() for way in ways}) == 1 and tops.isdisjoint(SPLIT_NAMES):
+        depths = [len(way) for way in ways]
+        if min(depths) == 1 or max(depths) == 2:
+            break
+        ways = [way[1:] for way in ways]
+    return ways
 
 
 def _may_be_a_class(parts: tuple[str, ...]) -> bool:
