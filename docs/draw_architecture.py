@@ -30,13 +30,14 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("report", "report.html, card.md"), ("package", "export, judge, release"),
     ]),
     ("the verbs", [
-        ("diagnosis", "what this machine has"), ("pipeline", "train, evaluate, predict, verify"), ("cli", "flags to pipeline"),
+        ("diagnosis", "what this machine has"), ("trainer", "data to a finished run"), ("folds", "one run a fold"),
+        ("pipeline", "the verbs"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 
 # The way of an image in `train`: (what happens, the room it happens in).
 WAY = [
-    ("read", "data/folder"), ("choose", "model/choose"), ("look once", "data/store"), ("gate: copies, split", "auditing/gate"),
+    ("read", "data/reading"), ("choose", "model/choose"), ("look once", "data/store"), ("gate: copies, split", "auditing/gate"),
     ("plan", "training/plan"), ("learn", "training/loop"), ("export", "model/export"), ("bundle", "bundle"),
     ("judge the bundle", "package"), ("report", "report"), ("predict", "runtime"),
 ]  # fmt: skip

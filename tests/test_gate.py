@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,13 +12,13 @@ import pytest
 from PIL import Image
 
 from conftest import SHAPES, write_shapes
-from sightline.auditing.copies import CopyPair
 from sightline.auditing.gate import gate, relative_name
 from sightline.config import DataConfig
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.store import look_once
 from sightline.errors import DataError
+from sightline.records import ImageRef
 
 
 @pytest.fixture
@@ -190,12 +191,27 @@ def test_copy_pairs_in_the_findings_are_rows_of_the_usable_images(data):
     spoil(data / "cross" / "000.png")
     shutil.copy(data / "square" / "005.png", data / "square" / "zz.png")
     found = gated(data)
-    assert found.copies == [CopyPair(16, 17, True)]
+    (pair,) = found.copies
+    assert {found.names[pair.a], found.names[pair.b]} == {"square/005.png", "square/zz.png"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
 def test_a_name_that_is_not_utf8_can_be_printed():
-    assert relative_name("/data/a/b\udcff.png", Path("/data")) == "a/b�.png"
+    assert relative_name(ImageRef("/data/a/b\udcff.png"), Path("/data")) == "a/b�.png"
+
+
+def test_a_member_has_its_name_in_the_archive_and_of_an_archive_below_the_root_both_names():
+    assert relative_name(ImageRef("/data.zip", member="a/1.png", frame=2), Path("/data.zip")) == "a/1.png#2"
+    assert relative_name(ImageRef("/data/x.zip", member="a/1.png"), Path("/data")) == "x.zip!a/1.png"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
+def test_a_name_in_the_findings_leads_back_to_its_image(data):
+    (data / "disc" / "000.png").rename(os.fsdecode(os.fsencode(data) + b"/disc/\xff.png"))
+    found = gated(data)
+    assert "disc/\ufffd.png" in found.refs
+    assert all(Path(ref.path).is_file() for ref in found.refs.values())
+    assert list(found.refs.values()) == list(found.dataset.refs)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +226,4 @@ def test_a_name_that_is_not_utf8_can_be_printed():
     ],
 )
 def test_a_file_outside_the_root_is_called_by_the_way_there(path, root, name):
-    assert relative_name(path, Path(root)) == name
+    assert relative_name(ImageRef(path), Path(root)) == name

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
-from sightline.config import AugmentConfig, DataConfig, NetworkConfig, RunConfig, RuntimeConfig, TrainConfig
+from sightline.config import AugmentConfig, DataConfig, NetworkConfig, ReadConfig, RunConfig, RuntimeConfig, TrainConfig
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
 
 app = App(
@@ -55,9 +55,14 @@ def _flag(stage: type, entry: Field[Any], place: int) -> inspect.Parameter:
     return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)
 
 
-@verb(DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
+@verb(ReadConfig, DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
 def train(
-    data: Annotated[Path | None, Parameter(help="A folder with one folder of images for each class.")] = None,
+    data: Annotated[
+        Path | None,
+        Parameter(
+            help="A folder or archive (.zip, .tar) with a folder of images for each class, or a table (.csv, .tsv, .jsonl) of paths."
+        ),
+    ] = None,
     *,
     resume: Annotated[Path | None, Parameter(help="A run's folder: go on after its last finished epoch, as it was started.")] = None,
     json: Json = False,
@@ -75,10 +80,10 @@ def train(
         print(f"Model   {run.model}\nReport  {run.report}")
 
 
-@verb(RuntimeConfig)
+@verb(ReadConfig, RuntimeConfig)
 def evaluate(
     model: ModelPath,
-    data: Annotated[Path, Parameter(help="A labelled folder.")],
+    data: Annotated[Path, Parameter(help="A labelled folder, archive or table.")],
     /,
     *,
     split: Annotated[str | None, Parameter(help="train, validation, test or all; the test images when not given.")] = None,
@@ -102,7 +107,7 @@ def evaluate(
 @verb(RuntimeConfig)
 def predict(
     model: ModelPath,
-    images: Annotated[tuple[Path, ...], Parameter(help="Image files, or folders of them.")],
+    images: Annotated[tuple[Path, ...], Parameter(help="Image files, or folders and archives of them.")],
     /,
     *,
     top: Annotated[int, Parameter(help="How many classes to list for an image.", validator=Number(gte=1))] = 5,

@@ -10,7 +10,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -31,6 +31,18 @@ def setting(
 ) -> Any:
     """A dataclass field with its help, its inclusive bounds and the words it accepts."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """Reading a table of images."""
+
+    path_column: str | None = setting(None, "The table's column with the images' paths; guessed from its name when not given.")
+    label_column: str | None = setting(None, "The table's column with the labels, several divided by |; guessed when not given.")
+    split_column: str | None = setting(None, "The table's column with the splits, or 'none'; guessed when not given.")
+    group_column: str | None = setting(
+        None, "The table's column with what must not straddle a split (patient, person, camera), or 'none'; guessed when not given."
+    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,7 @@ class RuntimeConfig:
 class TrainSettings:
     """Everything ``train`` can be told, stage by stage."""
 
+    reading: ReadConfig = ReadConfig()
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainConfig = TrainConfig()
@@ -142,10 +155,8 @@ class TrainSettings:
     @classmethod
     def of(cls, **flat: Any) -> TrainSettings:
         """Settings from flat names, such as ``of(epochs=5, seed=1)``; raises ConfigError naming every mistake."""
-        flat = _plain(flat)
         stages = {stage.name: typing.get_type_hints(cls)[stage.name] for stage in fields(cls)}
-        check(flat, stages.values())
-        return cls(**{name: stage(**{k: v for k, v in flat.items() if k in names_of(stage)}) for name, stage in stages.items()})
+        return cls(*make_all(list(stages.values()), flat))
 
     @classmethod
     def from_json(cls, nested: Mapping[str, Mapping[str, Any]]) -> TrainSettings:
@@ -155,11 +166,17 @@ class TrainSettings:
         return asdict(self)
 
 
+def make_all(stages: Sequence[type], flat: Mapping[str, Any]) -> list[Any]:
+    """Several stages' settings from flat names; raises ConfigError naming every mistake."""
+    flat = _plain(flat)
+    check(flat, stages)
+    return [stage(**{name: value for name, value in flat.items() if name in names_of(stage)}) for stage in stages]
+
+
 def make(stage: type[Settings], flat: Mapping[str, Any]) -> Settings:
     """One stage's settings from flat names; raises ConfigError naming every mistake."""
-    flat = _plain(flat)
-    check(flat, [stage])
-    return stage(**flat)
+    made: Settings = make_all([stage], flat)[0]
+    return made
 
 
 def _plain(flat: Mapping[str, Any]) -> dict[str, Any]:

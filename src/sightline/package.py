@@ -70,7 +70,7 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
             judged = _judge(draft, trained.network, gated.dataset, task, settings)
         manifest = replace(manifest, temperature=judged.decision.temperature, thresholds=dict(judged.decision.thresholds))
         numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
-        page = html(numbers, task, gated.dataset.root)
+        page = html(numbers, task, gated.refs)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
         run.write_text("predictions.csv", _predictions(task, judged, gated))

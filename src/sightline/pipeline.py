@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import RuntimeConfig, make
-from sightline.data.decode import Limits
-from sightline.data.folder import read_folder, read_unlabelled
+from sightline.config import ReadConfig, RuntimeConfig, make, make_all
+from sightline.data.container import is_archive
+from sightline.data.decode import Limits, read_bytes
+from sightline.data.folder import read_unlabelled
+from sightline.data.reading import read_dataset
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
@@ -47,13 +49,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     split   train, validation, test, or "all". By default the test images, where the data came split; where it did not, the
             images that the model was not trained or validated on, which it knows by their content
     """
-    config = make(RuntimeConfig, settings)
+    reading, config = make_all((ReadConfig, RuntimeConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model)) as bundle:
         opened = Model.of(bundle, threads=config.threads)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-    dataset = read_folder(data)
+    dataset, _ = read_dataset(Path(data), reading)
     targets = _targets_for(opened, dataset, bundle.path)
     rows, name = _rows_for(dataset, split, seen)
     refused, raws, used = [], [], []
@@ -107,18 +109,18 @@ def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDAr
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
-    """(path, prediction or error) for each image in order, with a folder standing for the images below it.
+    """(path, prediction or error) for each image in order, with a folder or an archive standing for the images in it.
 
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
     opened = Model.open(model, threads=config.threads)
-    paths: list[str] = []
+    refs: list[ImageRef] = []
     for image in map(Path, images):
-        paths += [ref.path for ref in read_unlabelled(image).refs] if image.is_dir() else [str(image)]
+        refs += read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
     limits = Limits(config.max_pixels, config.max_bytes)
-    found = opened.stream((ImageRef(path) for path in paths), batch_size=config.batch_size, limits=limits)
-    return zip(paths, console.track(found, len(paths), "Predicting"), strict=True)
+    found = opened.stream(refs, batch_size=config.batch_size, limits=limits)
+    return zip(map(str, refs), console.track(found, len(refs), "Predicting"), strict=True)
 
 
 def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
@@ -139,10 +141,10 @@ def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
 
 
 def content_key(ref: ImageRef) -> int:
-    """The first eight bytes of the sha256 of a file's content, by which a bundle knows what it was trained on; -1 if unreadable."""
+    """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
     import hashlib
 
     try:
-        return int.from_bytes(hashlib.sha256(Path(ref.path).read_bytes()).digest()[:8], "big")
-    except OSError:
+        return int.from_bytes(hashlib.sha256(read_bytes(ref)).digest()[:8], "big")
+    except ImageError:
         return -1

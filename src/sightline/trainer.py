@@ -12,7 +12,7 @@ import numpy as np
 from sightline import console
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, read_size
-from sightline.data.folder import read_folder
+from sightline.data.reading import read_dataset
 from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset
@@ -73,7 +73,8 @@ def train_once(start: Start) -> Trained:
     clock, chosen, record = Clock(), start.settings, start.record
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
-        dataset = read_dataset(start.root, chosen.data.task)
+        dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
+        console.say(found)
         limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
         begun = start.run is not None and start.run.has_checkpoint
         choice = (
@@ -138,15 +139,13 @@ def go_on(folder: Path, data: object = None, settings: Mapping[str, Any] | None 
     return Start(TrainSettings.from_json(record["settings"]), Path(record["data"]), run, record, record.get("fold"), module)
 
 
-def read_dataset(root: Path, task: str | None) -> Dataset:
-    """The data set at a path, its task said aloud; raises DataError, and UsageError for a task that is not there."""
+def _known(task: str | None) -> str | None:
+    """The task as asked for; UsageError when there is none of this name."""
     from sightline.tasks import TASKS
 
     if task is not None and task not in TASKS:
         raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
-    dataset = read_folder(root)
-    console.say(f"{root}: {len(dataset)} files in {len(dataset.labels)} class folders, so the task is {dataset.task}.")
-    return dataset
+    return task
 
 
 def median_side(dataset: Dataset, limits: Limits) -> int:

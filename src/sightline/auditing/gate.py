@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sightline.data.split import fold as split_fold
 from sightline.data.split import split
 from sightline.data.store import Store
 from sightline.errors import DataError
-from sightline.records import SPLITS, Dataset
+from sightline.records import SPLITS, Dataset, ImageRef
 
 NAMED_IN_ERROR = 3
 
@@ -49,6 +49,11 @@ class Gated:
     @property
     def n_train(self) -> int:
         return len(self.dataset.rows_of("train"))
+
+    @property
+    def refs(self) -> dict[str, ImageRef]:
+        """Where each image is, by the name it has in the findings."""
+        return dict(zip(self.names, self.dataset.refs, strict=True))
 
     def announce(self) -> None:
         """Say the findings, a line each."""
@@ -98,7 +103,7 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: in
     They come in the order of their contents, so that the same images give the same split and the same training however they are
     stored. ``fold`` is the number, from 1, of the fold of ``config.folds`` that is the test split.
     """
-    names = [relative_name(str(ref), dataset.root) for ref in dataset.refs]
+    names = [relative_name(ref, dataset.root) for ref in dataset.refs]
     facts = store.facts
     refused = [(names[row], str(facts.error[row])) for row in np.flatnonzero(~facts.readable)]
     _check_usable(dataset, facts.readable, refused)
@@ -147,18 +152,25 @@ def _straddling(dataset: Dataset) -> list[tuple[str, list[str]]]:
     return [(group, sorted(parts, key=SPLITS.index)) for group, parts in sorted(found.items()) if len(parts) > 1]
 
 
-def relative_name(path: str, root: Path) -> str:
-    """How a file is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes.
+def relative_name(ref: ImageRef, root: Path) -> str:
+    """How an image is called in findings: relative to the data's root, with forward slashes, printable whatever its bytes.
 
-    A table may name files outside its folder: they are called by the way there, such as ``../images/x.jpg``.
+    Where the root is an archive, that is the member's name in it. A table may name files outside its folder: they are called by the
+    way there, such as ``../images/x.jpg``.
     """
-    place = Path(path)
+    if ref.member is not None and Path(ref.path) == root:
+        return _printable(str(replace(ref, path=ref.member, member=None)))
+    place = Path(str(ref))
     if place.is_relative_to(root):
         place = place.relative_to(root)
     # On Windows there is no way from one drive to another.
     elif place.absolute().drive == root.absolute().drive:
         place = Path(os.path.relpath(place, root))
-    return os.fsencode(place.as_posix()).decode(errors="replace")
+    return _printable(place.as_posix())
+
+
+def _printable(name: str) -> str:
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[tuple[str, str]]) -> None:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
+from sightline.data.container import read_member
 from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
 from sightline.errors import ImageError
 from sightline.records import ImageRef
@@ -66,10 +67,10 @@ _MUTE: Any = ("ignore", None, Warning, _PILLOW_WHILE_DECODING, 0)
 
 
 def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
-    """The bytes of the file that ``ref`` names, whatever its frame and window; raises ImageError."""
-    name = str(ref)
+    """The bytes of the file or archive member that ``ref`` names, whatever its frame and window; raises ImageError."""
     if ref.member is not None:
-        raise ImageError(name, "images inside an archive cannot be read; unpack the archive first")
+        return read_member(ref.path, ref.member, limits.max_bytes)
+    name = str(ref)
     try:
         size = os.stat(ref.path).st_size
         if not os.path.isfile(ref.path):  # reading a pipe would wait for ever

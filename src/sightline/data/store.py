@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
+from sightline.data.container import member_size
 from sightline.data.decode import Limits
 from sightline.data.look import Look, looked_at
-from sightline.errors import ResourceError
+from sightline.errors import ImageError, ResourceError
 from sightline.records import Dataset, ImageRef
 
 # Raised when stores of an earlier version can no longer be used.
@@ -216,13 +217,17 @@ def _open(folder: Path, side: int) -> Store | None:
 
 
 def _stat(ref: ImageRef) -> tuple[int, int]:
-    """Size in bytes and modification time in ns; (-1, -1) for what cannot be read, which looking at it will name."""
+    """Size in bytes and modification time in ns; (-1, -1) for what cannot be read, which looking at it will name.
+
+    A member has its own size and its archive's time: of a changed archive all is read again, and what is new is decoded.
+    """
     try:
         stat = os.stat(ref.path)
-    except OSError:
+        size = stat.st_size if ref.member is None else member_size(ref.path, ref.member)
+    except (OSError, ImageError):
         return -1, -1
     # Being allowed to read a file again changes neither its size nor its time.
-    return (stat.st_size, stat.st_mtime_ns) if os.access(ref.path, os.R_OK) else (-1, -1)
+    return (size, stat.st_mtime_ns) if os.access(ref.path, os.R_OK) else (-1, -1)
 
 
 def _unchanged(dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store) -> bool:

@@ -6,7 +6,6 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sightline.data.decode import decode
@@ -45,15 +44,15 @@ def environment(seed: int) -> dict[str, Any]:
             "versions": library_versions()}  # fmt: skip
 
 
-def html(report: Mapping[str, Any], task: Task, root: Path) -> str:
-    """The report as one page; pictures are made from the original files below ``root``, which its keys name."""
+def html(report: Mapping[str, Any], task: Task, refs: Mapping[str, ImageRef]) -> str:
+    """The report as one page; its pictures are made from the original images, which ``refs`` finds by the names in the report."""
     blocks = task.blocks(report["test"])
-    return render(report, blocks, _thumbnails(blocks, root))
+    return render(report, blocks, _thumbnails(blocks, refs))
 
 
-def _thumbnails(blocks: Sequence[Block], root: Path) -> dict[str, bytes]:
+def _thumbnails(blocks: Sequence[Block], refs: Mapping[str, ImageRef]) -> dict[str, bytes]:
     keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
-    return {key: thumbnail(decode(ImageRef(str(root / key)), min_side=THUMBNAIL_DECODE_SIDE)) for key in sorted(keys)}
+    return {key: thumbnail(decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE)) for key in sorted(keys)}
 
 
 def card(report: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.config import TrainSettings
+from sightline.data.container import stem
 from sightline.errors import DataError, ResourceError, UsageError
 from sightline.model.choose import Choice
 from sightline.records import Dataset
@@ -109,7 +110,7 @@ def new_run(out: str | None, task: str, name: str) -> Run:
 
 def begin(root: Path, dataset: Dataset, settings: TrainSettings, choice: Choice, plan: Plan, fold: int | None = None) -> Run:
     """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop."""
-    run = new_run(settings.run.out, dataset.task, root.stem)
+    run = new_run(settings.run.out, dataset.task, stem(root))
     record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(),
               "choice": choice.to_json(), "plan": plan.to_json(), "fold": fold}  # fmt: skip
     run.write_json(CONFIG, record)

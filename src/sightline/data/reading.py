@@ -1,0 +1,37 @@
+"""Any data set by its path: class folders, an archive of them, or a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sightline.config import ReadConfig
+from sightline.data.container import is_archive
+from sightline.data.folder import read_folder
+from sightline.data.table import is_table, read_table
+from sightline.errors import UsageError
+from sightline.records import Dataset
+
+FOLDER_TASK = "classify"
+
+
+def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None = None) -> tuple[Dataset, str]:
+    """The data set, sorted by path, and a sentence on what was found and which task that makes.
+
+    Raises DataError for data that cannot be used; UsageError for a task it does not give and a column it does not have.
+    """
+    if is_table(path) and not path.is_dir():
+        dataset = read_table(path, task=task, **vars(config))
+        found = f"{len(dataset)} images with {len(dataset.labels)} labels"
+    else:
+        given = [name for name, value in vars(config).items() if value is not None]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise UsageError(f"{path}: is no table (.csv, .tsv, .jsonl), so it has no columns to name; leave out {flags}.")
+        if task not in (None, FOLDER_TASK):
+            raise UsageError(f"--task {task}: class folders have one label an image, so they give {FOLDER_TASK}; for {task} give a table.")
+        dataset = read_folder(path)
+        found = f"{len(dataset)} files in {len(dataset.labels)} class folders" + (" of an archive" if is_archive(path) else "")
+    order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
+    return dataset.select(order), f"{path}: {found}, so the task is {dataset.task}."
