@@ -1,4 +1,4 @@
-"""Classification's layers, its fit on embeddings and its objective."""
+"""Classification's head: a linear layer, its fit on embeddings and its objective."""
 
 from __future__ import annotations
 
@@ -7,40 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from sightline.model.heads.linear import PROBE_STRENGTHS, Probe, make_head
 from sightline.model.network import Network
 
-# Inverse strengths of regularisation that the probe tries; on 500 clothing photographs 0.03 to 0.3 are alike.
-PROBE_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-
-
-class Head(nn.Module):
-    """Dropout and one linear layer: embedding (n, features) to ``{"logits": (n, classes)}``."""
-
-    def __init__(self, features: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features, classes)
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.linear(self.dropout(embedding))}
-
-    def set_linear(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.from_numpy(weight))
-            self.linear.bias.copy_(torch.from_numpy(bias))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A fitted head: what it reached on validation, and the strength that was chosen there."""
-
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
-    accuracy: float
+__all__ = ["PROBE_STRENGTHS", "Objective", "fit_probe", "make_head"]
 
 
 def fit_probe(
@@ -70,15 +43,23 @@ def fit_probe(
 
 @dataclass(frozen=True)
 class Objective:
-    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016)."""
+    """Cross-entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016).
+
+    ``class_weights`` (k,) float32 on the network's device say how much an image of each class counts; None counts all alike.
+    """
 
     label_smoothing: float
+    class_weights: Tensor | None = None
 
     def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to differentiate, and figures to log; images as ``Network`` takes them, targets (n,) int64."""
+        """The loss to differentiate, and figures to log.
+
+        Images as ``Network`` takes them; targets (n,) int64, or (n, k) float32 with the share of each class in each image.
+        """
         logits = network(images)["logits"]
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        return loss, {"accuracy": (logits.detach().argmax(dim=1) == targets).float().mean()}
+        loss = F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return loss, {"accuracy": (logits.detach().argmax(dim=1) == truth).float().mean()}
 
     @staticmethod
     def validate(raw: dict[str, NDArray[np.float32]], targets: NDArray[np.int64]) -> dict[str, float]:
@@ -89,7 +70,3 @@ class Objective:
             "loss": float(F.cross_entropy(logits, truth)),
             "accuracy": float((logits.argmax(dim=1) == truth).float().mean()),
         }
-
-
-def make_head(features: int, classes: int, dropout: float) -> Head:
-    return Head(features, classes, dropout)
