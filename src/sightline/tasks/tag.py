@@ -187,23 +187,25 @@ def verdict(test: Mapping[str, Any]) -> dict[str, str]:
         return {"level": "poor", "sentence": f"None of the {n} test images has a label, so nothing can be said of the model."}
     reached, (low, high) = test["metrics"]["map"], test["intervals"]["map"]
     sentence = (
-        f"Put in order by each label in turn, {n} test images the model never saw reach a mean average precision of {reached:.1%} "
-        f"(95% interval {low:.1%} to {high:.1%}); a perfect order has 100%, a random one {chance:.1%}."
+        f"{_given_text(counts, n)} Its mean average precision is {reached:.1%} (95% interval {low:.1%} to {high:.1%}); "
+        f"guessing would reach {chance:.1%}, a perfect model 100%."
     )
     few = f" With only {n} test images this is a rough figure." if n < FEW_IMAGES else ""
     if low <= chance:
         return {"level": "poor", "sentence": f"{sentence} That is not clearly better than guessing: do not use it yet.{few}"}
-    if counts["n"]:
-        sentence += (
-            f" Of the labels it gives {counts['right'] / counts['n']:.0%} are right, and it finds "
-            f"{counts['right'] / counts['true']:.0%} of those that are there."
-        )
     weakest = min((entry for entry in test["labels"] if entry["n"]), key=lambda entry: entry["ap"])
     if weakest["ap"] < 1 and sum(entry["n"] > 0 for entry in test["labels"]) > 1:
         sentence += f" Its weakest label is {weakest['label']!r} ({weakest['ap']:.1%}, by chance {weakest['chance']:.1%})."
     way = (low - chance) / (1 - chance)
     good = way >= GOOD and n >= FEW_IMAGES  # a bootstrap of few images without an error knows no doubt
     return {"level": "good" if good else "fair" if way >= FAIR else "poor", "sentence": sentence + few}
+
+
+def _given_text(counts: Mapping[str, int], n: int) -> str:
+    if not counts["n"]:
+        return f"The model gives no label to any of {n} test images it never saw."
+    right, found = counts["right"] / counts["n"], counts["right"] / counts["true"]
+    return f"Of the labels the model gives to {n} test images it never saw {right:.0%} are right, and it finds {found:.0%} of those there."
 
 
 def blocks(test: Mapping[str, Any]) -> list[Block]:
