@@ -211,6 +211,17 @@ def test_a_model_that_guesses_is_said_to():
     assert found["sentence"].endswith("That is not clearly better than guessing: do not use it yet.")
 
 
+def test_rare_labels_that_are_guessed_are_not_called_better_than_guessing():
+    """The first image in each label's order is a hit by luck now and then, and resampling repeats it."""
+    labels = tuple(map(str, range(40)))
+    levels = []
+    for seed in range(10):
+        targets, _ = noisy(200, seed=seed, share=0.05, labels=40)
+        stated = np.random.default_rng(seed + 100).uniform(0.01, 0.2, targets.shape)
+        levels.append("not clearly better than guessing" in verdict(judged(targets, stated, labels))["sentence"])
+    assert sum(levels) >= 9
+
+
 def test_few_images_are_said_to_be_few_and_cannot_look_good():
     targets, _ = noisy(20)
     found = verdict(judged(targets, np.where(targets, 0.9, 0.1)))

@@ -127,7 +127,7 @@ def _intervals(ranking: Ranking, n: int) -> NDArray[np.float64]:
         precisions = ranking.average_precision(weights)
         return np.concatenate([[mean_average_precision(precisions)], precisions])
 
-    return bootstrap_intervals(statistic, n)
+    return np.clip(bootstrap_intervals(statistic, n), 0.0, 1.0)
 
 
 def _labels(
