@@ -257,7 +257,7 @@ def test_the_report_shows_every_kind_of_block():
     assert isinstance(missed, Gallery)
     assert len(given_.pictures) == WORST_ERRORS
     surest = test["errors"][0]
-    assert (given_.pictures[0].key, given_.pictures[0].caption) == (surest["key"], f"{surest['label']}, given {surest['score']:.0%}")
+    assert (given_.pictures[0].key, given_.pictures[0].caption) == (surest["key"], f"{surest['label']} given, at {surest['score']:.0%}")
 
 
 def test_the_card_lists_the_labels_and_leaves_open_what_was_not_measured():

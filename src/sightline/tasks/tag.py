@@ -238,7 +238,7 @@ def _bar(entry: Mapping[str, Any]) -> Bar:
 def _gallery(test: Mapping[str, Any], kind: str, title: str) -> Gallery:
     errors = [error for error in test["errors"] if error["kind"] == kind][:WORST_ERRORS]
     pictures = [
-        Picture(error["key"], f"{error['label']}, given {error['score']:.0%}", f"truth: {', '.join(error['truth']) or 'no label'}")
+        Picture(error["key"], f"{error['label']} {kind}, at {error['score']:.0%}", f"truth: {', '.join(error['truth']) or 'no label'}")
         for error in errors
     ]
     return Gallery(title, pictures, note="Where the model was surest and wrong. Look for wrong labels here as well.")
