@@ -130,7 +130,8 @@ def predict(
         elif failed:
             print(f"{path}: {found.reason}", file=sys.stderr)
         else:
-            print(f"{path}: " + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)))
+            said = ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top))
+            print(f"{path}: {said or 'no label'}")
     if not good:
         raise DataError("None of the images could be read.")
 
