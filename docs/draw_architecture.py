@@ -30,7 +30,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("report", "report.html, card.md"), ("package", "export, judge, release"),
     ]),
     ("the verbs", [
-        ("diagnosis", "what this machine has"), ("pipeline", "train, evaluate, predict, verify"), ("cli", "flags to pipeline"),
+        ("diagnosis", "what this machine has"), ("comparison", "runs on the same images"),
+        ("pipeline", "train, evaluate, predict..."), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

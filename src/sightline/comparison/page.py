@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sightline.comparison import tables
-from sightline.comparison.pairs import Comparison, Pair
+from sightline.comparison.pairs import Comparison, Pair, in_words
 from sightline.comparison.runs import Answer, FinishedRun
 from sightline.data.decode import decode, read_bytes
 from sightline.errors import ImageError, ResourceError
@@ -21,6 +21,7 @@ from sightline.tasks.blocks import Block, Differences, Gallery, Picture, Table, 
 
 NAME = "compare.html"
 SHOWN = 24
+SAME_TEST = "Copies of an image count once. Runs on data that did not come split share all their test images when they share the seed."
 
 Common = tuple[Answer, Answer]
 
@@ -37,7 +38,9 @@ def write_page(comparison: Comparison, out: Path | None = None) -> Path:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         return _write_new(wanted, text)
     except OSError as error:
-        raise ResourceError(f"{error.filename or wanted}: could not be written ({error.strerror}); make room or give another --out.") from error
+        raise ResourceError(
+            f"{error.filename or wanted}: could not be written ({error.strerror}); make room or give another --out."
+        ) from error
 
 
 def _write_new(wanted: Path, text: str) -> Path:
@@ -61,17 +64,17 @@ def _write_new(wanted: Path, text: str) -> Path:
 
 def html(comparison: Comparison) -> str:
     """The page as text; pictures are made from the original files where they still are."""
-    reference, *others = comparison.runs
+    reference = comparison.runs[0]
     galleries = [_galleries(pair) for pair in comparison.pairs]
     pictures = _thumbnails(comparison, galleries)
-    title = f"Comparison of {', '.join(run.name for run in comparison.runs[:-1])} and {others[-1].name}"
+    title = f"Comparison of {in_words([run.name for run in comparison.runs])}"
     sections = [
+        Section("runs", "The runs", _run_blocks(comparison)),
         Section("differences", "On the same images", _difference_blocks(comparison), _method(comparison)),
         *(
             Section(f"pair{number}", f"{reference.name} and {pair.run}", blocks, _disagreement(pair, blocks, pictures, reference))
             for number, (pair, blocks) in enumerate(zip(comparison.pairs, galleries, strict=True), 1)
         ),
-        Section("runs", "The runs", _run_blocks(comparison)),
     ]
     created = now()
     return render_page(
@@ -91,10 +94,9 @@ def html(comparison: Comparison) -> str:
 
 def _method(comparison: Comparison) -> str:
     paired = comparison.pairs[0].paired
-    text = f"Only images that are test images of both runs count. Intervals: {paired.method}, 95%; p-values: {paired.test}."
-    if len(comparison.pairs) > 1:
-        text += f" With {len(comparison.pairs)} comparisons, Holm's correction is applied before a difference is called more than chance."
-    return text
+    text = f"Only images that are test images of both runs count. Interval: {paired.method}, 95%. Test of chance: {paired.test}"
+    n = len(comparison.pairs)
+    return f"{text}, with Holm's correction for {n} comparisons." if n > 1 else f"{text}."
 
 
 def _difference_blocks(comparison: Comparison) -> list[Block]:
@@ -109,13 +111,13 @@ def _difference_blocks(comparison: Comparison) -> list[Block]:
             note="The dot is the difference, the whisker its 95% interval.",
         ),
         Text("In words", sentences, listed=True),
-        Table("In numbers", tables.DIFFERENCE_COLUMNS, tables.difference_rows(comparison)),
-        Table("Test images used", tables.IMAGE_COLUMNS, tables.image_rows(comparison), note="Copies of an image count once."),
+        Table("In numbers", *tables.difference_table(comparison)),
+        Table("Test images used", *tables.image_table(comparison), note=SAME_TEST),
     ]
 
 
 def _run_blocks(comparison: Comparison) -> list[Block]:
-    columns = ("", *(run.name for run in comparison.runs))
+    columns = ("run", *(run.name for run in comparison.runs))
     return [
         Table("What they are", columns, tables.fact_rows(comparison)),
         Table(
@@ -151,7 +153,7 @@ def _gallery(title: str, found: Sequence[Common], pair: Pair) -> Gallery:
     if len(found) > SHOWN:
         note += f", of which the {SHOWN} with the gravest and most confident mistakes are shown"
     pictures = [
-        Picture(ours.path, f"truth: {ours.truth or 'nothing'}", f"{_said(pair.reference, ours)} · {_said(pair.run, theirs)}")
+        Picture(ours.path, f"truth: {ours.truth or 'nothing'}", f"{_said(pair.reference, ours)}\n{_said(pair.run, theirs)}")
         for ours, theirs in found[:SHOWN]
     ]
     return Gallery(title, pictures, f"{note}.")
@@ -169,9 +171,7 @@ def _disagreement(pair: Pair, blocks: Sequence[Block], pictures: Mapping[str, by
         return ""
     text = f"Where they disagree on their {amounts.number_of(pair.paired.n, 'common test image')}, and where both are wrong."
     if missing := len(keys - pictures.keys()):
-        text += (
-            f" {amounts.number_of(missing, 'picture')} of {len(keys)} cannot be shown: the files are gone from {reference.data}, or were changed."
-        )
+        text += f" {amounts.number_of(missing, 'picture')} of {len(keys)} cannot be shown: the files are gone from {reference.data}, or were changed."
     return text
 
 

@@ -17,6 +17,7 @@ LEVEL = 0.95
 # Where the corrected p-value is at most this, the difference is called more than chance.
 CHANCE = 1 - LEVEL
 FEW_IMAGES = 50
+_STANDINGS = {"better": ("is better", "are better"), "worse": ("is worse", "are worse"), "same": ("may differ by chance only",) * 2}
 # Where a run was written to says nothing of how it was made.
 _NO_DIFFERENCE = {("run", "out")}
 
@@ -44,6 +45,11 @@ class Pair:
     def clear(self) -> bool:
         """Whether the difference is more than chance."""
         return self.p_corrected <= CHANCE
+
+    @property
+    def standing(self) -> str:
+        """better, worse or the same, as far as can be told."""
+        return "same" if not self.clear else "better" if self.paired.difference > 0 else "worse"
 
     @property
     def sentence(self) -> str:
@@ -75,8 +81,14 @@ class Comparison:
         """What came out, for one pair in full, for several the gist of each."""
         if len(self.pairs) == 1:
             return self.pairs[0].sentence
-        gist = ", ".join(f"{pair.run} {_standing(pair)}" for pair in self.pairs)
-        return f"On the same test images as {self.runs[0].name}: {gist}. Holm's correction allows for {len(self.pairs)} comparisons."
+        gist = "; ".join(filter(None, map(self._standing, _STANDINGS)))
+        return f"Compared with {self.runs[0].name} on the same test images, {gist}. Holm's correction allows for the {len(self.pairs)} comparisons."
+
+    def _standing(self, standing: str) -> str:
+        """``b (+5.1%) and c (+4.0%) are better``, or nothing where no run is."""
+        named = [f"{pair.run} ({percent(pair.paired.difference, '+')}%)" for pair in self.pairs if pair.standing == standing]
+        one, many = _STANDINGS[standing]
+        return f"{in_words(named)} {one if len(named) == 1 else many}" if named else ""
 
     def written(self, page: Path) -> Comparison:
         return replace(self, page=page)
@@ -127,9 +139,14 @@ def _differing(runs: Sequence[FinishedRun]) -> dict[tuple[str, str], Sequence[An
     return {key: found for key, found in values.items() if key not in _NO_DIFFERENCE and any(value != found[0] for value in found)}
 
 
-def percent(value: float) -> str:
-    """0.0321 as ``3.2``; never ``-0.0``."""
-    return f"{round(100 * value, 1) + 0.0:.1f}"
+def percent(value: float, sign: str = "-") -> str:
+    """0.0321 as ``3.2``, or with the sign "+" as ``+3.2``; never ``-0.0``."""
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _sentence(pair: Pair) -> str:
@@ -157,11 +174,3 @@ def _because(pair: Pair) -> str:
         return ""
     correction = f", after Holm's correction for {pair.n_pairs} comparisons" if pair.n_pairs > 1 else ""
     return f" ({pair.paired.test}: p = {pair.p_corrected:.2g}{correction})"
-
-
-def _standing(pair: Pair) -> str:
-    difference = pair.paired.difference
-    amount = f"{'+' if difference > 0 else ''}{percent(difference)}%"
-    if not pair.clear:
-        return f"may differ by chance only ({amount})"
-    return f"is {'better' if difference > 0 else 'worse'} ({amount})"

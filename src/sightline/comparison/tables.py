@@ -40,9 +40,10 @@ def setting_rows(comparison: Comparison) -> Rows:
     ]
 
 
-def difference_rows(comparison: Comparison) -> Rows:
-    """Each run against the first; see DIFFERENCE_COLUMNS."""
-    return [
+def difference_table(comparison: Comparison) -> tuple[tuple[str, ...], Rows]:
+    """Columns and rows of each run against the first; the corrected p-value where there is something to correct for."""
+    columns = ("run", "images", "right in first", "right in run", "difference", "95% interval", "p", "p, corrected")
+    rows = [
         (
             pair.run,
             amounts.count(pair.paired.n),
@@ -55,19 +56,14 @@ def difference_rows(comparison: Comparison) -> Rows:
         )
         for pair in comparison.pairs
     ]
+    return (columns, rows) if len(rows) > 1 else (columns[:-1], [row[:-1] for row in rows])
 
 
-DIFFERENCE_COLUMNS = ("run", "images", "right in first", "right in run", "difference", "95% interval", "p", "p, corrected")
-
-
-def image_rows(comparison: Comparison) -> Rows:
-    """How many images each pair rests on; see IMAGE_COLUMNS."""
-    return [
+def image_table(comparison: Comparison) -> tuple[tuple[str, ...], Rows]:
+    """Columns and rows of how many images each pair rests on."""
+    return ("run", "in both", "only in first", "only in run", "with another truth"), [
         (pair.run, *map(amounts.count, (pair.paired.n, pair.only_reference, pair.only_run, pair.relabelled))) for pair in comparison.pairs
     ]
-
-
-IMAGE_COLUMNS = ("run", "in both", "only in first", "only in run", "with another truth")
 
 
 def difference_of(pair: Pair) -> Difference:
@@ -90,7 +86,11 @@ def terminal_lines(comparison: Comparison) -> list[str]:
 
 def images_sentence(pair: Pair) -> str:
     """``Test images: 214 in both, 3 only in a, none only in b.``"""
-    parts = [f"{pair.paired.n} in both", f"{pair.only_reference or 'none'} only in {pair.reference}", f"{pair.only_run or 'none'} only in {pair.run}"]
+    parts = [
+        f"{pair.paired.n} in both",
+        f"{pair.only_reference or 'none'} only in {pair.reference}",
+        f"{pair.only_run or 'none'} only in {pair.run}",
+    ]
     if pair.relabelled:
         parts.append(f"{pair.relabelled} left out because their true label is not the same in both")
     return f"Test images: {', '.join(parts)}. {pair.paired.test}: p = {pair.paired.p:.2g}."
@@ -104,4 +104,3 @@ def _metric(run: FinishedRun, name: str) -> str:
         return text
     low, high = run.intervals[name]
     return f"{text} ({amounts.share(low)[:-1]} to {amounts.share(high)})"
-
