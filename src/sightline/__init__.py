@@ -55,5 +55,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "DeviceError", "ImageError", "ImageRef", "Infer", "Model", "ModelFileError",
-    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "UsageError", "compare", "evaluate", "predict", "train", "verify",
+    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "UsageError",
+    "compare", "evaluate", "predict", "train", "verify",
 ]  # fmt: skip

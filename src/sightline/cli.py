@@ -154,9 +154,7 @@ def compare(
     runs: Annotated[tuple[Path, ...], Parameter(help="Runs' folders, or the bundles inside them; the others are held against the first.")],
     /,
     *,
-    out: Annotated[
-        Path | None, Parameter(help="File for the page; compare.html when not given, with -2 behind a name that is taken.")
-    ] = None,
+    out: Annotated[Path | None, Parameter(help="File for the page; compare.html when not given, -2 behind a name that is taken.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -171,7 +171,8 @@ def _disagreement(pair: Pair, blocks: Sequence[Block], pictures: Mapping[str, by
         return ""
     text = f"Where they disagree on their {amounts.number_of(pair.paired.n, 'common test image')}, and where both are wrong."
     if missing := len(keys - pictures.keys()):
-        text += f" {amounts.number_of(missing, 'picture')} of {len(keys)} cannot be shown: the files are gone from {reference.data}, or were changed."
+        gone = f"{amounts.number_of(missing, 'picture')} of {len(keys)} cannot be shown"
+        text += f" {gone}: the files are gone from {reference.data}, or were changed."
     return text
 
 

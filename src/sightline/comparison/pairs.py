@@ -82,7 +82,8 @@ class Comparison:
         if len(self.pairs) == 1:
             return self.pairs[0].sentence
         gist = "; ".join(filter(None, map(self._standing, _STANDINGS)))
-        return f"Compared with {self.runs[0].name} on the same test images, {gist}. Holm's correction allows for the {len(self.pairs)} comparisons."
+        correction = f"Holm's correction allows for the {len(self.pairs)} comparisons."
+        return f"Compared with {self.runs[0].name} on the same test images, {gist}. {correction}"
 
     def _standing(self, standing: str) -> str:
         """``b (+5.1%) and c (+4.0%) are better``, or nothing where no run is."""
@@ -153,18 +154,17 @@ def _sentence(pair: Pair) -> str:
     paired = pair.paired
     sign = -1 if paired.difference < 0 else 1
     low, high = sorted(sign * end for end in paired.interval)
-    amount = percent(sign * paired.difference)
-    interval = f"(95% interval {percent(low)} to {percent(high)}%)"
+    amount, ends = percent(sign * paired.difference), f"{percent(low)} to {percent(high)}%"
     same = f"the same {paired.n} image{'s' if paired.n != 1 else ''}"
-    few = f" With only {paired.n} images in common this is a rough figure." if paired.n < FEW_IMAGES else ""
-    if amount == "0.0":
-        return f"{pair.run} and {pair.reference} are right equally often on {same} {interval.replace('interval', 'interval of the difference')}.{few}"
+    few = f" With only {paired.n} in common this is a rough figure." if paired.n < FEW_IMAGES else ""
+    if amount == percent(0):
+        return f"{pair.run} and {pair.reference} are right equally often on {same} (95% interval of the difference {ends}).{few}"
     if paired.test.startswith("McNemar"):
-        sentence = f"{pair.run} is right on {amount}% {'more' if sign > 0 else 'fewer'} of {same} than {pair.reference} {interval}"
+        sentence = f"{pair.run} is right on {amount}% {'more' if sign > 0 else 'fewer'} of {same} than {pair.reference}"
     else:
         direction = "above" if sign > 0 else "below"
-        sentence = f"On {same}, the mean share that {pair.run} has right is {amount}% {direction} that of {pair.reference} {interval}"
-    return f"{sentence}: that {'is more than' if pair.clear else 'may be'} chance{_because(pair)}.{few}"
+        sentence = f"On {same}, the mean share that {pair.run} has right is {amount}% {direction} that of {pair.reference}"
+    return f"{sentence} (95% interval {ends}): that {'is more than' if pair.clear else 'may be'} chance{_because(pair)}.{few}"
 
 
 def _because(pair: Pair) -> str:

@@ -43,7 +43,7 @@ def setting_rows(comparison: Comparison) -> Rows:
 def difference_table(comparison: Comparison) -> tuple[tuple[str, ...], Rows]:
     """Columns and rows of each run against the first; the corrected p-value where there is something to correct for."""
     columns = ("run", "images", "right in first", "right in run", "difference", "95% interval", "p", "p, corrected")
-    rows = [
+    rows: Rows = [
         (
             pair.run,
             amounts.count(pair.paired.n),
