@@ -156,6 +156,29 @@ def verify(
 
 
 @verb()
+def compare(
+    runs: Annotated[tuple[Path, ...], Parameter(help="Runs' folders, or the bundles inside them; the others are held against the first.")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="File for the page; compare.html when not given, -2 behind a name that is taken.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare finished runs on the same test images; writes a page with where they disagree."""
+    from sightline import pipeline
+
+    found = pipeline.compare(runs, out=out)
+    if json:
+        return _print_json(found.to_json())
+    from sightline.comparison.tables import terminal_lines
+
+    print("\n".join(terminal_lines(found)))
+    if found.page:
+        print(f"\nPage  {found.page}")
+    return None
+
+
+@verb()
 def doctor(*, json: Json = False, debug: Debug = False) -> None:
     """List versions, processor and devices, and what is missing."""
     from sightline.diagnosis import examine

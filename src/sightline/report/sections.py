@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.records import SPLITS
 from sightline.report import amounts
-from sightline.tasks.blocks import Bars, Block, Curves, Gallery, Matrix, Table, Text, Tile, Tiles
+from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
 
 # A page with ten thousand refused files helps nobody; report.json has them all.
 MOST_ROWS = 300
@@ -35,14 +35,18 @@ class Section:
 
 
 def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> list[Section]:
-    """The page's sections in order, without empty blocks and empty sections."""
-    sections = [
+    """The report's sections in order, without empty blocks and empty sections."""
+    return without_empty([
         Section("results", "Results", task_blocks, _results_lead(report)),
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
         Section("shipping", "Shipping", shipping_blocks(report["export"])),
         Section("reproduce", "To reproduce", reproduce_blocks(report)),
-    ]
+    ])  # fmt: skip
+
+
+def without_empty(sections: Iterable[Section]) -> list[Section]:
+    """The sections with the blocks that have content, without those that have none."""
     kept = [Section(section.anchor, section.title, [b for b in section.blocks if has_content(b)], section.lead) for section in sections]
     return [section for section in kept if section.blocks]
 
@@ -58,6 +62,8 @@ def has_content(block: Block) -> bool:
             return bool(block.rows)
         case Bars():
             return bool(block.bars)
+        case Differences():
+            return bool(block.rows)
         case Matrix():
             return bool(block.labels)
         case Gallery():
@@ -160,7 +166,7 @@ def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
     machine = [("Data", report["data"]["root"]), ("Seed", str(environment["seed"])), ("Python", environment["python"]),
                ("Platform", environment["platform"]), ("Processor", environment["processor"])]  # fmt: skip
     versions = {"sightline": report["sightline"], **environment["versions"]}
-    settings = [(stage, name, _setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
+    settings = [(stage, name, setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
     return [
         Table("Machine and data", ("What", "Value"), machine, folded=True),
         Table("Settings", ("Stage", "Setting", "Value"), settings, folded=True),
@@ -264,6 +270,7 @@ def _rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     return Table(title, columns, rows[:MOST_ROWS], note, folded or len(rows) > OPEN_ROWS)
 
 
-def _setting_text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting's value in a reader's words."""
     words = {None: "chosen from the data", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
