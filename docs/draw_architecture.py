@@ -37,7 +37,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
 
 # The way of an image in `train`: (what happens, the room it happens in).
 WAY = [
-    ("read", "data/reading"), ("choose", "model/choose"), ("look once", "data/store"), ("gate: copies, split", "auditing/gate"),
+    ("read", "data/readers"), ("choose", "model/choose"), ("look once", "data/store"), ("gate: copies, split", "auditing/gate"),
     ("plan", "training/plan"), ("learn", "training/loop"), ("export", "model/export"), ("bundle", "bundle"),
     ("judge the bundle", "package"), ("report", "report"), ("predict", "runtime"),
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from sightline.config import ReadConfig, RuntimeConfig, make, make_all
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.folder import read_unlabelled
-from sightline.data.reading import read_dataset
+from sightline.data.readers import read_dataset
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model

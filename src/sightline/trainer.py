@@ -12,7 +12,7 @@ import numpy as np
 from sightline import console
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, read_size
-from sightline.data.reading import read_dataset
+from sightline.data.readers import read_dataset
 from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset

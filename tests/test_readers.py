@@ -12,7 +12,7 @@ import sightline
 from conftest import QUICK, write_shapes
 from sightline.bundle import Bundle
 from sightline.config import ReadConfig
-from sightline.data.reading import read_dataset
+from sightline.data.readers import read_dataset
 from sightline.errors import UsageError
 
 
