@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from sightline.data import tiff
+from sightline.data import dicom, tiff
 from sightline.data.colour import as_stored, srgb
 from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
 from sightline.data.limits import Limits as Limits
@@ -42,7 +42,7 @@ class Header:
     """Facts about an image file; ``width`` and ``height`` are those a viewer shows, before any scaled decoding."""
 
     format: str  # Pillow's name, such as "JPEG"
-    mode: str  # Pillow's name, such as "RGB", or what Pillow does not hold, such as "5 x 16 bits"
+    mode: str  # Pillow's name, such as "RGB", or what Pillow does not hold: "5 x 16 bits", "MONOCHROME2"
     width: int
     height: int
     camera: str | None  # EXIF make and model
@@ -77,14 +77,18 @@ def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
     """(width, height) of a file as its header declares them, before orientation; raises ImageError."""
     data = read_bytes(ref, limits)
     with _one_reason(str(ref), data):
+        if format_of(data) == "DICOM":
+            scan = dicom.open_scan(data, str(ref), limits)
+            return scan.width, scan.height
         page = _page(data, str(ref), ref.frame)
         return page.size if page and not page.read_by_pillow(Reading()) else _opened(data, str(ref), limits, ref.frame).size
 
 
 def pages(ref: ImageRef, limits: Limits = Limits()) -> int:
-    """How many pages a TIFF has by its headers, each of which is a frame of its own; 1 for other formats. Raises ImageError."""
+    """How many frames can be asked for, by the headers: a TIFF's pages, a DICOM's frames; 1 for other formats. Raises ImageError."""
     data = read_bytes(ref, limits)
-    return _count_pages(data)
+    with _one_reason(str(ref), data):
+        return dicom.open_scan(data, str(ref), limits).frames if format_of(data) == "DICOM" else _count_pages(data)
 
 
 def decode(
@@ -135,6 +139,10 @@ def decode_with_header(
 ) -> tuple[Header, Pixels]:
     """The facts about a file and what ``decode`` gives for its bytes, opened once; raises ImageError."""
     with _one_reason(name, data):
+        if format_of(data) == "DICOM":
+            scan = dicom.open_scan(data, name, limits)
+            pixels, note = dicom.read_scan(scan, frame, reading), _notes(name, data, frame, scan.frames)
+            return Header("DICOM", scan.colours, scan.width, scan.height, scan.camera, None, note), pixels
         page = _page(data, name, frame)
         if page and not page.read_by_pillow(reading):
             return _wide(data, page, name, frame, limits, reading)
@@ -149,7 +157,7 @@ def decode_with_header(
         make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))
         camera = model if model.startswith(make) else f"{make} {model}".strip()
         taken = _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
-        return Header(str(image.format), mode, width, height, camera or None, taken, _notes(name, data, frame)), pixels
+        return Header(str(image.format), mode, width, height, camera or None, taken, _notes(name, data, frame, _count_pages(data))), pixels
 
 
 def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:
@@ -167,7 +175,7 @@ def _wide(data: bytes, page: tiff.Page, name: str, frame: int, limits: Limits, r
     limits.check_bytes(len(data), name)
     values = tiff.upright(tiff.read_page(data, page, name, limits), page.orientation)
     shown = f"has {page.bands} bands, of which the first three are shown; state which with bands"
-    note = _notes(name, data, frame, shown if page.bands > 3 and reading.bands is None else None)
+    note = _notes(name, data, frame, _count_pages(data), shown if page.bands > 3 and reading.bands is None else None)
     height, width, bands = values.shape
     header = Header("TIFF", f"{bands} x {page.bits} bits", width, height, None, None, note)
     return header, channels_of(values, reading, name, page.most)
@@ -177,9 +185,8 @@ def _count_pages(data: bytes) -> int:
     return max(1, sum(1 for _ in tiff.pages_of(data))) if format_of(data) == "TIFF" else 1
 
 
-def _notes(name: str, data: bytes, frame: int, *others: str | None) -> str | None:
-    """All that is odd about a file, in one text."""
-    count = _count_pages(data)
+def _notes(name: str, data: bytes, frame: int, count: int, *others: str | None) -> str | None:
+    """All that is odd about a file with so many pages, in one text."""
     several = f"has {count} pages, of which this is the first" if count > 1 and frame == 0 else None
     return "; ".join(note for note in (note_on_name(name, data), several, *others) if note) or None
 
