@@ -17,6 +17,8 @@ from sightline.auditing.gate import Gated
 from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, read_bytes
+from sightline.data.formats import format_of
+from sightline.data.reading import Reading
 from sightline.errors import RequirementNotMet
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
@@ -65,7 +67,7 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
         with clock("testing"):
             judged = _judge(draft, trained.network, gated.dataset.of_split("test"), task, settings)
         numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
-        page = html(numbers, task, gated.dataset.root)
+        page = html(numbers, task, gated.dataset.root, choice.prepare.reading)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
         parts += [
@@ -94,7 +96,7 @@ def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings
     check_agreement(difference)
     export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
               "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
-    return Judged(raw, record(model, _replay_files(dataset, limits, settings.run.embed_images)), export)
+    return Judged(raw, record(model, _replay_files(dataset, limits, settings.run.embed_images, model.prepare.reading)), export)
 
 
 def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -135,11 +137,13 @@ def _test_outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, 
     return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}
 
 
-def _replay_files(dataset: Dataset, limits: Limits, embed_images: str) -> list[bytes]:
-    if embed_images == "none":
-        return rendered_images()
-    places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
-    return choose_images([read_bytes(dataset.refs[place], limits) for place in places])
+def _replay_files(dataset: Dataset, limits: Limits, embed_images: str, reading: Reading) -> list[bytes]:
+    """The files that a bundle carries. A DICOM file is none of them: it says who the patient is."""
+    files = []
+    if embed_images != "none":
+        places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
+        files = [data for data in (read_bytes(dataset.refs[place], limits) for place in places) if format_of(data) != "DICOM"]
+    return choose_images(files or rendered_images(bands=max(reading.bands or (3,))))
 
 
 def _numbers(

@@ -18,6 +18,7 @@ from sightline.bundle import Bundle
 from sightline.config import RuntimeConfig, TrainSettings, make
 from sightline.data.decode import Limits, read_size
 from sightline.data.folder import read_folder, read_unlabelled
+from sightline.data.reading import Reading
 from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
@@ -68,10 +69,14 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
         dataset = read_dataset(root, chosen.data.task)
-        limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+        limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
         begun = run is not None and run.has_checkpoint
-        choice = Choice.from_json(record["choice"]) if begun else choose(chosen.network, median_side(dataset, limits))
-        looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
+        choice = Choice.from_json(record["choice"]) if begun else choose(chosen.network, median_side(dataset, limits), reading)
+        looking: dict[str, Any] = {
+            "reading": reading,
+            "workers": chosen.data.workers or processors(),
+            "limit_bytes": chosen.data.store_limit * 1e9,
+        }
         gated = gate(dataset, look_once(dataset, choice.store_side, limits=limits, **looking), chosen.data, chosen.run.seed)
         gated.announce()
     plan = Plan.from_json(record["plan"]) if record else make_plan(chosen.training, gated.n_train, pretrained=choice.pretrained)
@@ -105,6 +110,7 @@ def _start(
     if resume is None and data is None:
         raise UsageError("Give the folder of images to train on, or --resume RUN.")
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
+    Reading.of(chosen.data.window, chosen.data.bands)
     _check_installed()
     if resume is None:
         return None, {}, chosen, Path(str(data)).resolve()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sightline.errors import ConfigError, ImageError, ModelFileError
 
 MAX_CHANNELS = 16
-MAX_BAND = 4096
+MAX_BAND = 512
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,14 @@ class BackboneSpec:
     arguments        passed to the library's builder, such as ``{"pad_type": "same"}``
     keep_resolution  the stem does not shrink the image (for inputs of 64 px or less), where the network allows it
     size             side of the square input in pixels
+    channels         of the input; other numbers than 3 are timm's alone
     """
 
     name: str
     size: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keep_resolution: bool = False
+    channels: int = 3
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +54,7 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features) and the last feature map.
+    """``forward((n, channels, size, size) float)`` gives the embedding (n, num_features) and the last feature map.
 
     The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer.
     """
@@ -103,6 +105,14 @@ def check_name(name: str) -> str:
     raise UsageError(f"--backbone {name}: neither timm nor torchvision has a backbone of this name.{did_you_mean(name, known)}")
 
 
+def check_channels(name: str, channels: int) -> None:
+    """UsageError where a network is built for red, green and blue alone."""
+    if channels != 3 and name.startswith(TORCHVISION):
+        raise UsageError(
+            f"--backbone {name}: torchvision's networks take three channels, and --bands asks for {channels}; choose one of timm's."
+        )
+
+
 def has_fixed_size(name: str) -> bool:
     """Whether the network is built for one input size, as a transformer with learned positions is."""
     if name.startswith(TORCHVISION):
@@ -116,8 +126,9 @@ def has_fixed_size(name: str) -> bool:
 def build(spec: BackboneSpec) -> Backbone:
     """The backbone with random weights, in training mode.
 
-    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size.
+    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size or channels.
     """
+    check_channels(spec.name, spec.channels)
     try:
         return _torchvision(spec) if spec.name.startswith(TORCHVISION) else _timm(spec)
     except Exception as error:
@@ -134,11 +145,12 @@ def build(spec: BackboneSpec) -> Backbone:
 def _timm(spec: BackboneSpec) -> Backbone:
     import timm
 
-    model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec))
+    channels = {"in_chans": spec.channels} if spec.channels != 3 else {}
+    model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec), **channels)
     if spec.keep_resolution:
         keep_resolution(model)
     backbone = TimmBackbone(model, 0)
-    backbone.num_features = _embedding_width(backbone, spec.size)
+    backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 
 
@@ -150,10 +162,10 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
     return {"img_size": spec.size} if has_fixed_size(spec.name) and cfg.input_size[1] != spec.size else {}
 
 
-def _embedding_width(backbone: Backbone, size: int) -> int:
+def _embedding_width(backbone: Backbone, spec: BackboneSpec) -> int:
     # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        embedding, _ = backbone.eval()(torch.zeros(1, 3, size, size))
+        embedding, _ = backbone.eval()(torch.zeros(1, spec.channels, spec.size, spec.size))
     if embedding.ndim != 2:
         raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
     return int(embedding.shape[1])
@@ -170,7 +182,7 @@ def _torchvision(spec: BackboneSpec) -> Backbone:
         keep_resolution(model)
     embedding, features = _outputs_of(model.eval(), spec.size)
     backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"}), 0)
-    backbone.num_features = _embedding_width(backbone, spec.size)
+    backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
+from sightline.data.reading import Reading
 from sightline.errors import ModelFileError
-from sightline.model.backbone import SMALL_SIDE, Backbone, BackboneSpec, build, check_name, has_fixed_size
+from sightline.model.backbone import SMALL_SIDE, Backbone, BackboneSpec, build, check_channels, check_name, has_fixed_size
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
 # Chosen when nothing is asked for: small enough to be trained on a laptop's processor.
@@ -61,10 +63,10 @@ class Choice:
         return backbone
 
 
-def choose(config: NetworkConfig, median_side: int) -> Choice:
-    """The choice for images whose median shorter side is ``median_side`` pixels.
+def choose(config: NetworkConfig, median_side: int, reading: Reading = Reading()) -> Choice:
+    """The choice for images whose median shorter side is ``median_side`` pixels, and of which ``reading`` says what is read.
 
-    Raises UsageError for an unknown backbone and ModelFileError for weights that cannot be had.
+    Raises UsageError for an unknown backbone or one that does not take so many channels, ModelFileError for weights that cannot be had.
     """
     name = check_name(config.backbone) if config.backbone else None
     weights, weights_reason = _weights(config, name)
@@ -78,14 +80,17 @@ def choose(config: NetworkConfig, median_side: int) -> Choice:
         backbone_reason = f"Backbone {name}, the default for {kind} without pretrained weights."
     else:
         backbone_reason = f"Backbone {name}, as asked."
+    check_channels(name, reading.channels)
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
     size, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
     keep = size <= SMALL_SIDE
-    reasons = [backbone_reason, weights_reason, size_reason]
+    reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
-    prepare = Prepare(size, config.fit, contract.crop_fraction, contract.interpolation, contract.mean, contract.std)
-    spec = BackboneSpec(name, size, dict(contract.arguments), keep)
+    mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
+    view = (size, config.fit, contract.crop_fraction, contract.interpolation)
+    prepare = Prepare(*view, mean, std, reading.channels, reading.window, reading.bands)
+    spec = BackboneSpec(name, size, dict(contract.arguments), keep, reading.channels)
     return Choice(spec, weights, prepare, tuple(reasons), weights.source if weights else None, contract.licence if weights else None)
 
 
@@ -105,6 +110,18 @@ def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, s
         return weights, f"Weights {weights.source}, found on this machine; {weights.contract.licence_said}."
     weights = local_weights(Path(config.weights), name)
     return weights, f"Weights {weights.source}; {weights.contract.licence_said}."
+
+
+def _reading_reasons(reading: Reading, *, pretrained: bool) -> list[str]:
+    reasons = []
+    if reading.window:
+        reasons.append("Levels {:g} to {:g} of images deeper than 8 bits become black and white, as asked.".format(*reading.window))
+    if reading.bands:
+        reasons.append(f"Bands {', '.join(map(str, reading.bands))} of each image, as asked.")
+    if pretrained and reading.channels != 3:
+        how = "summed" if reading.channels == 1 else "repeated and scaled"
+        reasons.append(f"The weights' first convolution, made for red, green and blue, is {how} to fit {reading.channels} channels.")
+    return reasons
 
 
 def _size(config: NetworkConfig, name: str, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from sightline.records import Infer
 
 
 class Network(nn.Module):
-    """``forward((n, size, size, 3) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
+    """``forward((n, size, size, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
     The permuted view of NHWC input is already in PyTorch's ``channels_last`` layout, which its convolutions are fastest in.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data.decode import decode
+from sightline.data.reading import Reading
 from sightline.processor import processor_name
 from sightline.records import ImageRef
 from sightline.report.html import render
@@ -45,15 +46,16 @@ def environment(seed: int) -> dict[str, Any]:
             "versions": library_versions()}  # fmt: skip
 
 
-def html(report: Mapping[str, Any], task: Task, root: Path) -> str:
-    """The report as one page; pictures are made from the original files below ``root``, which its keys name."""
+def html(report: Mapping[str, Any], task: Task, root: Path, reading: Reading = Reading()) -> str:
+    """The report as one page; pictures are made from the original files below ``root``, which its keys name, as the network sees them."""
     blocks = task.blocks(report["test"])
-    return render(report, blocks, _thumbnails(blocks, root))
+    return render(report, blocks, _thumbnails(blocks, root, reading))
 
 
-def _thumbnails(blocks: Sequence[Block], root: Path) -> dict[str, bytes]:
+def _thumbnails(blocks: Sequence[Block], root: Path, reading: Reading) -> dict[str, bytes]:
     keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
-    return {key: thumbnail(decode(ImageRef(str(root / key)), min_side=THUMBNAIL_DECODE_SIDE)) for key in sorted(keys)}
+    pixels = {key: decode(ImageRef(str(root / key)), min_side=THUMBNAIL_DECODE_SIDE, reading=reading) for key in sorted(keys)}
+    return {key: thumbnail(image) for key, image in pixels.items()}
 
 
 def card(report: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ class TrainBatches:
         return full + (rest > (1 if full else 0))
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (n, size, size, 3) float32 in [0, 255] and their targets, on the device."""
+        """Images (n, size, size, channels) float32 in [0, 255] and their targets, on the device."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.store))
         rows = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)][: len(self)]
         with ThreadPoolExecutor(1) as maker:
@@ -56,7 +56,7 @@ class TrainBatches:
                 yield recolour(pixels, factors), torch.from_numpy(targets).to(self.device, non_blocking=True)
 
     def _make(self, rows: NDArray[np.int64], epoch: int) -> Made:
-        images = np.empty((len(rows), self.prepare.size, self.prepare.size, 3), np.uint8)
+        images = np.empty((len(rows), self.prepare.size, self.prepare.size, self.prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
         for place, row in enumerate(rows):
             rng = np.random.default_rng([self.seed, epoch, int(row)])
@@ -68,6 +68,6 @@ class TrainBatches:
 
 
 def plain_batches(store: Store, prepare: Prepare, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """The stored images as evaluation would see them, in order, (n, size, size, 3) uint8."""
+    """The stored images as evaluation would see them, in order, (n, size, size, channels) uint8."""
     for start in range(0, len(store), batch_size):
         yield np.stack([prepare(store[row])[0] for row in range(start, min(start + batch_size, len(store)))])
