@@ -42,7 +42,9 @@ class DataConfig:
     test_fraction: float = setting(
         0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5
     )
-    window: str | None = setting(None, "Levels that become black and white, of images deeper than 8 bits: '0,4095' for a 12-bit X-ray.")
+    window: str | None = setting(
+        None, "Levels that become black and white, of images deeper than 8 bits: --window=0,4095 for a 12-bit X-ray, --window=-1024,3071."
+    )
     bands: str | None = setting(
         None, "Bands of the images that are read, in this order, counted from 1: '4,3,2'; what a viewer shows if not given."
     )
