@@ -53,7 +53,7 @@ REFUSED = {  # file name -> what the reason says
     "crash-2020-10-test.tif": "damaged TIFF data",
     "crash-465703f71a0f0094873a3e0e82c9f798161171b8.sgi": "format SGI is not supported",
     "crash-4fb027452e6988530aa5dabee76eecacb3b79f8a.j2k": "format JPEG 2000 is not supported",
-    "crash-5762152299364352.fli": "format FLI is not supported (supported: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, PPM)",
+    "crash-5762152299364352.fli": "format FLI is not supported (supported: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, PPM, DICOM)",
     "fli_overflow.fli": "format FLI is not supported",
     "sunraster.im1": "format SUN is not supported",
     "shortfile.bmp": "truncated BMP data (at least 813 bytes are missing)",

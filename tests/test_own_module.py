@@ -89,7 +89,7 @@ def test_a_module_that_gives_no_embedding_is_refused_in_words(module, reason):
 
 def test_a_module_takes_no_weights_and_no_drop_path():
     with pytest.raises(UsageError, match="weights and drop_path cannot be set for a module of your own"):
-        choose(NetworkConfig(weights="hub", drop_path=0.1), 32, Small())
+        choose(NetworkConfig(weights="hub", drop_path=0.1), 32, module=Small())
 
 
 def test_drop_path_reaches_the_network_or_is_refused():

@@ -57,6 +57,12 @@ class DataConfig:
     folds: int | None = setting(
         None, "Cross-validation for small sets: train once for each of so many folds, each the test set once.", low=2, high=20
     )
+    window: str | None = setting(
+        None, "Levels that become black and white, of images deeper than 8 bits: --window=0,4095 for a 12-bit X-ray, --window=-1024,3071."
+    )
+    bands: str | None = setting(
+        None, "Bands of the images that are read, in this order, counted from 1: '4,3,2'; what a viewer shows if not given."
+    )
     near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)

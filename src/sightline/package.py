@@ -19,6 +19,8 @@ from sightline.auditing.gate import Gated
 from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, read_bytes
+from sightline.data.formats import format_of
+from sightline.data.reading import Reading
 from sightline.errors import RequirementNotMet
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
@@ -70,7 +72,7 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
             judged = _judge(draft, trained.network, gated.dataset, task, settings)
         manifest = replace(manifest, temperature=judged.decision.temperature, thresholds=dict(judged.decision.thresholds))
         numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
-        page = html(numbers, task, gated.refs)
+        page = html(numbers, task, gated.refs, choice.prepare.reading, Limits(settings.data.max_pixels, settings.data.max_bytes))
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
         run.write_text("predictions.csv", _predictions(task, judged, gated))
@@ -103,7 +105,8 @@ def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings
     check_agreement(difference)
     export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
               "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
-    return Judged(decision, raw, record(model, _replay_files(test, limits, settings.run.embed_images)), export)
+    replayed = _replay_files(test, limits, settings.run.embed_images, model.prepare.reading)
+    return Judged(decision, raw, record(model, replayed), export)
 
 
 def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -144,11 +147,13 @@ def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what:
     return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}
 
 
-def _replay_files(dataset: Dataset, limits: Limits, embed_images: str) -> list[bytes]:
-    if embed_images == "none":
-        return rendered_images()
-    places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
-    return choose_images([read_bytes(dataset.refs[place], limits) for place in places])
+def _replay_files(dataset: Dataset, limits: Limits, embed_images: str, reading: Reading) -> list[bytes]:
+    """The files that a bundle carries. A DICOM file is none of them: it says who the patient is."""
+    files = []
+    if embed_images != "none":
+        places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
+        files = [data for data in (read_bytes(dataset.refs[place], limits) for place in places) if format_of(data) != "DICOM"]
+    return choose_images(files or rendered_images(bands=max(reading.bands or (3,))))
 
 
 def _numbers(

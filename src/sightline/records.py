@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 NO_TARGET = -1
 
 Infer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
-"""The seam between a network and everything that uses one: prepared images (n, size, size, 3) uint8 to named raw outputs.
+"""The seam between a network and everything that uses one: prepared images (n, size, size, channels) uint8 to named raw outputs.
 
 The torch network, a bundle's graph, a quantised variant and the tests' fake all are one.
 """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.bundle import Bundle, arrays_to_bytes
+from sightline.data.channels import changed
 from sightline.errors import ModelFileError
 from sightline.runtime import Model, raw_outputs
 
@@ -17,19 +18,28 @@ MAX_IMAGES = 64
 # Photographs straight from a camera are large: as many are kept as fit into this, at least one.
 MAX_BYTES = 16 << 20
 RENDERED, RENDERED_SIDE = 16, 96
+PNG_MODES = ("L", "LA", "RGB", "RGBA")
 # Other processors and other versions of the JPEG decoder round differently; a wrong mean, size or channel order gives far more.
 TOLERANCE = 2e-3
 
 
-def rendered_images(count: int = RENDERED) -> list[bytes]:
-    """PNG files of smooth random colours: stand-ins for a bundle that is to hold no image of the user's."""
-    files = []
-    for seed in range(count):
-        coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
-        sink = io.BytesIO()
-        Image.fromarray(coarse).resize((RENDERED_SIDE, RENDERED_SIDE), Image.Resampling.BICUBIC).save(sink, "PNG")
-        files.append(sink.getvalue())
-    return files
+def rendered_images(count: int = RENDERED, bands: int = 3) -> list[bytes]:
+    """Files of smooth random colours with so many bands: stand-ins for a bundle that is to hold no image of the user's."""
+    side = (RENDERED_SIDE, RENDERED_SIDE)
+    coarse = (np.random.default_rng(seed).integers(0, 256, (5, 5, bands), np.uint8) for seed in range(count))
+    return [_file_of(changed(image, lambda plane: plane.resize(side, Image.Resampling.BICUBIC))) for image in coarse]
+
+
+def _file_of(image: NDArray[np.uint8]) -> bytes:
+    """A PNG, or a TIFF of more bands than that holds: whoever trained on such has tifffile."""
+    sink, bands = io.BytesIO(), image.shape[2]
+    if bands <= len(PNG_MODES):
+        Image.fromarray(image.squeeze(), PNG_MODES[bands - 1]).save(sink, "PNG")
+    else:
+        import tifffile
+
+        tifffile.imwrite(sink, image, photometric="minisblack", planarconfig="contig", compression="zlib")
+    return sink.getvalue()
 
 
 def choose_images(files: Sequence[bytes]) -> list[bytes]:

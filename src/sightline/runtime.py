@@ -82,7 +82,7 @@ def raw_outputs(
 
 def _prepared(source: Source, prepare: Prepare, limits: Limits) -> NDArray[np.uint8] | ImageError:
     try:
-        return prepare(decode(_named(source), min_side=prepare.min_side, limits=limits))[0]
+        return prepare(decode(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0]
     except ImageError as error:
         return error
 
@@ -138,6 +138,7 @@ class Model:
     def predict(self, images: Source | list[Source]) -> Prediction | list[Prediction | ImageError]:
         """The prediction for one image: a path, the file's bytes, an (h, w, 3) uint8 array or a Pillow image.
 
+        A model of stated bands or levels takes arrays of all the bands that its files have, (h, w, bands) of any kind of number.
         Raises ImageError when it cannot be read. For a list of images a list comes back, in which an image that cannot be
         read has its ImageError, so that one bad file does not lose the others.
         """

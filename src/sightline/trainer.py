@@ -13,6 +13,7 @@ from sightline import console
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, read_size
 from sightline.data.readers import read_dataset
+from sightline.data.reading import Reading
 from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset
@@ -75,14 +76,14 @@ def train_once(start: Start) -> Trained:
     with clock("reading and looking"):
         dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
         console.say(found)
-        limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+        limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
         begun = start.run is not None and start.run.has_checkpoint
         choice = (
             Choice.from_json(record["choice"], start.module) if begun
-            else choose(chosen.network, median_side(dataset, limits), start.module)
+            else choose(chosen.network, median_side(dataset, limits), reading, start.module)
         )  # fmt: skip
         looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
-        store = look_once(dataset, choice.store_side, limits=limits, **looking)
+        store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
         gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
         gated.announce()
     if record:
@@ -124,6 +125,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     if module is not None:
         settings = {**settings, "backbone": f"module/{type(module).__name__}"}
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
+    Reading.of(chosen.data.window, chosen.data.bands)
     _check_installed()
     if resume is None:
         return Start(chosen, Path(str(data)).resolve(), module=module)

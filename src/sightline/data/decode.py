@@ -1,36 +1,37 @@
 """The only place that opens an image: bytes of unknown honesty in, upright RGB pixels or one ``ImageError`` out.
 
 What a viewer would show comes back: EXIF orientation applied, transparency laid over white, embedded colour profiles converted to
-sRGB, 16 bits scaled to 8. Pillow's plugins are called directly, which ``Image.open`` would do after a look at the process-wide
-``PIL.Image.MAX_IMAGE_PIXELS``: ``Limits`` takes its place, checked on the declared size before pixel memory is taken, and nobody's
-setting is changed. (The GIF, TIFF and WebP plugins ask that setting too; for more than twice its value it has to be raised.)
+sRGB, 16 bits scaled to 8; or, with a ``Reading``, the bands and levels it states. Pillow's plugins are called directly, which
+``Image.open`` would do after a look at the process-wide ``PIL.Image.MAX_IMAGE_PIXELS``: ``Limits`` takes its place, checked on the
+declared size before pixel memory is taken, and nobody's setting is changed. (The GIF, TIFF and WebP plugins ask that setting too; for
+more than twice its value it has to be raised.)
 """
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import re
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from sightline.data import dicom, tiff
+from sightline.data.colour import as_stored, srgb
 from sightline.data.container import read_member
 from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
+from sightline.data.limits import Limits as Limits
+from sightline.data.quiet import mute_libtiff, quiet
+from sightline.data.reading import Reading, channels_of
 from sightline.errors import ImageError
 from sightline.records import ImageRef
 
@@ -38,19 +39,11 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The largest image that is opened: pixels of one frame as its header declares them, and bytes of the file."""
-
-    max_pixels: int = 120_000_000
-    max_bytes: int = 256_000_000
-
-
-@dataclass(frozen=True)
 class Header:
     """Facts about an image file; ``width`` and ``height`` are those a viewer shows, before any scaled decoding."""
 
     format: str  # Pillow's name, such as "JPEG"
-    mode: str  # Pillow's name, such as "RGB"
+    mode: str  # Pillow's name, such as "RGB", or what Pillow does not hold: "5 x 16 bits", "MONOCHROME2"
     width: int
     height: int
     camera: str | None  # EXIF make and model
@@ -59,11 +52,6 @@ class Header:
 
 
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
-# Pillow remarks on odd tags of files that it reads well, and ``warnings.catch_warnings`` would exchange the filters of all threads.
-# So this filter stays where it is put; its module pattern matches Pillow's modules, in a thread that is decoding.
-_THREAD = threading.local()
-_PILLOW_WHILE_DECODING = SimpleNamespace(match=lambda module: module.startswith("PIL.") and getattr(_THREAD, "decoding", False))
-_MUTE: Any = ("ignore", None, Warning, _PILLOW_WHILE_DECODING, 0)
 
 
 def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
@@ -75,7 +63,7 @@ def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
         size = os.stat(ref.path).st_size
         if not os.path.isfile(ref.path):  # reading a pipe would wait for ever
             raise ImageError(name, "is a folder, not an image" if os.path.isdir(ref.path) else "is a device or pipe, not a file")
-        _check_limit(size, limits.max_bytes, name, "holds", "megabytes")
+        limits.check_bytes(size, name)
         with open(ref.path, "rb") as file:
             return file.read(size)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in the path
@@ -90,18 +78,36 @@ def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
     """(width, height) of a file as its header declares them, before orientation; raises ImageError."""
     data = read_bytes(ref, limits)
     with _one_reason(str(ref), data):
-        return _opened(data, str(ref), limits, ref.frame).size
+        if format_of(data) == "DICOM":
+            scan = dicom.open_scan(data, str(ref), limits)
+            return scan.width, scan.height
+        page = _page(data, str(ref), ref.frame)
+        return page.size if page and not page.read_by_pillow(Reading()) else _opened(data, str(ref), limits, ref.frame).size
+
+
+def pages(ref: ImageRef, limits: Limits = Limits()) -> int:
+    """How many frames can be asked for, by the headers: a TIFF's pages, a DICOM's frames; 1 for other formats. Raises ImageError."""
+    data = read_bytes(ref, limits)
+    with _one_reason(str(ref), data):
+        return dicom.open_scan(data, str(ref), limits).frames if format_of(data) == "DICOM" else _count_pages(data)
 
 
 def decode(
-    source: ImageRef | bytes | Pixels | Image.Image, *, name: str = "", min_side: int | None = None, limits: Limits = Limits()
+    source: ImageRef | bytes | Pixels | Image.Image,
+    *,
+    name: str = "",
+    min_side: int | None = None,
+    limits: Limits = Limits(),
+    reading: Reading = Reading(),
 ) -> Pixels:
-    """Upright sRGB pixels, (h, w, 3) uint8, as a viewer would show them.
+    """Upright pixels (h, w, reading.channels) uint8: sRGB as a viewer would show them, unless ``reading`` states bands.
 
-    ``source`` is a reference, a file's bytes, a Pillow image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8.
+    ``source`` is a reference, a file's bytes, a Pillow image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8; where a
+    window or bands are stated, an array (h, w) or (h, w, n) of any kind of number.
     With ``min_side`` the JPEG decoder may shrink the image by 2, 4 or 8 while its shorter side stays at least that long; a window
-    is cut from the full size. Deep pixels: whole numbers in 0..65535 are scaled to 0..255, all others from their own minimum and
-    maximum. Raises ImageError, which carries ``name`` (of a reference, unless given, the reference) and one reason.
+    is cut from the full size. Deep pixels without stated levels: whole numbers in 0..65535 are scaled to 0..255, or from as many bits
+    as the file says it uses, all others from their own minimum and maximum. Raises ImageError, which carries ``name`` (of a
+    reference, unless given, the reference) and one reason.
     """
     ref = source if isinstance(source, ImageRef) else ImageRef("the image")
     name = name or str(ref)
@@ -109,13 +115,12 @@ def decode(
         source = read_bytes(source, limits)
     elif not isinstance(source, bytes | np.ndarray | Image.Image):
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
-    with _one_reason(name, source):
-        if isinstance(source, np.ndarray):
-            source = _image_of(source, name)
-        image = _opened(source, name, limits, ref.frame) if isinstance(source, bytes) else source
-        if min_side and ref.window is None and image is not source:
-            image.draft(None, (min_side, min_side))  # does nothing unless the format is JPEG
-        pixels, _ = _upright(image)
+    if isinstance(source, bytes):
+        side = min_side if ref.window is None else None
+        pixels = decode_with_header(source, name, frame=ref.frame, min_side=side, limits=limits, reading=reading)[1]
+    else:
+        with _one_reason(name, source):
+            pixels = _pixels_of(source, name, reading)
     if ref.window is None:
         return pixels
     (left, top, right, bottom), (height, width, _) = ref.window, pixels.shape
@@ -124,35 +129,79 @@ def decode(
     return pixels[top:bottom, left:right].copy()
 
 
-def decode_with_header(data: bytes, name: str, *, min_side: int | None = None, limits: Limits = Limits()) -> tuple[Header, Pixels]:
+def decode_with_header(
+    data: bytes,
+    name: str,
+    *,
+    frame: int = 0,
+    min_side: int | None = None,
+    limits: Limits = Limits(),
+    reading: Reading = Reading(),
+) -> tuple[Header, Pixels]:
     """The facts about a file and what ``decode`` gives for its bytes, opened once; raises ImageError."""
     with _one_reason(name, data):
-        image = _opened(data, name, limits)
+        if format_of(data) == "DICOM":
+            scan = dicom.open_scan(data, name, limits)
+            pixels, note = dicom.read_scan(scan, frame, reading), _notes(name, data, frame, scan.frames)
+            return Header("DICOM", scan.colours, scan.width, scan.height, scan.camera, None, note), pixels
+        page = _page(data, name, frame)
+        if page and not page.read_by_pillow(reading):
+            return _wide(data, page, name, frame, limits, reading)
+        image = _opened(data, name, limits, page.place if page else frame)
+        if reading.window and _lost_levels(image):
+            raise ImageError(name, "its levels are not read at full depth, so that no window can be applied; save it as TIFF")
         mode, size = image.mode, image.size
         if min_side:
-            image.draft(None, (min_side, min_side))
-        pixels, orientation = _upright(image)
+            image.draft(None, (min_side, min_side))  # does nothing unless the format is JPEG
+        pixels, orientation = _upright(image, name, reading, page.most if page else None)
         width, height = size[::-1] if orientation >= 5 else size
         make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))
         camera = model if model.startswith(make) else f"{make} {model}".strip()
         taken = _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
-        return Header(str(image.format), mode, width, height, camera or None, taken, note_on_name(name, data)), pixels
+        return Header(str(image.format), mode, width, height, camera or None, taken, _notes(name, data, frame, _count_pages(data))), pixels
+
+
+def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:
+    """The header of a TIFF's page; None for other formats and where none is sound, which is Pillow's to say."""
+    if format_of(data) != "TIFF":
+        return None
+    found = list(islice(tiff.pages_of(data), max(frame, 0) + 1))
+    if found and not 0 <= frame < len(found):
+        raise ImageError(name, f"there is no frame {frame}")
+    return found[frame] if found else None
+
+
+def _wide(data: bytes, page: tiff.Page, name: str, frame: int, limits: Limits, reading: Reading) -> tuple[Header, Pixels]:
+    """A page that Pillow does not hold."""
+    limits.check_bytes(len(data), name)
+    values = tiff.upright(tiff.read_page(data, page, name, limits), page.orientation)
+    shown = f"has {page.bands} bands, of which the first three are shown; state which with bands"
+    note = _notes(name, data, frame, _count_pages(data), shown if page.bands > 3 and reading.bands is None else None)
+    height, width, bands = values.shape
+    header = Header("TIFF", f"{bands} x {page.bits} bits", width, height, None, None, note)
+    return header, channels_of(values, reading, name, page.most)
+
+
+def _count_pages(data: bytes) -> int:
+    return max(1, sum(1 for _ in tiff.pages_of(data))) if format_of(data) == "TIFF" else 1
+
+
+def _notes(name: str, data: bytes, frame: int, count: int, *others: str | None) -> str | None:
+    """All that is odd about a file with so many pages, in one text."""
+    several = f"has {count} pages, of which this is the first" if count > 1 and frame == 0 else None
+    return "; ".join(note for note in (note_on_name(name, data), several, *others) if note) or None
 
 
 @contextmanager
 def _one_reason(name: str, source: object) -> Iterator[None]:
-    """Turns whatever Pillow raises on bad data into one ImageError, and mutes its warnings."""
-    if _MUTE not in warnings.filters:
-        warnings.filters.insert(0, _MUTE)  # type: ignore[attr-defined]
-    _THREAD.decoding = True
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:  # a dozen types in Pillow alone, AttributeError among them
-        raise ImageError(name, _fault(error, source if isinstance(source, bytes) else b"")) from error
-    finally:
-        _THREAD.decoding = False
+    """Turns whatever a library raises on bad data into one ImageError, and mutes its remarks."""
+    with quiet():
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception as error:  # a dozen types in Pillow alone, AttributeError among them
+            raise ImageError(name, _fault(error, source if isinstance(source, bytes) else b"")) from error
 
 
 def _fault(error: Exception, data: bytes) -> str:
@@ -175,40 +224,21 @@ def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Ima
     """The image at a frame or page, with its header read and no pixels yet."""
     if not data:
         raise ImageError(name, "the file is empty")
-    _check_limit(len(data), limits.max_bytes, name, "holds", "megabytes")
+    limits.check_bytes(len(data), name)
     found = format_of(data)
     if found is None:
         raise ImageError(name, why_unsupported(data))
     import_module(f"PIL.{FORMATS[found].plugin}ImagePlugin")  # registers itself
     if found == "TIFF":
-        _mute_libtiff()
+        mute_libtiff()
     image = Image.OPEN[found.upper()][0](io.BytesIO(data), "")
     try:
         for number in (0, frame):  # a page has its own size
             image.seek(number)
-            declared = f"declares {image.width} x {image.height} ="
-            _check_limit(image.width * image.height, limits.max_pixels, name, declared, "megapixels")
+            limits.check_pixels(image.width, image.height, name)
     except EOFError as error:
         raise ImageError(name, f"there is no frame {frame}") from error
     return image
-
-
-@lru_cache(1)
-def _mute_libtiff() -> None:
-    """Libtiff writes a line to stderr for each oddity of a broken file, past Python; what matters of them is in the ImageError."""
-    try:
-        maps = Path("/proc/self/maps").read_text()
-    except OSError:  # only Linux tells which library Pillow brought
-        return
-    if found := re.search(r"/\S*libtiff[^/\s]*", maps):
-        libtiff = ctypes.CDLL(found.group())
-        libtiff.TIFFSetErrorHandler(None)
-        libtiff.TIFFSetWarningHandler(None)
-
-
-def _check_limit(count: int, most: int, name: str, verb: str, unit: str) -> None:
-    if count > most:
-        raise ImageError(name, f"{verb} {count / 1e6:,.10g} {unit}, the limit is {most / 1e6:,.10g}")
 
 
 def _tag(image: Image.Image, tag: int, directory: int | None = None) -> Any:
@@ -224,58 +254,33 @@ def _iso_time(value: object) -> str | None:
     return None
 
 
-def _upright(image: Image.Image) -> tuple[Pixels, int]:
-    """The pixels as a viewer shows them, and the EXIF orientation (1 to 8) that they were stored in."""
+def _lost_levels(image: Image.Image) -> bool:
+    """Whether Pillow will reduce deep colour to 8 bits, or stretch levels to its own range; to be asked before pixels are loaded."""
+    arguments = [part for tile in getattr(image, "tile", ()) for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
+    deep = image.mode[0] not in "IF" and any(isinstance(part, str) and ";16" in part for part in arguments)
+    return deep or (image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in arguments))
+
+
+def _upright(image: Image.Image, name: str, reading: Reading, most: int | None = None) -> tuple[Pixels, int]:
+    """The pixels as they are read, upright, and the EXIF orientation (1 to 8) that they were stored in."""
     image.load()  # before asking for EXIF data, which may stand behind the pixels: reading that far would hide a fault in them
     stored = _tag(image, Base.Orientation)
     orientation = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
-    image = _rgb(image)
+    if reading.bands:
+        values = np.asarray(as_stored(image))
+        values = values if values.ndim == 3 else values[:, :, None]
+        return channels_of(tiff.upright(values, orientation), reading, name, most), orientation
+    image = srgb(image, reading.window, most)
     return np.array(image if orientation == 1 else image.transpose(Image.Transpose[_BY_ORIENTATION[orientation - 2]])), orientation
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode as sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode[0] in "IF":  # 16 or 32 bits a pixel
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.has_transparency_data:
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # premultiplied grey has no direct way
-        image = Image.new("RGB", image.size, "white")
-        image.paste(layer, mask=layer)
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile and (transform := _to_srgb(profile, image.mode)):
-        return transform.apply(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(values: NDArray[Any]) -> Pixels:
-    """Deep grey levels (h, w) as uint8: 65535 becomes 255; outside 0..65535 or not whole, from their own minimum to maximum."""
-    if values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 65535:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    above = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low
-    return np.rint(above * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-
-
-@lru_cache(maxsize=16)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From an embedded profile to sRGB; None where the profile is broken, for another mode, or sRGB itself under whatever name."""
-    try:
-        source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-        if source.profile.xcolor_space.strip() != {"L": "GRAY"}.get(mode, mode):
-            return None
-        transform = ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
-        levels = np.arange(0, 256, 51, dtype=np.uint8)
-        samples = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(36, 6, 3)).convert(mode)
-        change = np.asarray(transform.apply(samples), np.int16) - np.asarray(samples.convert("RGB"))
-        return transform if np.abs(change).max() > 2 else None
-    except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError):  # ImportError: a Pillow without littleCMS
-        return None
-
-
-def _image_of(array: NDArray[Any], name: str) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
-        raise ImageError(name, f"an array must be (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8, not {array.shape} {array.dtype}")
-    return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
+def _pixels_of(source: NDArray[Any] | Image.Image, name: str, reading: Reading) -> Pixels:
+    """What ``decode`` gives for an array or a Pillow image."""
+    if isinstance(source, Image.Image):
+        return _upright(source, name, reading)[0]
+    if reading != Reading() and source.ndim in (2, 3) and source.dtype.kind in "uif" and source.size:
+        return channels_of(source if source.ndim == 3 else source[:, :, None], reading, name)
+    if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (1,), (3,), (4,)) or not source.size:
+        given = f"{source.shape} {source.dtype}"
+        raise ImageError(name, f"an array must be (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8, not {given}")
+    return _upright(Image.fromarray(source[:, :, 0] if source.shape[2:] == (1,) else source), name, reading)[0]

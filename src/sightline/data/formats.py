@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Format(NamedTuple):
-    """Pillow's plugin, a regular expression for the first bytes, and the suffixes files of the format have."""
+    """Pillow's plugin ("" where another library reads it), a pattern of the first bytes, and the suffixes files of the format have."""
 
     plugin: str
     signature: bytes
@@ -25,12 +25,13 @@ FORMATS = {
     "GIF": Format("Gif", rb"GIF8[79]a", ".gif"),
     "AVIF": Format("Avif", rb".{4}ftyp(avi[fs]|m[is]f1(.{4}){1,15}?avi[fs])", ".avif .avifs"),
     "PPM": Format("Ppm", rb"P[1-6f]\s", ".ppm .pgm .pbm .pnm .pfm"),
+    "DICOM": Format("", rb".{128}DICM", ".dcm .dicom"),
 }
 # What else a file may be, so that its owner learns what to do about it.
 _OTHER_IMAGES = {
     "HEIC": rb".{4}ftyp(hei|hev|m[is]f1)", "JPEG 2000": rb"\0{3}\x0cjP  |\xff\x4f\xff\x51", "JPEG XL": rb"\0{3}\x0cJXL |\xff\x0a",
     "ICO": rb"\0\0[\1\2]\0", "SGI": rb"\x01\xda[\0\1][\1\2]", "SUN": rb"\x59\xa6\x6a\x95", "FLI": rb".{4}[\x11\x12]\xaf",
-    "PSD": rb"8BPS", "camera raw": rb"II\*\0.{4}CR|FUJIFILM", "SVG": rb"\s*(<\?xml.*)?<svg", "DICOM": rb".{128}DICM",
+    "PSD": rb"8BPS", "camera raw": rb"II\*\0.{4}CR|FUJIFILM", "SVG": rb"\s*(<\?xml.*)?<svg",
 }  # fmt: skip
 _NOT_IMAGES = {
     "an HTML page": rb"(?i)\s*<(!doctype html|html|head)", "a PDF document": rb"%PDF-", "a ZIP archive": rb"PK\x03\x04",

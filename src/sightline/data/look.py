@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sightline.data.channels import changed, picture_of
 from sightline.data.decode import Limits, decode_with_header, read_bytes
+from sightline.data.reading import Reading
 from sightline.errors import ImageError
 from sightline.records import ImageRef
 
@@ -26,13 +28,13 @@ MAX_ASPECT = 4
 HASH_SIDE, HASH_FREQUENCIES = 32, 8
 THUMB_SIDE = 16
 
-# An image, its shorter side in pixels, the limits, and the sha256 it had when last looked at ("" for a new one).
-Job = tuple[ImageRef, int, Limits, str]
+# An image, its shorter side in pixels, the limits, the sha256 it had when last looked at ("" for a new one), and what is read of it.
+Job = tuple[ImageRef, int, Limits, str, Reading]
 
 
 @dataclass(frozen=True)
 class Look:
-    """One image's facts and its pixels, (h, w, 3) uint8.
+    """One image's facts and its pixels, (h, w, channels) uint8. Of several channels, the first three are seen as red, green and blue.
 
     brightness  mean grey in [0, 1]
     contrast    standard deviation of grey, in [0, 1]
@@ -64,7 +66,7 @@ class Look:
         return cls(np.empty((0, 0, 3), np.uint8), sha256, reason)
 
 
-def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "") -> Look | None:
+def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", reading: Reading = Reading()) -> Look | None:
     """Read, hash, decode and measure one image, its shorter side scaled down to ``side`` pixels.
 
     None when its bytes have the sha256 that is already known: it is then not decoded.
@@ -75,19 +77,20 @@ def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "") ->
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == known_sha256:
             return None
-        header, image = decode_with_header(data, str(ref), min_side=side, limits=limits)
+        header, image = decode_with_header(data, str(ref), frame=ref.frame, min_side=side, limits=limits, reading=reading)
     except ImageError as error:
         return Look.refused(error.reason, sha256)
-    picture = _scaled(Image.fromarray(image), side)
+    pixels = changed(image, lambda picture: _scaled(picture, side))
+    picture = picture_of(pixels)
     grey = picture.convert("L")
     shades = np.asarray(grey, np.float32) / 255
-    pixels = np.asarray(picture)
+    colour = np.asarray(picture.convert("RGB")).mean(axis=(0, 1)) / 255
     return Look(
         pixels=pixels, sha256=sha256, note=header.note or "",
         format=header.format, mode=header.mode, width=header.width, height=header.height,
         camera=header.camera or "", taken=header.taken or "",
         brightness=float(shades.mean()), contrast=float(shades.std()), sharpness=_sharpness(shades),
-        colour=(pixels.mean(axis=(0, 1)) / 255).astype(np.float32), phash=perceptual_hash(grey), thumb=_thumb(grey),
+        colour=colour.astype(np.float32), phash=perceptual_hash(grey), thumb=_thumb(grey),
     )  # fmt: skip
 
 

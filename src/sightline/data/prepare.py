@@ -1,4 +1,4 @@
-"""The preprocessing contract: from an upright RGB image to the network's input, and back to its pixels.
+"""The preprocessing contract: how an image file is read, and from its upright pixels to the network's input, and back to its pixels.
 
 There is one implementation, in Pillow and numpy. Evaluation, the runtime and the server all call it, and it is
 written into the bundle. Normalisation (``mean``, ``std``) is applied inside the ONNX graph, whose input is uint8.
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sightline.data.channels import GREY as GREY
+from sightline.data.channels import background, changed
+from sightline.data.reading import Reading
 from sightline.errors import ModelFileError
 
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
-GREY = 128
 MAX_SIZE = 8192
 # An image may be decoded at reduced size as long as this many decoded pixels remain for each one of the input.
 DECODE_MARGIN = 2
@@ -34,7 +36,8 @@ class Prepare:
     crop_fraction  share of the shorter side that "crop" keeps, in (0, 1]
     interpolation  "bilinear" or "bicubic", antialiased when shrinking
     mean, std      of each channel, for inputs scaled to [0, 1]
-    channels       3: RGB
+    channels       3: RGB, unless bands say otherwise
+    window, bands  how files are read, as in ``Reading``
     """
 
     size: int
@@ -44,6 +47,12 @@ class Prepare:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     channels: int = 3
+    window: tuple[float, float] | None = None
+    bands: tuple[int, ...] | None = None
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.window, self.bands)
 
     @property
     def min_side(self) -> int:
@@ -53,44 +62,51 @@ class Prepare:
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input and the way back.
 
-        image    (h, w, 3) uint8
-        returns  (size, size, 3) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
+        image    (h, w, channels) uint8
+        returns  (size, size, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
                  to (x, y) in ``image``; pixel centres are at half-integers
         """
         height, width = image.shape[:2]
-        source = Image.fromarray(image)
         resample = RESAMPLE[self.interpolation]
         if self.fit == "pad":
-            return self._padded(source, resample)
+            return self._padded(image, resample)
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if self.fit == "crop":
             side = min(width, height) * self.crop_fraction
             left, top = (width - side) / 2, (height - side) / 2
             right, bottom = left + side, top + side
-        pixels = source.resize((self.size, self.size), resample, box=(left, top, right, bottom))
+        pixels = changed(image, lambda source: source.resize((self.size, self.size), resample, box=(left, top, right, bottom)))
         back = np.array([[(right - left) / self.size, 0, left], [0, (bottom - top) / self.size, top]])
-        return np.asarray(pixels), back
+        return pixels, back
 
-    def _padded(self, source: Image.Image, resample: Image.Resampling) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        scale = self.size / max(source.size)
-        width, height = (max(1, round(side * scale)) for side in source.size)
+    def _padded(self, image: NDArray[np.uint8], resample: Image.Resampling) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        scale = self.size / max(image.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
         left, top = (self.size - width) // 2, (self.size - height) // 2
-        canvas = Image.new("RGB", (self.size, self.size), (GREY, GREY, GREY))
-        canvas.paste(source.resize((width, height), resample), (left, top))
-        x, y = source.width / width, source.height / height
-        return np.asarray(canvas), np.array([[x, 0, -left * x], [0, y, -top * y]])
+
+        def on_grey(source: Image.Image) -> Image.Image:
+            canvas = Image.new(source.mode, (self.size, self.size), background(source))
+            canvas.paste(source.resize((width, height), resample), (left, top))
+            return canvas
+
+        x, y = image.shape[1] / width, image.shape[0] / height
+        return changed(image, on_grey), np.array([[x, 0, -left * x], [0, y, -top * y]])
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Plain values; a way of reading is only among them where one was stated, so that earlier versions read the others."""
+        stated = {name: value for name, value in self.reading.to_json().items() if value is not None}
+        fields = {name: value for name, value in asdict(self).items() if name not in ("window", "bands")}
+        return {**fields, "mean": list(self.mean), "std": list(self.std), **stated}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Prepare:
         """Raises ModelFileError when the contract asks for what this version does not do."""
         try:
-            made = cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+            mean, std, reading = tuple(fields["mean"]), tuple(fields["std"]), Reading.from_json(fields)
+            made = cls(**{**fields, "mean": mean, "std": std, "window": reading.window, "bands": reading.bands})
             sound = (
                 type(made.size) is int and 1 <= made.size <= MAX_SIZE and made.fit in FITS and made.interpolation in RESAMPLE
-                and made.channels == len(made.mean) == len(made.std) == 3 and 0 < made.crop_fraction <= 1
+                and made.channels == len(made.mean) == len(made.std) == reading.channels and 0 < made.crop_fraction <= 1
                 and all(map(math.isfinite, made.mean)) and all(0 < spread < math.inf for spread in made.std)
             )  # fmt: skip
         except (TypeError, KeyError, OverflowError) as error:

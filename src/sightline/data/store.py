@@ -28,12 +28,13 @@ from sightline import console
 from sightline.data.container import member_size
 from sightline.data.decode import Limits
 from sightline.data.look import Look, looked_at
+from sightline.data.reading import Reading
 from sightline.errors import ImageError, ResourceError
 from sightline.records import Dataset, ImageRef
 
 # Raised when stores of an earlier version can no longer be used.
-VERSION = 2
-# Bytes a decoded image takes beyond side x side x 3, on average: photographs are 4:3.
+VERSION = 3
+# Bytes a decoded image takes beyond side x side x channels, on average: photographs are 4:3.
 ASPECT = 1.4
 # Share of the disk that is left free.
 KEEP_FREE = 0.02
@@ -85,7 +86,7 @@ class Facts:
 class Store:
     """Decoded images, at most a little larger than training needs.
 
-    ``store[row]`` is an (h, w, 3) uint8 view of the memory-mapped pixels; ``facts`` has a row for each image.
+    ``store[row]`` is an (h, w, channels) uint8 view of the memory-mapped pixels; ``facts`` has a row for each image.
     """
 
     facts: Facts
@@ -93,6 +94,7 @@ class Store:
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int64]
     pixels: NDArray[np.uint8]
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -100,7 +102,7 @@ class Store:
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         height, width = self.shapes[row]
         start = self.offsets[row]
-        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+        return self.pixels[start : start + height * width * self.channels].reshape(height, width, self.channels)
 
     def select(self, rows: NDArray[Any]) -> Store:
         """The store of some of the rows (indices or mask), over the same pixels."""
@@ -113,13 +115,13 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightline"
 
 
-def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limit_bytes: float) -> Store:
+def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limit_bytes: float, reading: Reading = Reading()) -> Store:
     """The store of a data set's images, their shorter side scaled down to ``side`` pixels; built or brought up to date.
 
     A file that cannot be read has its reason in ``facts.error`` and an empty image. Raises ResourceError when the store would
     not fit into ``limit_bytes`` or on the disk.
     """
-    key = hashlib.sha256(os.fsencode(f"{dataset.root.resolve()}|{side}|{limits}|{VERSION}")).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(f"{dataset.root.resolve()}|{side}|{limits}|{reading}|{VERSION}")).hexdigest()[:16]
     folder = cache_folder() / "stores" / key
     old = _open(folder, side)
     stats = [_stat(ref) for ref in dataset.refs]
@@ -128,9 +130,9 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
             folder.touch()
         return old
     with _named_disk_errors(folder):
-        _make_room(folder, len(dataset) * side * side * 3 * ASPECT, limit_bytes)
+        _make_room(folder, len(dataset) * side * side * reading.channels * ASPECT, limit_bytes)
         folder.mkdir(parents=True, exist_ok=True)
-        _build(folder, dataset, stats, _looks(dataset, stats, old, side, limits, workers), limit_bytes)
+        _build(folder, dataset, stats, _looks(dataset, stats, old, side, limits, workers, reading), reading.channels, limit_bytes)
     built = _open(folder, side)
     if built is None:
         raise ResourceError(f"{folder}: the store was removed while it was being built; run again.")
@@ -138,7 +140,7 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
 
 
 def _looks(
-    dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store | None, side: int, limits: Limits, workers: int
+    dataset: Dataset, stats: Sequence[tuple[int, int]], old: Store | None, side: int, limits: Limits, workers: int, reading: Reading
 ) -> Iterator[Look]:
     """One Look for each row, taken from the old store where the file, or at least its bytes, are still the same."""
     earlier = {} if old is None else {str(path): row for row, path in enumerate(old.facts.path)}
@@ -147,14 +149,14 @@ def _looks(
     for ref, stat, row in zip(dataset.refs, stats, before, strict=True):
         same.append(row is not None and (old.facts.bytes[row], old.facts.mtime_ns[row]) == stat)  # type: ignore[union-attr]
         if not same[-1]:
-            jobs.append((ref, side, limits, "" if row is None else str(old.facts.sha256[row])))  # type: ignore[union-attr]
+            jobs.append((ref, side, limits, "" if row is None else str(old.facts.sha256[row]), reading))  # type: ignore[union-attr]
     fresh = looked_at(jobs, workers)
     for row, unchanged in zip(before, same, strict=True):
         look = None if unchanged else next(fresh)
         yield _recall(old, row) if look is None else look  # type: ignore[arg-type]
 
 
-def _build(folder: Path, dataset: Dataset, stats: Sequence[tuple[int, int]], looks: Iterable[Look], limit: float) -> None:
+def _build(folder: Path, dataset: Dataset, stats: Sequence[tuple[int, int]], looks: Iterable[Look], channels: int, limit: float) -> None:
     """Write a new pixel file and then the index that names it; the previous pixel file goes last."""
     pixel_file = folder / f"pixels-{uuid.uuid4().hex[:12]}.bin"
     columns: dict[str, list[Any]] = {name: [] for name in ("offsets", "shapes", *LOOKED_FACTS)}
@@ -170,7 +172,7 @@ def _build(folder: Path, dataset: Dataset, stats: Sequence[tuple[int, int]], loo
                 _check_limit(sink.tell(), limit)
             sink.flush()
             os.fsync(sink.fileno())
-        _write_index(folder, pixel_file.name, dataset, stats, columns)
+        _write_index(folder, pixel_file.name, channels, dataset, stats, columns)
     except BaseException:
         pixel_file.unlink(missing_ok=True)
         raise
@@ -181,7 +183,9 @@ def _build(folder: Path, dataset: Dataset, stats: Sequence[tuple[int, int]], loo
                 stale.unlink()
 
 
-def _write_index(folder: Path, pixel_file: str, dataset: Dataset, stats: Sequence[tuple[int, int]], columns: dict[str, list[Any]]) -> None:
+def _write_index(
+    folder: Path, pixel_file: str, channels: int, dataset: Dataset, stats: Sequence[tuple[int, int]], columns: dict[str, list[Any]]
+) -> None:
     sizes, times = zip(*stats, strict=True)
     arrays = {
         "path": np.array([str(ref) for ref in dataset.refs]), "bytes": np.array(sizes, np.int64), "mtime_ns": np.array(times, np.int64),
@@ -190,7 +194,7 @@ def _write_index(folder: Path, pixel_file: str, dataset: Dataset, stats: Sequenc
     temporary = folder / f"index-{uuid.uuid4().hex[:12]}.tmp"
     try:
         with temporary.open("wb") as sink:
-            np.savez(sink, pixel_file=pixel_file, **arrays)
+            np.savez(sink, pixel_file=pixel_file, channels=channels, **arrays)
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(folder / "index.npz")
@@ -204,8 +208,9 @@ def _open(folder: Path, side: int) -> Store | None:
         with np.load(folder / "index.npz", allow_pickle=False) as index:
             facts = Facts(**{entry.name: index[entry.name] for entry in fields(Facts)})
             offsets, shapes, pixel_file = index["offsets"], index["shapes"], folder / str(index["pixel_file"])
+            channels = int(index["channels"])
         size = pixel_file.stat().st_size
-        if size != 3 * shapes.prod(axis=1).sum():
+        if size != channels * shapes.prod(axis=1).sum():
             raise ValueError(f"{pixel_file.name} has {size} bytes")
         pixels = np.memmap(pixel_file, np.uint8, mode="r") if size else np.empty(0, np.uint8)
     except FileNotFoundError:
@@ -213,7 +218,7 @@ def _open(folder: Path, side: int) -> Store | None:
     except Exception as error:  # a damaged index can fail in a dozen ways, and in each of them the store is built again
         console.warn(f"{folder}: this store of decoded images is damaged ({error}) and is built again.")
         return None
-    return Store(facts, side, offsets, shapes, pixels)
+    return Store(facts, side, offsets, shapes, pixels, channels)
 
 
 def _stat(ref: ImageRef) -> tuple[int, int]:

@@ -38,12 +38,14 @@ class BackboneSpec:
     arguments        passed to the library's builder, such as ``{"pad_type": "same"}``
     keep_resolution  the stem does not shrink the image (for inputs of 64 px or less), where the network allows it
     size             side of the square input in pixels
+    channels         of the input; other numbers than 3 are timm's alone
     """
 
     name: str
     size: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keep_resolution: bool = False
+    channels: int = 3
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,7 +59,7 @@ class BackboneSpec:
 
 
 class Backbone(nn.Module):
-    """``forward((n, 3, size, size) float)`` gives the embedding (n, num_features), the last feature map, and the maps of the taps.
+    """``forward((n, channels, size, size) float)`` gives the embedding (n, num_features), the last feature map, and the maps of the taps.
 
     The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer. Taps are places halfway up at
     which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none.
@@ -131,6 +133,14 @@ def check_name(name: str) -> str:
     raise UsageError(f"--backbone {name}: neither timm nor torchvision has a backbone of this name.{did_you_mean(name, known)}")
 
 
+def check_channels(name: str, channels: int) -> None:
+    """UsageError where a network is built for red, green and blue alone."""
+    if channels != 3 and name.startswith(TORCHVISION):
+        raise UsageError(
+            f"--backbone {name}: torchvision's networks take three channels, and --bands asks for {channels}; choose one of timm's."
+        )
+
+
 def has_fixed_size(name: str) -> bool:
     """Whether the network is built for one input size, as a transformer with learned positions is."""
     if name.startswith(TORCHVISION):
@@ -144,11 +154,12 @@ def has_fixed_size(name: str) -> bool:
 def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
     """The backbone with random weights, in training mode; of a user's ``module`` a copy with the weights it has.
 
-    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size or needs
-    a module that is not given.
+    Raises ModelFileError when it does not take the spec's arguments, UsageError when it cannot be built for the spec's size or channels,
+    or needs a module that is not given.
     """
     if spec.name.startswith(MODULE):
         return _from_module(spec, module)
+    check_channels(spec.name, spec.channels)
     try:
         return _torchvision(spec) if spec.name.startswith(TORCHVISION) else _timm(spec)
     except Exception as error:
@@ -167,11 +178,12 @@ def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
 def _timm(spec: BackboneSpec) -> Backbone:
     import timm
 
-    model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec))
+    channels = {"in_chans": spec.channels} if spec.channels != 3 else {}
+    model = timm.create_model(spec.name, pretrained=False, num_classes=0, **spec.arguments, **_image_size(spec), **channels)
     if spec.keep_resolution:
         keep_resolution(model)
     backbone: Backbone = TimmInception(model, 0) if isinstance(model, timm.models.InceptionV3) else TimmBackbone(model, 0)
-    backbone.num_features = _embedding_width(backbone, spec.size)
+    backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 
 
@@ -180,11 +192,12 @@ def _from_module(spec: BackboneSpec, module: nn.Module | None) -> Backbone:
         raise UsageError(f"The backbone {spec.name} is a module of your own: give it again, as train(..., backbone=your_module).")
     backbone = ModuleBackbone(copy.deepcopy(module), 0)
     try:
-        backbone.num_features = _embedding_width(backbone, spec.size)
+        backbone.num_features = _embedding_width(backbone, spec)
     except Exception as error:
+        shape = f"(n, {spec.channels}, {spec.size}, {spec.size})"
         raise UsageError(
-            f"backbone={spec.name}: the module does not turn (n, 3, {spec.size}, {spec.size}) float images into an embedding (n, f), "
-            f"a feature map (n, c, h, w) or both ({error})."
+            f"backbone={spec.name}: the module does not turn {shape} float images into an embedding (n, f), a feature map (n, c, h, w) "
+            f"or both ({error})."
         ) from error
     return backbone.train()
 
@@ -197,10 +210,10 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
     return {"img_size": spec.size} if has_fixed_size(spec.name) and cfg.input_size[1] != spec.size else {}
 
 
-def _embedding_width(backbone: Backbone, size: int) -> int:
+def _embedding_width(backbone: Backbone, spec: BackboneSpec) -> int:
     # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        embedding, _, *taps = backbone.eval()(torch.zeros(1, 3, size, size))
+        embedding, _, *taps = backbone.eval()(torch.zeros(1, spec.channels, spec.size, spec.size))
     backbone.tap_channels = tuple(tap.shape[1] for tap in taps)
     if embedding.ndim != 2:
         raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
@@ -220,7 +233,7 @@ def _torchvision(spec: BackboneSpec) -> Backbone:
     taps = {f"{block}.cat": f"tap{number}" for number, block in enumerate(TAPS.get(name, ()))}
     backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"} | taps), 0)
     backbone.tap_channels = (0,) * len(taps)
-    backbone.num_features = _embedding_width(backbone, spec.size)
+    backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 
 

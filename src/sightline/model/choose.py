@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
+from sightline.data.reading import Reading
 from sightline.errors import ModelFileError, UsageError
 from sightline.model.backbone import (
     DROP_PATH,
@@ -22,6 +24,7 @@ from sightline.model.backbone import (
     Backbone,
     BackboneSpec,
     build,
+    check_channels,
     check_name,
     has_fixed_size,
 )
@@ -82,13 +85,15 @@ class Choice:
         return backbone
 
 
-def choose(config: NetworkConfig, median_side: int, module: nn.Module | None = None) -> Choice:
-    """The choice for images whose median shorter side is ``median_side`` pixels; ``module`` is a user's own backbone.
+def choose(config: NetworkConfig, median_side: int, reading: Reading = Reading(), module: nn.Module | None = None) -> Choice:
+    """The choice for images whose median shorter side is ``median_side`` pixels, and of which ``reading`` says what is read.
 
-    Raises UsageError for an unknown backbone and ModelFileError for weights that cannot be had.
+    ``module`` is a user's own backbone.
+
+    Raises UsageError for an unknown backbone or one that does not take so many channels, ModelFileError for weights that cannot be had.
     """
     if module is not None:
-        return _own(config, median_side, module)
+        return _own(config, median_side, reading, module)
     name = check_name(config.backbone) if config.backbone else None
     weights, weights_reason = _weights(config, name)
     small = median_side <= SMALL_SIDE
@@ -101,19 +106,22 @@ def choose(config: NetworkConfig, median_side: int, module: nn.Module | None = N
         backbone_reason = f"Backbone {name}, the default for {kind} without pretrained weights."
     else:
         backbone_reason = f"Backbone {name}, as asked."
+    check_channels(name, reading.channels)
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
     size, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
     keep = size <= SMALL_SIDE
-    reasons = [backbone_reason, weights_reason, size_reason]
+    reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
-    prepare = Prepare(size, config.fit, contract.crop_fraction, contract.interpolation, contract.mean, contract.std)
+    mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
+    view = (size, config.fit, contract.crop_fraction, contract.interpolation)
+    prepare = Prepare(*view, mean, std, reading.channels, reading.window, reading.bands)
     drop = {DROP_PATH[name.startswith(TORCHVISION)]: config.drop_path} if config.drop_path else {}
-    spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep)
+    spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels)
     return Choice(spec, weights, prepare, tuple(reasons), weights.source if weights else None, contract.licence if weights else None)
 
 
-def _own(config: NetworkConfig, median_side: int, module: nn.Module) -> Choice:
+def _own(config: NetworkConfig, median_side: int, reading: Reading, module: nn.Module) -> Choice:
     """The choice for a user's own module, which is taken as it is and learns like a network from random weights."""
     given = [flag for flag, there in (("weights", config.weights not in ("auto", "none")), ("drop_path", config.drop_path)) if there]
     if given:
@@ -121,7 +129,9 @@ def _own(config: NetworkConfig, median_side: int, module: nn.Module) -> Choice:
     name = f"{MODULE}{type(module).__name__}"
     size, size_reason = _size(config, name, Contract(), median_side, pretrained=False)
     reasons = (f"Backbone {name}, your own, with the weights it came with.", size_reason)
-    return Choice(BackboneSpec(name, size), None, Prepare(size, config.fit, 1.0), reasons, module=module)
+    half = (0.5,) * reading.channels
+    prepare = Prepare(size, config.fit, 1.0, "bilinear", half, half, reading.channels, reading.window, reading.bands)
+    return Choice(BackboneSpec(name, size, channels=reading.channels), None, prepare, reasons, module=module)
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:
@@ -140,6 +150,18 @@ def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, s
         return weights, f"Weights {weights.source}, found on this machine; {weights.contract.licence_said}."
     weights = local_weights(Path(config.weights), name)
     return weights, f"Weights {weights.source}; {weights.contract.licence_said}."
+
+
+def _reading_reasons(reading: Reading, *, pretrained: bool) -> list[str]:
+    reasons = []
+    if reading.window:
+        reasons.append("Levels {:g} to {:g} of images deeper than 8 bits become black and white, as asked.".format(*reading.window))
+    if reading.bands:
+        reasons.append(f"Bands {', '.join(map(str, reading.bands))} of each image, as asked.")
+    if pretrained and reading.channels != 3:
+        how = "summed" if reading.channels == 1 else "repeated and scaled"
+        reasons.append(f"The weights' first convolution, made for red, green and blue, is {how} to fit {reading.channels} channels.")
+    return reasons
 
 
 def _size(config: NetworkConfig, name: str, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:

@@ -22,13 +22,13 @@ OPSET = 20
 
 
 def export_graph(network: Network, size: int) -> bytes:
-    """The network in evaluation mode as one ONNX file without external data: uint8 (n, size, size, 3) to named raw outputs.
+    """The network in evaluation mode as one ONNX file without external data: uint8 (n, size, size, channels) to named raw outputs.
 
     The network stays as it is and where it is. Raises ModelFileError when the exporter does not take it.
     """
     import onnx
 
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, size, size, network.prepare.channels, dtype=torch.uint8)
     copied = copy.deepcopy(network).cpu().eval()
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder, "model.onnx")

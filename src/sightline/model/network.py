@@ -17,7 +17,7 @@ AUXILIARY_WIDTH = 128
 
 
 class Network(nn.Module):
-    """``forward((n, size, size, 3) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
+    """``forward((n, size, size, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
     In training there are also the ``auxiliary`` logits (m, n, classes) of a backbone with m taps.

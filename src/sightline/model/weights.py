@@ -187,9 +187,10 @@ def _torchvision_contract(name: str) -> Contract:
 def load_into(backbone: Backbone, weights: Weights) -> None:
     """Fill the backbone; the file's classifier is left out. ModelFileError when it is broken or for another network."""
     given, wanted = _tensors(weights.path), backbone.inner.state_dict()
+    given = _for_channels(given, wanted, backbone.inner)
     problem = _mismatch(_without_classifier(given, wanted), wanted)
     if problem:
-        given = _as_timm_reads(given, backbone.inner)
+        given = _for_channels(_as_timm_reads(given, backbone.inner), wanted, backbone.inner)
         problem = _mismatch(_without_classifier(given, wanted), wanted)
     if problem:
         raise ModelFileError(
@@ -206,6 +207,19 @@ def load_into(backbone: Backbone, weights: Weights) -> None:
 def _without_classifier(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A backbone may own layers under those names too, such as a head's normalisation: only what it lacks is left out."""
     return {name: tensor for name, tensor in given.items() if name in wanted or name.partition(".")[0] not in CLASSIFIERS}
+
+
+def _for_channels(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], inner: nn.Module) -> Mapping[str, Tensor]:
+    """The tensors with the first convolution of an RGB network as timm fits it to other channels: summed to one, or repeated and scaled."""
+    named = getattr(inner, "pretrained_cfg", {}).get("first_conv") or ()
+    names = [f"{name}.weight" for name in ((named,) if isinstance(named, str) else named)]
+    odd = [name for name in names if name in given and name in wanted and given[name].shape[1:2] != wanted[name].shape[1:2]]
+    if not odd:
+        return given
+    from timm.models import adapt_input_conv
+
+    fitting = {name: adapt_input_conv(wanted[name].shape[1], given[name]) for name in odd if given[name].shape[1] == 3}
+    return {**given, **fitting}
 
 
 def _mismatch(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

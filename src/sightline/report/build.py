@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sightline.data.decode import decode
+from sightline.data.decode import Limits, decode
+from sightline.data.reading import Reading
 from sightline.processor import processor_name
 from sightline.records import ImageRef
 from sightline.report.amounts import decimal
 from sightline.report.html import render
 from sightline.report.pictures import thumbnail
 from sightline.tasks import Task
-from sightline.tasks.blocks import Block, Gallery
+from sightline.tasks.blocks import Gallery
 
 FORMAT = 1
 # Twice the side of a thumbnail: decoding may stop there.
 THUMBNAIL_DECODE_SIDE = 448
-LIBRARIES = ("numpy", "Pillow", "onnxruntime", "torch", "torchvision", "timm", "scikit-learn", "onnx")
+LIBRARIES = ("numpy", "Pillow", "onnxruntime", "torch", "torchvision", "timm", "scikit-learn", "onnx", "tifffile", "pydicom")
 
 
 def now() -> str:
@@ -45,15 +46,14 @@ def environment(seed: int) -> dict[str, Any]:
             "versions": library_versions()}  # fmt: skip
 
 
-def html(report: Mapping[str, Any], task: Task, refs: Mapping[str, ImageRef]) -> str:
-    """The report as one page; its pictures are made from the original images, which ``refs`` finds by the names in the report."""
+def html(
+    report: Mapping[str, Any], task: Task, refs: Mapping[str, ImageRef], reading: Reading = Reading(), limits: Limits = Limits()
+) -> str:
+    """The report as one page; its pictures are the original images as the network sees them, found by ``refs`` by their names."""
     blocks = task.blocks(report["test"])
-    return render(report, blocks, _thumbnails(blocks, refs))
-
-
-def _thumbnails(blocks: Sequence[Block], refs: Mapping[str, ImageRef]) -> dict[str, bytes]:
     keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
-    return {key: thumbnail(decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE)) for key in sorted(keys)}
+    pixels = {key: decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE, reading=reading, limits=limits) for key in sorted(keys)}
+    return render(report, blocks, {key: thumbnail(image) for key, image in pixels.items()})
 
 
 def card(report: Mapping[str, Any]) -> str:

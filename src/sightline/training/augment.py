@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.config import AugmentConfig
-from sightline.data.prepare import GREY, Prepare
+from sightline.data.channels import background, changed
+from sightline.data.prepare import Prepare
 
 ASPECT_RANGE = (3 / 4, 4 / 3)
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
@@ -56,14 +57,17 @@ def _sample_crop(
 
 
 def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """The image (h, w, 3) uint8 as the (size, size, 3) uint8 input that ``affine`` describes; outside is grey."""
+    """The image (h, w, c) uint8 as the (size, size, c) uint8 input that ``affine`` describes; outside is grey."""
     # Where several pixels fall on one, it is drawn in parts that are then averaged: evaluation's resampling averages as well.
     across, down = (max(1, round(math.hypot(*column))) for column in affine[:, :2].T)
     fine = affine / (across, down, 1)
-    warped = Image.fromarray(image).transform(
-        (size * across, size * down), Image.Transform.AFFINE, tuple(fine.ravel()), Image.Resampling.BILINEAR, fillcolor=(GREY, GREY, GREY)
-    )
-    return np.asarray(warped.reduce((across, down)))
+    large, way = (size * across, size * down), tuple(fine.ravel())
+
+    def view(picture: Image.Image) -> Image.Image:
+        fill = background(picture)
+        return picture.transform(large, Image.Transform.AFFINE, way, Image.Resampling.BILINEAR, fillcolor=fill).reduce((across, down))
+
+    return changed(image, view)
 
 
 def erase(rng: np.random.Generator, image: NDArray[np.uint8], share: float) -> None:
@@ -84,10 +88,15 @@ def sample_colour(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np
 
 
 def recolour(images: Tensor, factors: Tensor) -> Tensor:
-    """Images (n, h, w, 3) with values in [0, 255] to float32 ones with their ``factors`` (n, 3) applied, clipped to the same range."""
+    """Images (n, h, w, c) with values in [0, 255] to float32 ones with their ``factors`` (n, 3) applied, clipped to the same range.
+
+    Saturation is a matter of red, green and blue: other numbers of channels have none.
+    """
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
     bright = images.float() * brightness
     mean = bright.mean(dim=(1, 2, 3), keepdim=True)
     contrasted = mean + (bright - mean) * contrast
+    if images.shape[3] != 3:
+        return contrasted.clamp(0, 255)
     grey = contrasted @ torch.tensor(LUMA, device=images.device)[:, None]
     return (grey + (contrasted - grey) * saturation).clamp(0, 255)

@@ -49,7 +49,7 @@ class TrainBatches:
         return full + (rest > (1 if full else 0))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """From batch ``start`` on: images (n, size, size, 3) float32 in [0, 255] and their targets, on the device.
+        """From batch ``start`` on: images (n, size, size, channels) float32 in [0, 255] and their targets, on the device.
 
         Targets are (n,) int64 or (n, k) bool as the data has them, and (n, k) float32 where images are mixed.
         """
@@ -72,7 +72,7 @@ class TrainBatches:
 
     def _make(self, order: NDArray[np.int64], step: int, epoch: int) -> Made:
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = np.empty((len(rows), self.prepare.size, self.prepare.size, 3), np.uint8)
+        images = np.empty((len(rows), self.prepare.size, self.prepare.size, self.prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
@@ -88,6 +88,6 @@ class TrainBatches:
 
 
 def plain_batches(store: Store, prepare: Prepare, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """The stored images as evaluation would see them, in order, (n, size, size, 3) uint8."""
+    """The stored images as evaluation would see them, in order, (n, size, size, channels) uint8."""
     for start in range(0, len(store), batch_size):
         yield np.stack([prepare(store[row])[0] for row in range(start, min(start + batch_size, len(store)))])
