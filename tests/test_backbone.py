@@ -65,7 +65,7 @@ def test_a_backbone_gives_an_embedding_and_a_feature_map_in_both_modes(name, siz
     backbone = build(BackboneSpec(name, size, keep_resolution=size <= 64))
     assert backbone.training
     images = torch.rand(2, 3, size, size)
-    embedding, features = backbone(images)
+    embedding, features, *_ = backbone(images)
     assert embedding.shape == (2, backbone.num_features)
     assert features.shape == (2, *shape)
     embedding.sum().backward()
@@ -95,7 +95,7 @@ def test_no_dropout_stands_between_the_backbone_and_our_head(name):
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
     with torch.no_grad():
-        embedding, _ = backbone(torch.rand(2, 3, 96, 96))
+        embedding, *_ = backbone(torch.rand(2, 3, 96, 96))
     assert (embedding != 0).float().mean() > 0.01
 
 
@@ -103,7 +103,7 @@ def test_the_feature_map_averages_to_the_embedding_of_a_convolutional_network():
     for name in ("test_resnet", "torchvision/resnet18", "torchvision/squeezenet1_0", "torchvision/shufflenet_v2_x0_5"):
         backbone = build(BackboneSpec(name, 64)).eval()
         with torch.inference_mode():
-            embedding, features = backbone(torch.rand(1, 3, 64, 64))
+            embedding, features, *_ = backbone(torch.rand(1, 3, 64, 64))
         torch.testing.assert_close(features.mean((2, 3)), embedding)
 
 

@@ -29,8 +29,8 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_saving_again_replaces(tmp_path):
     for epoch in (1, 2):
-        checkpoint.save(tmp_path, checkpoint.BEST, {"epoch": epoch})
-    assert checkpoint.load(tmp_path, checkpoint.BEST, CPU) == {"epoch": 2}
+        checkpoint.save(tmp_path, checkpoint.LAST, {"epoch": epoch})
+    assert checkpoint.load(tmp_path, checkpoint.LAST, CPU) == {"epoch": 2}
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path):
@@ -59,9 +59,9 @@ def test_loading_runs_no_code(tmp_path):
     torch.save({"rows": Trap(tmp_path / "sprung")}, tmp_path / checkpoint.LAST)
     with pytest.raises(ModelFileError, match="cannot be read"):
         checkpoint.load(tmp_path, checkpoint.LAST, CPU)
-    (tmp_path / checkpoint.BEST).write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
+    (tmp_path / checkpoint.LAST).write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=2))
     with pytest.raises(ModelFileError, match="cannot be read"):
-        checkpoint.load(tmp_path, checkpoint.BEST, CPU)
+        checkpoint.load(tmp_path, checkpoint.LAST, CPU)
     assert not (tmp_path / "sprung").exists()
 
 

@@ -92,7 +92,7 @@ def test_a_full_disk_ends_the_run_in_words_and_its_last_checkpoint_is_good(shape
     ballast = small_disk / "ballast"
     run = small_disk / "run"
     process = start("train", shapes, "--out", run, *SETTINGS)
-    while not (run / "checkpoint" / "best.pt").exists() and process.poll() is None:
+    while not (run / "results.csv").exists() and process.poll() is None:
         time.sleep(0.01)
     usage = shutil.disk_usage(small_disk)
     ballast.write_bytes(bytes(max(0, usage.free - 20_000)))

@@ -12,7 +12,7 @@ import torch
 
 from sightline.errors import ModelFileError, ResourceError
 
-LAST, BEST = "last.pt", "best.pt"
+LAST = "last.pt"
 
 
 def save(folder: Path, name: str, state: Mapping[str, Any]) -> None:

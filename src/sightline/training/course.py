@@ -19,8 +19,10 @@ from sightline.training import checkpoint
 from sightline.training.optimizer import make_optimizer
 from sightline.training.plan import Plan
 
-# Seconds of work that a stop may cost at most, where an epoch takes longer.
+# Seconds of work that a stop may cost, where an epoch takes longer.
 SAVE_SECONDS = 120.0
+# Where writing a checkpoint takes over a second, as of a network of a hundred million weights, it may take this share of the time.
+SAVE_SHARE = 0.1
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Course:
     """The networks, the optimiser and how far they have come.
 
     rows      what the finished epochs gave, the start as epoch 0
+    kept      the averaged weights of the epoch that is kept
     step      steps done in the epoch under way
     loss_sum  () their losses added up, on the device
     seconds   that the epoch under way has taken
@@ -41,12 +44,14 @@ class Course:
     folder: Path
     keep: str
     rows: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     seconds: float = 0.0
     setbacks: int = 0
     _now: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
 
     @classmethod
     def at_the_start(cls, network: Network, plan: Plan, device: torch.device, folder: Path) -> Course:
@@ -69,24 +74,35 @@ class Course:
         now = time.monotonic()
         self.seconds, self._now = self.seconds + now - self._now, now
 
-    def finish_epoch(self, row: dict[str, Any]) -> None:
+    def finish_epoch(self, row: dict[str, Any], *, last: bool = False) -> None:
+        """Note what an epoch gave and save, unless saving would take too much of the time; of the ``last`` epoch always."""
         self.rows.append(row)
         self.tick()
         self.step, self.seconds, self.loss_sum = 0, 0.0, torch.zeros_like(self.loss_sum)
-        self.save()
+        if self.best is row:
+            self.kept = {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
+        if last or self._can_save:
+            self.save()
+        self._write_table()
 
     @property
     def wants_saving(self) -> bool:
-        return time.monotonic() - self._saved > SAVE_SECONDS
+        """Whether it is time to save in the middle of an epoch."""
+        return time.monotonic() - self._saved > SAVE_SECONDS and self._can_save
+
+    @property
+    def _can_save(self) -> bool:
+        return self._cost < 1 or time.monotonic() - self._saved > self._cost / SAVE_SHARE
 
     def save(self) -> None:
-        """The state to resume from, then what follows from it: a stop in between is made good by ``restore``."""
-        state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "random": checkpoint.random_state(self.device), "rows": self.rows, "step": self.step, "loss_sum": self.loss_sum,
-                 "seconds": self.seconds, "setbacks": self.setbacks}  # fmt: skip
+        """Write all that is needed to go on from here, in one file that is whole or not there."""
+        state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "kept": self.kept,
+                 "optimizer": self.optimizer.state_dict(), "random": checkpoint.random_state(self.device), "rows": self.rows,
+                 "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks}  # fmt: skip
+        start = time.monotonic()
         checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
         self._saved = time.monotonic()
-        self._save_best_and_table()
+        self._cost = self._saved - start
 
     def restore(self) -> None:
         """Bring everything to where the last checkpoint was written; ModelFileError when that is missing, broken or of another run."""
@@ -96,18 +112,15 @@ class Course:
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             checkpoint.restore_random_state(state["random"], self.device)
-            self.rows, self.step, self.loss_sum = state["rows"], state["step"], state["loss_sum"]
+            self.rows, self.kept, self.step, self.loss_sum = state["rows"], state["kept"], state["step"], state["loss_sum"]
             self.seconds, self.setbacks = state["seconds"], state["setbacks"]
         except (KeyError, RuntimeError, ValueError) as error:
             path = self.folder / "checkpoint" / checkpoint.LAST
             raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error
         self._now = self._saved = time.monotonic()
-        self._save_best_and_table()
+        self._write_table()
 
-    def _save_best_and_table(self) -> None:
-        if self.best is self.rows[-1] and self.step == 0:  # later in the epoch, the average is no longer what that row judged
-            kept = {"network": self.average.state_dict(), "epoch": self.rows[-1]["epoch"]}
-            checkpoint.save(self.folder / "checkpoint", checkpoint.BEST, kept)
+    def _write_table(self) -> None:
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(self.rows[0]))
         writer.writeheader()

@@ -18,7 +18,6 @@ from torch import nn
 from sightline import console
 from sightline.errors import UsageError
 from sightline.model.network import Network
-from sightline.training import checkpoint
 from sightline.training.batches import TrainBatches
 from sightline.training.course import Course
 from sightline.training.objective import Objective
@@ -61,14 +60,14 @@ def fit(
     while not (stopped := _why_stop(course, plan)):
         try:
             train_epoch(course, objective, batches, plan)
-            course.finish_epoch(_judged(course, validate, plan))
+            row = _judged(course, validate, plan)
+            course.finish_epoch(row, last=row["epoch"] == plan.epochs)
         except Diverged:
             _go_back(course)
         else:
             console.say(_line(course.rows[-1], plan))
-    best = checkpoint.load(folder / "checkpoint", checkpoint.BEST, batches.device)
-    network.load_state_dict(best["network"])
-    return Trained(network.eval(), course.rows, best["epoch"], stopped)
+    network.load_state_dict(course.kept)
+    return Trained(network.eval(), course.rows, course.best["epoch"], stopped)
 
 
 def train_epoch(course: Course, objective: Objective, batches: TrainBatches, plan: Plan) -> None:
