@@ -30,8 +30,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("report", "report.html, card.md"), ("package", "export, judge, release"),
     ]),
     ("the verbs", [
-        ("diagnosis", "what this machine has"), ("trainer", "data to a finished run"), ("folds", "one run a fold"),
-        ("pipeline", "the verbs"), ("cli", "flags to pipeline"),
+        ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
+        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

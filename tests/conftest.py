@@ -61,6 +61,23 @@ def write_shapes(folder: Path, *, per_class: int = 20, kinds: tuple[str, ...] = 
     return folder
 
 
+def write_tagged_shapes(folder: Path, *, n: int = 60, seed: int = 0, side: int = 32) -> Path:
+    """A table ``labels.csv`` and its images: PNG files of one or two different shapes side by side, or, every tenth, of none."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rows = ["path,label"]
+    for number in range(n):
+        shown = sorted(rng.choice(SHAPES, rng.integers(1, 3), replace=False).tolist()) if number % 10 else []
+        picture = Image.new("RGB", (side * max(1, len(shown)), side), tuple(rng.integers(0, 110, 3).tolist()))
+        for place, kind in enumerate(shown):
+            picture.paste(render_shape(kind, seed * 10_000 + number, side), (place * side, 0))
+        picture.resize((side, side), Image.Resampling.BILINEAR).save(folder / "images" / f"{number:03d}.png")
+        rows.append(f"images/{number:03d}.png,{'|'.join(shown)}")
+    table = folder / "labels.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 rendered shapes in three class folders. Tests must not write there."""

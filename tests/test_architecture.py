@@ -18,11 +18,11 @@ ORDER = [
     ("archive", "manifest", "onnx_check", "bundle"),
     ("runtime", "replay"),
     ("auditing", "model", "training", "report", "package"),
-    ("diagnosis", "trainer", "folds", "pipeline", "cli"),
+    ("diagnosis", "comparison", "trainer", "folds", "pipeline", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "records", "config", "console", "data", "evaluation", "tasks", "archive", "manifest", "onnx_check",
-           "bundle", "runtime", "replay", "pipeline", "cli")  # fmt: skip
+           "bundle", "runtime", "replay", "comparison", "pipeline", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
@@ -102,7 +102,7 @@ def test_every_public_name_is_there():
     # Importing a subpackage sets it as an attribute of the package, so none may have the name of a verb.
     for path in MODULES:
         importlib.import_module(".".join(["sightline", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__"))
-    assert all(callable(getattr(sightline, verb)) for verb in ("train", "evaluate", "predict", "verify"))
+    assert all(callable(getattr(sightline, verb)) for verb in ("train", "evaluate", "predict", "verify", "compare"))
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         sightline.tarin  # noqa: B018
 

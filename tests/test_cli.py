@@ -95,7 +95,8 @@ def test_without_embedded_images_verify_replays_rendered_ones(sightline, shapes)
 
 
 def test_every_verb_has_help_that_names_its_flags(sightline):
-    for verb, flag in (("train", "--epochs"), ("evaluate", "--split"), ("predict", "--top"), ("verify", "--threads"), ("doctor", "--json")):
+    for verb, flag in (("train", "--epochs"), ("evaluate", "--split"), ("predict", "--top"), ("verify", "--threads"), ("compare", "--out"),
+                       ("doctor", "--json")):  # fmt: skip
         code, out, _ = sightline(verb, "--help")
         assert code == 0
         assert flag in out

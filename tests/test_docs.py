@@ -41,7 +41,7 @@ def test_the_commands_of_the_readme_run_in_order(newcomer):
         done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert {path.name for path in (folder / "runs/classify/photos").iterdir()} == {
-        "report.html", "model.sight", "report.json", "results.csv", "config.json", "checkpoint",
+        "report.html", "model.sight", "report.json", "results.csv", "predictions.csv", "config.json", "checkpoint",
     }  # fmt: skip
 
 
@@ -96,7 +96,8 @@ def test_every_changed_default_is_in_the_help_and_no_flag_is_dead():
     import sightline.config as config
 
     code = "\n".join(path.read_text() for path in SOURCE.rglob("*.py") if path.name != "config.py")
-    stages = [config.DataConfig, config.NetworkConfig, config.TrainConfig, config.AugmentConfig, config.RunConfig, config.RuntimeConfig]
+    stages = [stage for stage in vars(config).values() if isinstance(stage, type) and stage.__name__.endswith("Config")]
+    assert len(stages) >= 7
     for stage in stages:
         for entry in fields(stage):
             assert entry.metadata["help"].endswith(".")

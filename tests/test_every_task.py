@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sightline
-from conftest import QUICK, write_shapes
+from conftest import QUICK, write_shapes, write_tagged_shapes
 from sightline.bundle import Bundle
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
 
 # How to render a small data set for each task.
-RENDER = {"classify": write_shapes}
+RENDER = {"classify": write_shapes, "tag": write_tagged_shapes}
+
+
+def pictures(data: Path) -> list[Path]:
+    """The images of a folder, or of the folder that a table is in."""
+    return sorted((data if data.is_dir() else data.parent).rglob("*.png"))
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -52,7 +58,7 @@ def test_the_bundle_holds_its_members_and_they_are_what_the_run_wrote(trained):
 def test_predictions_do_not_depend_on_how_images_are_given(trained):
     _, data, run = trained
     model = Model.open(run.model)
-    paths = sorted(data.rglob("*.png"))[:7]
+    paths = pictures(data)[:7]
     by_path = model.predict(paths)
     assert by_path == model.predict([path.read_bytes() for path in paths])
     assert by_path == model.predict([ImageRef(str(path)) for path in paths])
@@ -80,7 +86,7 @@ def test_the_task_decodes_what_any_infer_gives(trained):
     with Bundle.open(run.model) as bundle:
         manifest = bundle.manifest
     real = Model.open(run.model)
-    image = next(data.rglob("*.png"))
+    image = pictures(data)[0]
     raw = next(iter(real.raw([image]))).raw
     fake = Model(manifest, lambda batch: {name: np.repeat(values, len(batch), axis=0) for name, values in raw.items()})
     assert fake.predict(image) == real.predict(image)

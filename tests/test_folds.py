@@ -79,3 +79,16 @@ def test_a_metric_that_a_fold_lacks_has_no_mean():
 
     found = summary([fold(0.5, top5=1.0), fold(0.7)], 0)
     assert found["test"]["metrics"] == {"accuracy": pytest.approx(0.6)}
+
+
+def test_the_page_has_every_fold(done):
+    _, run = done
+    text = run.report.read_text()
+    assert all(f"fold-{number}/report.html" in text for number in (1, 2, 3))
+    assert run.numbers["verdict"]["sentence"].split(",")[0] in text
+
+
+def test_runs_of_folds_can_be_compared(done, tmp_path):
+    _, run = done
+    found = sightline.compare([run.folder, run.folder / "fold-1"], out=tmp_path / "compare.html")
+    assert found.pairs[0].paired.n == 10

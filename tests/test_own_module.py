@@ -16,7 +16,8 @@ from sightline.errors import UsageError
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.choose import choose
 from sightline.model.export import export_graph, weights_bytes
-from sightline.model.heads.classify import AUXILIARY_SHARE, Objective, make_head
+from sightline.model.heads.classify import Objective, make_head
+from sightline.model.heads.linear import AUXILIARY_SHARE
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, torch_infer
 from sightline.model.rebuild import network_of
 from sightline.runtime import Model

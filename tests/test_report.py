@@ -224,3 +224,16 @@ def test_weights_that_the_reasons_name_are_not_named_twice():
     assert "It started from" in Page(render(report, blocks, {})).text
     report["network"]["reasons"] = [f"Weights {report['network']['weights']}, as asked."]
     assert "It started from" not in Page(render(report, blocks, {})).text
+
+
+def test_whatever_the_objective_watches_is_drawn_by_its_name():
+    report, blocks, pictures = example_report.clothing()
+    for epoch in report["training"]["epochs"]:
+        epoch["val_map"], epoch["val_box_error"] = epoch.pop("val_accuracy"), 12.5
+    text = Page(render(report, blocks, pictures)).text
+    assert "Mean average precision" in text
+    assert "Validation mean average precision" in text
+    assert all(f"{epoch['val_map']:.1%}" in text for epoch in report["training"]["epochs"])
+    assert "Box error" in text
+    assert "12.500" in text
+    assert "Validation accuracy" not in text

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sightline.report import amounts, draw
 from sightline.report.pictures import thumbnail
-from sightline.tasks.blocks import Bar, Curves, Matrix
+from sightline.tasks.blocks import Bar, Curves, Difference, Differences, Matrix
 
 
 def test_matrix_tints_by_share_of_the_row():
@@ -135,3 +135,25 @@ def _contrast(one: list[float], other: list[float]) -> float:
 
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_differences_share_a_scale_that_shows_nought():
+    drawn = draw.differences(Differences("d", [Difference("b", 0.032, 0.009, 0.074), Difference("c", 0.05, 0.03, 0.1)], "worse", "better"))
+    assert [tick.text for tick in drawn.ticks] == ["0%", "+5%", "+10%"]
+    assert drawn.zero == 0
+    first, second = drawn.whiskers
+    assert first.left < first.at < first.left + first.width < second.left + second.width == pytest.approx(100)
+    assert (first.text, first.interval) == ("+3.2%", "+0.9 to +7.4%")
+
+
+def test_differences_below_nought_have_a_true_minus():
+    drawn = draw.differences(Differences("d", [Difference("b", -0.032, -0.074, 0.0), Difference("c", 0.0, -0.2, 0.2)], "worse", "better"))
+    assert [tick.text for tick in drawn.ticks] == ["−20%", "−10%", "0%", "+10%", "+20%"]
+    assert drawn.zero == 50
+    assert (drawn.whiskers[0].text, drawn.whiskers[0].interval) == ("−3.2%", "−7.4 to 0.0%")
+    assert drawn.whiskers[1] == (50, 0, 100, "0.0%", "−20.0 to +20.0%")
+
+
+def test_a_difference_of_nothing_can_be_drawn():
+    drawn = draw.differences(Differences("d", [Difference("b", 0.0, 0.0, 0.0)], "worse", "better"))
+    assert drawn.zero == drawn.whiskers[0].at

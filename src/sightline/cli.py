@@ -130,7 +130,8 @@ def predict(
         elif failed:
             print(f"{path}: {found.reason}", file=sys.stderr)
         else:
-            print(f"{path}: " + ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)))
+            said = ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top))
+            print(f"{path}: {said or 'no label'}")
     if not good:
         raise DataError("None of the images could be read.")
 
@@ -151,6 +152,29 @@ def verify(
     if json:
         return _print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
+    return None
+
+
+@verb()
+def compare(
+    runs: Annotated[tuple[Path, ...], Parameter(help="Runs' folders, or the bundles inside them; the others are held against the first.")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="File for the page; compare.html when not given, -2 behind a name that is taken.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare finished runs on the same test images; writes a page with where they disagree."""
+    from sightline import pipeline
+
+    found = pipeline.compare(runs, out=out)
+    if json:
+        return _print_json(found.to_json())
+    from sightline.comparison.tables import terminal_lines
+
+    print("\n".join(terminal_lines(found)))
+    if found.page:
+        print(f"\nPage  {found.page}")
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sightline import console
 from sightline.errors import Interrupted
+from sightline.tasks.blocks import Bar, Bars, Table, Text
 from sightline.trainer import Start, Trained, go_on, train_once
 
 PREDICTIONS = "predictions.csv"
@@ -40,7 +41,7 @@ def train_folds(start: Start) -> Trained:
         middle = _median_fold(done)
         numbers = summary([fold.numbers for fold in done], middle)
         run.write_json("report.json", numbers)
-        run.write_text("report.html", done[middle].report.read_text(encoding="utf-8"))
+        run.write_text("report.html", page(numbers))
         run.write_text(PREDICTIONS, _all_predictions(done))
         # Last, as a run with a model is a finished one.
         temporary = run.folder / f".{run.model.name}.part"
@@ -75,9 +76,9 @@ def _median_fold(done: list[Trained]) -> int:
 
 
 def summary(folds: list[dict[str, Any]], kept: int) -> dict[str, Any]:
-    """The run's ``report.json``: means over the folds with their spread, and each fold's own figures.
+    """The run's ``report.json``: that of the fold whose model is shipped, at the place ``kept``, with the figures of all in its ``test``.
 
-    ``spread`` is the standard deviation over the folds (n - 1), of each metric; ``kept`` the place of the fold whose model is shipped.
+    Those are the means over the folds and ``spread``, their standard deviation (n - 1); ``folds`` has each fold's own.
     """
     names = [name for name in folds[0]["test"]["metrics"] if all(name in fold["test"]["metrics"] for fold in folds)]
     values = {name: [fold["test"]["metrics"][name] for fold in folds] for name in names}
@@ -90,11 +91,47 @@ def summary(folds: list[dict[str, Any]], kept: int) -> dict[str, Any]:
         f"The model kept is that of fold {kept + 1}, the median."
     )
     return {
-        "format": folds[0]["format"], "task": folds[0]["task"], "title": folds[0]["title"],
+        **folds[kept],
         "verdict": {"level": folds[kept]["verdict"]["level"], "sentence": sentence},
-        "test": {"n": n, "metrics": means, "spread": spread}, "kept": kept + 1,
+        "test": {"n": n, "metrics": means, "intervals": {}, "spread": spread}, "kept": kept + 1,
         "folds": [{"fold": number, "n": fold["test"]["n"], "metrics": fold["test"]["metrics"]} for number, fold in enumerate(folds, 1)],
     }  # fmt: skip
+
+
+def page(numbers: dict[str, Any]) -> str:
+    """``report.html``: what the folds say together; each fold has a report of its own."""
+    from sightline.report.html import Page, render_page
+    from sightline.report.sections import Section, facts, reproduce_blocks
+
+    test, folds = numbers["test"], numbers["folds"]
+    names = list(test["metrics"])
+    rows = [[str(fold["fold"]), str(fold["n"]), *(f"{fold['metrics'][name]:.3f}" for name in names)] for fold in folds]
+    rows += [["mean", str(test["n"]), *(f"{test['metrics'][name]:.3f}" for name in names)],
+             ["spread", "", *(f"{test['spread'][name]:.3f}" for name in names)]]  # fmt: skip
+    note = "Each image was a test image in one fold. Spread is the standard deviation over the folds."
+    first = Bars(f"{names[0].capitalize()} of each fold", [Bar(f"fold {fold['fold']}", fold["metrics"][names[0]]) for fold in folds])
+    where = Text(
+        "Where the details are",
+        [f"fold-{fold['fold']}/report.html is the whole report of fold {fold['fold']}." for fold in folds],
+        listed=True,
+    )
+    sections = [
+        Section("folds", "The folds", [first, Table("Figures of each fold", ["fold", "test images", *names], rows, note), where]),
+        Section("reproduce", "To reproduce", reproduce_blocks(numbers)),
+    ]
+    return render_page(
+        Page(
+            title=numbers["title"],
+            window=f"{numbers['title']}: {len(folds)} folds",
+            sentence=numbers["verdict"]["sentence"],
+            facts=facts(numbers),
+            sections=sections,
+            created=numbers["created"],
+            version=numbers["sightline"],
+            level=numbers["verdict"]["level"],
+        ),
+        {},
+    )
 
 
 def _all_predictions(done: list[Trained]) -> str:

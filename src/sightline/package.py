@@ -187,7 +187,7 @@ def _test_section(task: Task, judged: Judged, gated: Gated) -> dict[str, Any]:
 
 
 def _predictions(task: Task, judged: Judged, gated: Gated) -> str:
-    """``predictions.csv``: a row for each test image with its path, its content id and what the task says of it."""
+    """``predictions.csv``: a row for each test image, by path, with its content id and what the task says of it."""
     test = gated.dataset.rows_of("test")
     assert gated.dataset.targets is not None
     assert gated.dataset.content_ids is not None
@@ -195,6 +195,6 @@ def _predictions(task: Task, judged: Judged, gated: Gated) -> str:
     sink = io.StringIO(newline="")
     writer = csv.DictWriter(sink, ["path", "content_id", *outcomes[0]], lineterminator="\n")
     writer.writeheader()
-    for row, outcome in zip(test.tolist(), outcomes, strict=True):
+    for row, outcome in sorted(zip(test.tolist(), outcomes, strict=True), key=lambda pair: gated.names[pair[0]]):
         writer.writerow({"path": gated.names[row], "content_id": gated.dataset.content_ids[row], **outcome})
     return sink.getvalue()

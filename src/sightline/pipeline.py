@@ -1,4 +1,4 @@
-"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify`` and ``doctor`` do, in order.
+"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify`` and ``compare`` do, in order.
 
 Only ``train`` needs torch, and its rooms are imported when it is called.
 """
@@ -24,6 +24,7 @@ from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
 
 if TYPE_CHECKING:
+    from sightline.comparison.pairs import Comparison
     from sightline.trainer import Trained
 
 
@@ -138,6 +139,26 @@ def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
             f"{replay.TOLERANCE:g}; do not use it here, and compare the versions that 'sightline doctor' lists."
         )
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": replay.TOLERANCE}
+
+
+def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:
+    """Finished runs beside each other, each against the first on the test images that both have; writes a page.
+
+    runs   the runs' folders, or the bundles inside them; two or more
+    out    file for the page; ``compare.html`` when not given, with -2, -3... behind a name that is taken
+
+    Raises UsageError for what are no runs, DataError for runs that are unfinished or cannot be compared. Without Jinja2 there is
+    no page (``page`` is None), which is said.
+    """
+    from sightline.comparison import pairs
+    from sightline.comparison.page import write_page
+
+    comparison = pairs.compare(runs)
+    try:
+        return comparison.written(write_page(comparison, None if out is None else Path(out)))
+    except ModuleNotFoundError as error:
+        console.warn(f"No page was written, as {error.name} is not installed: pip install 'sightline[train]'.")
+        return comparison
 
 
 def content_key(ref: ImageRef) -> int:

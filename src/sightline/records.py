@@ -199,5 +199,21 @@ class Classification:
         return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
 
 
-Prediction = Classification
+@dataclass(frozen=True)
+class Tags:
+    """What a tagger says of one image, which may have several labels or none.
+
+    labels  the labels given: those whose score is at or above their threshold; best first
+    scores  every label with its probability in [0, 1], best first
+    """
+
+    labels: tuple[str, ...]
+    scores: Mapping[str, float]
+
+    def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
+        """``[{"label", "score"}...]`` of the labels given, best first, at most ``top``; empty when none is given."""
+        return [{"label": label, "score": self.scores[label]} for label in self.labels[:top]]
+
+
+Prediction = Classification | Tags
 """What any task can answer: a union, with one value type for each."""

@@ -22,7 +22,10 @@ def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None
     Raises DataError for data that cannot be used; UsageError for a task it does not give and a column it does not have.
     """
     if is_table(path) and not path.is_dir():
-        dataset = read_table(path, task=task, **vars(config))
+        dataset = read_table(
+            path, task=task, path_column=config.path_column, label_column=config.label_column,
+            split_column=config.split_column, group_column=config.group_column,
+        )  # fmt: skip
         found = f"{len(dataset)} images with {len(dataset.labels)} labels"
     else:
         given = [name for name, value in vars(config).items() if value is not None]

@@ -37,6 +37,7 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
     for name in shares:
         if not (assigned == name).any():
             raise DataError(f"{dataset.root}: training has too few different images of every class to draw {name} images from; add some.")
+    _check_tags(dataset, assigned)
     drawn = f"drawn at random within each class (seed {seed})"
     if not came_split:
         tied = "copies" if dataset.groups is None else "copies and groups"
@@ -152,6 +153,7 @@ def fold(
     which = _folds(dataset, units, folds, seed)
     assigned = np.where(which == number - 1, "test", "train").astype("<U10")
     _draw(dataset, units, assigned, {"validation": validation}, seed)
+    _check_tags(dataset, assigned)
     origin = f"Fold {number} of {folds} (seed {seed}): {_shares(assigned)}; copies and groups stay in one fold."
     return dataset.replace(splits=assigned), origin
 
@@ -190,6 +192,14 @@ def _check_drawable(dataset: Dataset, units: NDArray[np.int64], fewest: int = MI
         raise DataError(
             f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} different images at least: add images or remove the class."
         )
+
+
+def _check_tags(dataset: Dataset, assigned: NDArray[np.str_]) -> None:
+    """DataError when a split has no image with any label, so that nothing could be chosen or measured there."""
+    tagged = np.unique(assigned[dataset.labelled()[0]])
+    bare = [name for name in SPLITS if name not in tagged]
+    if bare:
+        raise DataError(f"{dataset.root}: no {' and no '.join(bare)} image has any label; label some, or add labelled ones.")
 
 
 def _ties(dataset: Dataset, members: NDArray[np.int64], distinct: int) -> str:

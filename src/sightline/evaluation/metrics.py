@@ -59,15 +59,16 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
     """Scores of each class from a (k, k) confusion matrix with the truth in rows."""
     right = np.diag(confusion).astype(np.float64)
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    precision = _ratio(right, predicted)
-    recall = _ratio(right, support)
-    return ClassScores(precision, recall, _ratio(2 * precision * recall, precision + recall), support)
+    precision = ratio(right, predicted)
+    recall = ratio(right, support)
+    return ClassScores(precision, recall, ratio(2 * precision * recall, precision + recall), support)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.number]) -> NDArray[np.float64]:
-    ratio = np.zeros_like(part)
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio
+def ratio(part: NDArray[np.number], whole: NDArray[np.number]) -> NDArray[np.float64]:
+    """Part by whole, element by element in float64; 0 where the whole is 0."""
+    found = np.zeros(np.shape(part), np.float64)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
 
 
 def expected_calibration_error(targets: Ints, probabilities: Floats, bins: int = 15) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from sightline.data.decode import decode
 from sightline.processor import processor_name
 from sightline.records import ImageRef
+from sightline.report.amounts import decimal
 from sightline.report.html import render
 from sightline.report.pictures import thumbnail
 from sightline.tasks import Task
@@ -60,7 +61,8 @@ def card(report: Mapping[str, Any]) -> str:
     data, network, test = report["data"], report["network"], report["test"]
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in test["metrics"].items())
     classes = "\n".join(
-        f"| {row['label']} | {row['n']} | {row['precision']:.3f} | {row['recall']:.3f} |" for row in test.get("classes", ())
+        f"| {row['label']} | {row['n']} | {decimal(row['precision'])} | {decimal(row['recall'])} |"
+        for row in test.get("classes", test.get("labels", ()))
     )
     splits = ", ".join(f"{part['n']} {name}" for name, part in data["splits"].items())
     return f"""# {report["title"]}

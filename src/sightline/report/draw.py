@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sightline.report.amounts import share, share_digits
-from sightline.tasks.blocks import Bar, Curves, Matrix
+from sightline.tasks.blocks import Bar, Curves, Difference, Differences, Matrix
 
 MOST_CLASSES = 30
 # More points than a screen has pixels only make the file larger.
@@ -69,6 +69,25 @@ class MatrixDrawing:
     labels: Sequence[str]
     rows: Sequence[MatrixRow]
     n_hidden: int
+
+
+class Whisker(NamedTuple):
+    """A dot ``at`` a difference and its interval from ``left`` over ``width``, with both as text."""
+
+    at: float
+    left: float
+    width: float
+    text: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class DifferencesDrawing:
+    """``whiskers`` in the order of the rows; ``zero`` is where there is no difference."""
+
+    whiskers: Sequence[Whisker]
+    ticks: Sequence[Tick]
+    zero: float
 
 
 def curves(block: Curves) -> CurvesDrawing | None:
@@ -134,6 +153,36 @@ def interval_text(bar: Bar) -> str:
         return ""
     digits = share_digits(bar.low, bar.high)
     return f"{share(bar.low, digits)[:-1]} to {share(bar.high, digits)}"
+
+
+def differences(block: Differences) -> DifferencesDrawing:
+    """Dots and whiskers on one scale in percent, which always shows nought."""
+    values = nice_ticks(
+        min(0.0, *(100 * row.low for row in block.rows)), max(0.0, *(100 * row.high for row in block.rows)), most=5, outside=True
+    )
+    left, right = values[0], values[-1]
+
+    def place(percent: float) -> float:
+        return 100 * (percent - left) / (right - left)
+
+    whiskers = [
+        Whisker(place(100 * row.value), place(100 * row.low), place(100 * row.high) - place(100 * row.low),
+                difference_text(row.value), difference_interval_text(row))
+        for row in block.rows
+    ]  # fmt: skip
+    texts = [f"+{text}%" if value > 0 else f"{text}%" for value, text in zip(values, tick_texts(values), strict=True)]
+    return DifferencesDrawing(whiskers, [Tick(place(value), text) for value, text in zip(values, texts, strict=True)], place(0))
+
+
+def difference_text(value: float) -> str:
+    """0.0321 as ``+3.2%``, with a true minus sign below nought."""
+    points = round(100 * value, 1)
+    return f"{points:+.1f}%".replace("-", "−") if points else "0.0%"
+
+
+def difference_interval_text(row: Difference) -> str:
+    """``−0.9 to +7.4%``."""
+    return f"{difference_text(row.low)[:-1]} to {difference_text(row.high)}"
 
 
 def matrix(block: Matrix) -> MatrixDrawing:

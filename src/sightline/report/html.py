@@ -1,16 +1,17 @@
-"""One HTML file from a report: nothing to load, no script, the pictures inside."""
+"""One HTML file from a report, or from any sections: nothing to load, no script, the pictures inside."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple
 
 from sightline.report import amounts, draw
-from sightline.report.sections import all_sections, facts
+from sightline.report.sections import Section, all_sections, facts
 from sightline.tasks.blocks import Block, Picture
 
 # Longer than this, the rest is folded: bars and pictures a reader scrolls past.
@@ -35,18 +36,49 @@ class Drawn(NamedTuple):
     drawing: Any = None
 
 
+@dataclass(frozen=True)
+class Page:
+    """What stands on a page: ``window`` is the title in the browser's bar; ``sentence`` is what a reader in a hurry takes away, with
+    a ``level`` (good, fair, poor) where it has one; ``facts`` are (name, value); ``created`` is ISO 8601."""
+
+    title: str
+    window: str
+    sentence: str
+    facts: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    created: str
+    version: str
+    level: str = ""
+
+
 def render(report: Mapping[str, Any], task_blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
+    """A run's report as a page; see ``render_page``."""
+    verdict = report["verdict"]
+    return render_page(
+        Page(
+            title=report["title"],
+            window=f"{report['title']}: report",
+            sentence=verdict["sentence"],
+            facts=facts(report),
+            sections=all_sections(report, task_blocks),
+            created=report["created"],
+            version=report["sightline"],
+            level=verdict["level"],
+        ),
+        pictures,
+    )
+
+
+def render_page(page: Page, pictures: Mapping[str, bytes]) -> str:
     """The page as text to be written as UTF-8. ``pictures`` are JPEG or PNG bytes by ``Picture.key``.
 
-    Every word of the report is escaped: labels, file names and reasons come from outside.
+    Every word of the page is escaped: labels, file names and reasons come from outside.
     """
-    sections = all_sections(report, task_blocks)
-    number = iter(range(1, 1 + sum(len(section.blocks) for section in sections)))
-    drawn = [(section, [_drawn(next(number), block) for block in section.blocks]) for section in sections]
-    page: str = _template().render(
-        report=report,
-        facts=facts(report),
-        created=amounts.moment(report["created"]),
+    number = iter(range(1, 1 + sum(len(section.blocks) for section in page.sections)))
+    drawn = [(section, [_drawn(next(number), block) for block in section.blocks]) for section in page.sections]
+    text: str = _template().render(
+        page=page,
+        created=amounts.moment(page.created),
         sections=drawn,
         source=partial(_source, pictures),
         numeric_columns=_numeric_columns,
@@ -57,11 +89,11 @@ def render(report: Mapping[str, Any], task_blocks: Sequence[Block], pictures: Ma
         number_of=amounts.number_of,
     )
     # File names may hold bytes that are no text (lone surrogates); they would stop the page from being written.
-    return page.strip().encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
+    return text.strip().encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
 
 
 def _drawn(number: int, block: Block) -> Drawn:
-    geometry = {"Curves": draw.curves, "Matrix": draw.matrix}.get(type(block).__name__)
+    geometry = {"Curves": draw.curves, "Differences": draw.differences, "Matrix": draw.matrix}.get(type(block).__name__)
     return Drawn(number, type(block).__name__.lower(), block, geometry(block) if geometry else None)  # type: ignore[operator]
 
 

@@ -11,12 +11,17 @@ from typing import Any
 
 from sightline.records import SPLITS
 from sightline.report import amounts
-from sightline.tasks.blocks import Bars, Block, Curves, Gallery, Matrix, Table, Text, Tile, Tiles
+from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
 
 # A page with ten thousand refused files helps nobody; report.json has them all.
 MOST_ROWS = 300
 # Longer tables start folded.
 OPEN_ROWS = 12
+# Figures that objectives watch on validation and that are shares: their names and what they mean. Others are drawn as they are.
+SHARES = {
+    "accuracy": ("Accuracy", "Share of the validation images that were right."),
+    "map": ("Mean average precision", "How well the validation images are put in order by each label, mean over labels."),
+}
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,18 @@ class Section:
 
 
 def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> list[Section]:
-    """The page's sections in order, without empty blocks and empty sections."""
-    sections = [
+    """The report's sections in order, without empty blocks and empty sections."""
+    return without_empty([
         Section("results", "Results", task_blocks, _results_lead(report)),
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
         Section("shipping", "Shipping", shipping_blocks(report["export"])),
         Section("reproduce", "To reproduce", reproduce_blocks(report)),
-    ]
+    ])  # fmt: skip
+
+
+def without_empty(sections: Iterable[Section]) -> list[Section]:
+    """The sections with the blocks that have content, without those that have none."""
     kept = [Section(section.anchor, section.title, [b for b in section.blocks if has_content(b)], section.lead) for section in sections]
     return [section for section in kept if section.blocks]
 
@@ -53,6 +62,8 @@ def has_content(block: Block) -> bool:
             return bool(block.rows)
         case Bars():
             return bool(block.bars)
+        case Differences():
+            return bool(block.rows)
         case Matrix():
             return bool(block.labels)
         case Gallery():
@@ -74,22 +85,20 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def training_blocks(report: Mapping[str, Any]) -> list[Block]:
-    """Loss and accuracy by epoch, the network, the plan, and where the time went."""
+    """Loss and the objective's figures by epoch, the network, the plan, and where the time went."""
     training = report["training"]
     epochs, best = training["epochs"], training["best_epoch"]
     mark = f"kept: epoch {best}"
 
-    def points(name: str, scale: float = 1.0) -> list[tuple[float, float]]:
-        return [(epoch["epoch"], epoch[name] * scale) for epoch in epochs if epoch[name] is not None]
+    def points(name: str) -> list[tuple[float, float]]:
+        return [(epoch["epoch"], epoch[name]) for epoch in epochs if epoch[name] is not None]
 
     # A single epoch is a point, not a curve.
     losses = {"validation": points("val_loss"), "train": points("train_loss")} if len(epochs) > 1 else {}
-    accuracies = {"validation": points("val_accuracy", 100)} if losses else {}
-    accuracy_note = "Share of the validation images that were right. The test images are not looked at here."
     course = " ".join([*_stages(epochs), training["stopped"]])
     return [
         Curves("Loss", "epoch", "loss", losses, best, mark, course),
-        Curves("Accuracy", "epoch", "accuracy in %", accuracies, best, mark, accuracy_note),
+        *(_figure_curve(name, epochs, best, mark) for name in _figures(epochs) if losses),
         _epoch_table(epochs, note="" if losses else course),
         Text("The network", [_network_sentence(report["network"]), *report["network"]["reasons"]], listed=True),
         Text("The plan", training["plan"], listed=True),
@@ -157,7 +166,7 @@ def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
     machine = [("Data", report["data"]["root"]), ("Seed", str(environment["seed"])), ("Python", environment["python"]),
                ("Platform", environment["platform"]), ("Processor", environment["processor"])]  # fmt: skip
     versions = {"sightline": report["sightline"], **environment["versions"]}
-    settings = [(stage, name, _setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
+    settings = [(stage, name, setting_text(value)) for stage, named in report["settings"].items() for name, value in named.items()]
     return [
         Table("Machine and data", ("What", "Value"), machine, folded=True),
         Table("Settings", ("Stage", "Setting", "Value"), settings, folded=True),
@@ -175,6 +184,27 @@ def _results_lead(report: Mapping[str, Any]) -> str:
     return f"{lead} But {copies} in another split: see The data."
 
 
+def _figures(epochs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what the task's objective watches on validation, besides the loss."""
+    names = [name.removeprefix("val_") for name in (epochs[0] if epochs else ()) if name.startswith("val_")]
+    return [name for name in names if name != "loss"]
+
+
+def _figure_title(name: str) -> str:
+    return SHARES[name][0] if name in SHARES else name.replace("_", " ").capitalize()
+
+
+def _figure_curve(name: str, epochs: Sequence[Mapping[str, Any]], best: int, mark: str) -> Curves:
+    title, scale, unit = _figure_title(name), *((100, " in %") if name in SHARES else (1, ""))
+    points = [(epoch["epoch"], epoch[f"val_{name}"] * scale) for epoch in epochs if epoch[f"val_{name}"] is not None]
+    note = f"{SHARES[name][1] if name in SHARES else 'On the validation images.'} The test images are not looked at here."
+    return Curves(title, "epoch", f"{title.lower()}{unit}", {"validation": points}, best, mark, note)
+
+
+def _figure_text(name: str, value: float | None) -> str:
+    return amounts.share(value) if name in SHARES else amounts.decimal(value)
+
+
 def _stages(epochs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """A sentence on the epochs in which only the head learned."""
     frozen = [epoch["epoch"] for epoch in epochs if epoch["stage"] == "head"]
@@ -187,6 +217,7 @@ def _stages(epochs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 def _epoch_table(epochs: Sequence[Mapping[str, Any]], note: str) -> Table:
     layers = {"head": "head", "all": "all layers"}
+    figures = _figures(epochs)
     rows = [
         (
             str(epoch["epoch"]),
@@ -194,12 +225,13 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]], note: str) -> Table:
             amounts.significant(epoch["lr"]),
             amounts.decimal(epoch["train_loss"]),
             amounts.decimal(epoch["val_loss"]),
-            amounts.share(epoch["val_accuracy"]),
+            *(_figure_text(name, epoch[f"val_{name}"]) for name in figures),
             amounts.duration(epoch["seconds"]),
         )
         for epoch in epochs
     ]
-    columns = ("Epoch", "Learned", "Learning rate", "Train loss", "Validation loss", "Validation accuracy", "Time")
+    watched = [f"Validation {_figure_title(name).lower()}" for name in figures]
+    columns = ("Epoch", "Learned", "Learning rate", "Train loss", "Validation loss", *watched, "Time")
     return _rows_table("Every epoch", columns, rows, note, folded=len(rows) > 1)
 
 
@@ -238,6 +270,7 @@ def _rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     return Table(title, columns, rows[:MOST_ROWS], note, folded or len(rows) > OPEN_ROWS)
 
 
-def _setting_text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting's value in a reader's words."""
     words = {None: "chosen from the data", True: "yes", False: "no"}
     return words[value] if value is None or isinstance(value, bool) else str(value)

@@ -70,6 +70,7 @@ class Entry:
 
 TASKS = {
     "classify": Entry("sightline.tasks.classify", "sightline.model.heads.classify"),
+    "tag": Entry("sightline.tasks.tag", "sightline.model.heads.tag"),
 }
 
 

@@ -65,6 +65,28 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A difference of shares in [-1, 1] with its interval (``low``, ``high``), drawn as a dot on a whisker beside the line of nought."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """``worse`` and ``better`` say what lies to the left and to the right of nought."""
+
+    title: str
+    rows: Sequence[Difference]
+    worse: str
+    better: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Matrix:
     """Counts, ``counts[truth][predicted]``, coloured by their share of the row."""
 
@@ -108,4 +130,4 @@ class Curves:
     note: str = ""
 
 
-Block = Tiles | Text | Table | Bars | Matrix | Gallery | Curves
+Block = Tiles | Text | Table | Bars | Differences | Matrix | Gallery | Curves

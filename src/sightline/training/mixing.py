@@ -29,11 +29,11 @@ def sample_mixing(rng: np.random.Generator, config: AugmentConfig) -> Mixing | N
 
     Where both are asked for, each batch has one of them.
     """
-    wanted = [name for name in ("mixup", "cutmix") if getattr(config, name) > 0]
+    wanted = {name: alpha for name, alpha in (("mixup", config.mixup), ("cutmix", config.cutmix)) if alpha > 0}
     if not wanted:
         return None
-    name = wanted[rng.integers(len(wanted))]
-    share = float(rng.beta(getattr(config, name), getattr(config, name)))
+    name = list(wanted)[rng.integers(len(wanted))]
+    share = float(rng.beta(wanted[name], wanted[name]))
     if name == "mixup":
         return Mixing(share)
     side = (1 - share) ** 0.5

@@ -85,7 +85,9 @@ def _fit_head(
     embeddings = [_stored_outputs(infer, part, network.prepare)["embedding"] for part in (train, val)]
     probe = head_module.fit_probe(embeddings[0], train_targets, embeddings[1], val_targets, classes)
     network.head.set_linear(probe.weight, probe.bias)
-    return f"The frozen backbone with logistic regression reaches {probe.accuracy:.1%} on validation (C = {probe.strength:g})."
+    return (
+        f"The frozen backbone with logistic regression reaches {probe.measure} {probe.reached:.3f} on validation (C = {probe.strength:g})."
+    )
 
 
 def _stored_outputs(infer: Infer, store: Store, prepare: Prepare) -> dict[str, NDArray[np.float32]]:

@@ -1,0 +1,1 @@
+"""Finished runs beside each other: their figures, the difference on the same test images, and where they disagree."""
