@@ -199,8 +199,9 @@ def _check_drawable(
         if distinct < fewest:
             problems.append(f"{name!r} has {_count(len(members), 'usable image')}{_ties(dataset, members, distinct)}")
     if problems:
+        different = "different images" if dataset.groups is None else "images of different groups"
         raise DataError(
-            f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} different images at least: add images or remove the class."
+            f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} {different} at least: add some or remove the class."
         )
 
 
@@ -219,7 +220,7 @@ def _ties(dataset: Dataset, members: NDArray[np.int64], distinct: int) -> str:
     """Why so few of a class's images can be told apart."""
     groups = 0 if dataset.groups is None else len(set(dataset.groups[members].tolist()) - {""})
     if groups and distinct < len(members):
-        return f", which groups tie into {distinct}"
+        return ", all in one group" if distinct == 1 else f", which groups tie into {distinct}"
     surplus = len(members) - distinct
     return f", of which {surplus} cop{'y' if surplus == 1 else 'ies'}" if surplus else ""
 
