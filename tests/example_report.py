@@ -55,6 +55,7 @@ def clothing() -> Example:
         ],
         "copies": 14,
         "conflicts": [{"a": "train/shirt/51.jpg", "a_label": "shirt", "b": "train/longsleeve/88.jpg", "b_label": "longsleeve"}],
+        "straddling": [{"group": "photographer 7", "splits": ["train", "validation"]}],
     }
     return Example(report, _blocks(list(CLOTHING), counts, errors), pictures)
 
@@ -129,6 +130,7 @@ def _report(labels: list[str], counts: np.ndarray, train: Mapping[str, int], n_e
             "leaks": [],
             "copies": 0,
             "conflicts": [],
+            "straddling": [],
         },
         "network": {
             "backbone": "resnet18",

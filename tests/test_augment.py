@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.config import AugmentConfig
 from sightline.data.prepare import GREY, Prepare
-from sightline.training.augment import recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import erase, recolour, sample_affine, sample_colour, warp
 
 OFF = AugmentConfig(crop_scale=1.0, rotate=0.0, flip=False, colour=0.0)
 FITS = ("crop", "pad", "squash")
@@ -163,3 +163,30 @@ def test_each_image_of_a_batch_has_its_own_factors():
     found = recolour(images, torch.tensor([[0.5, 1.0, 1.0], [2.0, 1.0, 1.0]]))
     assert found[0].unique().tolist() == pytest.approx([50.0])
     assert found[1].unique().tolist() == pytest.approx([200.0])
+
+
+@given(st.integers(8, 200), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_erasing_paints_one_rectangle_of_2_to_33_percent_of_the_area_and_leaves_the_rest(side, seed):
+    image = np.full((side, side, 3), 300, np.int16)  # a value that noise never has
+    erase(np.random.default_rng(seed), image, 1.0)
+    painted = (image != 300).any(axis=2)
+    rows, columns = np.flatnonzero(painted.any(axis=1)), np.flatnonzero(painted.any(axis=0))
+    assert painted.any()
+    assert painted[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    assert painted.sum() == len(rows) * len(columns)
+    assert image[painted].min() >= 0
+    assert image[painted].max() <= 255
+    rounding = (len(rows) + len(columns)) / 2 + 1  # to whole pixels, and one at least
+    assert 0.02 * side**2 - rounding <= painted.sum() <= 0.33 * side**2 + rounding
+
+
+def test_a_share_of_none_erases_never_and_a_share_of_a_half_every_other_time():
+    def erased(share: float) -> int:
+        images = np.zeros((200, 16, 16, 3), np.uint8)
+        for seed, image in enumerate(images):
+            erase(np.random.default_rng(seed), image, share)
+        return np.count_nonzero(images.any(axis=(1, 2, 3)))
+
+    assert (erased(0.0), erased(1.0)) == (0, 200)
+    assert 80 <= erased(0.5) <= 120

@@ -1,8 +1,7 @@
-"""What ends a run from outside (kill -9 at any moment, a full disk, a second process) loses nothing but the last minutes."""
+"""What ends a run from outside (kill -9 at any moment, a full disk) loses nothing but the last minutes."""
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import sightline
 from sightline.bundle import Bundle
 
 EPOCHS, KILLS = 60, 10
@@ -71,7 +69,7 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_one_that_was_not(shapes
             break
     assert killed == KILLS
     assert weights(run / "model.sight") == expected
-    assert not [path for path in run.rglob("*") if path.suffix in (".tmp", ".part", ".draft") or path.name == ".lock"]
+    assert not [path for path in run.rglob("*") if path.suffix in (".tmp", ".part", ".draft")]
 
 
 @pytest.fixture
@@ -105,23 +103,3 @@ def test_a_full_disk_ends_the_run_in_words_and_its_last_checkpoint_is_good(shape
     shutil.copytree(run, moved)
     assert start("train", "--resume", moved).wait() == 0
     assert weights(moved / "model.sight") == expected
-
-
-def test_a_second_process_is_told_that_the_folder_is_taken(shapes, tmp_path):
-    run = tmp_path / "run"
-    process = start("train", shapes, "--out", run, *SETTINGS)
-    while not (run / "checkpoint" / "last.pt").exists() and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGSTOP)  # it holds the folder for as long as the second one needs to find out
-    try:
-        second = start("train", "--resume", run)
-        _, said = second.communicate()
-        assert second.returncode == 2
-        assert "another process is working in this folder" in said
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert f"sightline train --resume {run} goes on" in said
-    assert sightline.train(resume=run).model.exists()

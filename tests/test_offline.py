@@ -67,7 +67,9 @@ def watched(tmp_path_factory):
         log = folder / "connections"
         log.unlink(missing_ok=True)
         environment = {
-            name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY")
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("CI", "PYTEST_CURRENT_TEST", "ORT_DISABLE_TELEMETRY") and not name.startswith("MLFLOW_")
         }
         environment |= {"LD_PRELOAD": str(library), "CONNECTIONS": str(log), "HOME": str(folder)}
         done = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
@@ -93,3 +95,25 @@ def test_a_whole_cycle_connects_nowhere(watched, shapes, tmp_path):
     ]
     found = {words[0]: watched("-m", "sightline.cli", *words) for words in cycle}
     assert found == {words[0]: [] for words in cycle}
+
+
+@pytest.mark.parametrize("log", ["tensorboard", "mlflow"])
+def test_logging_connects_nowhere(watched, shapes, tmp_path, log):
+    words = ("--out", tmp_path / "run", "--epochs", "1", "--backbone", "test_resnet", "--log", log)
+    assert watched("-m", "sightline.cli", "train", shapes, *words) == []
+    assert (tmp_path / "run" / {"tensorboard": "tensorboard", "mlflow": "mlruns"}[log]).is_dir()
+
+
+def test_mlflow_gathers_no_figures_on_its_use(watched, run, tmp_path):
+    """Its client for that is made at import and sends in bulk, so that a short command might end before it has connected."""
+    shutil.copy(run.folder / "config.json", tmp_path)
+    code = f"""
+from pathlib import Path
+from sightline.training.logs import MlflowLog
+from sightline.training.run import Run
+run = Run(Path({str(tmp_path)!r}))
+MlflowLog(run, run.read_config()).close("FINISHED")
+from mlflow.telemetry import get_telemetry_client
+assert get_telemetry_client() is None
+"""
+    assert watched("-c", code) == []

@@ -171,6 +171,7 @@ def test_nothing_to_say_leaves_no_section():
     assert not [block.title for block in empty if block.title in page.text]
     for title in (
         "Copies across splits",
+        "Groups in more than one split",
         "Copies with different labels",
         "Files that were refused",
         "Notes on single files",
@@ -191,6 +192,21 @@ def test_leaks_temper_the_claim_about_the_test_images():
     assert "But one of them has a copy" in all_sections(report, blocks)[0].lead
     report["data"]["leaks"] = []
     assert all_sections(report, blocks)[0].lead == "Measured on 214 test images that took no part in training."
+
+
+def test_groups_that_came_in_two_splits_are_listed_and_temper_the_claim_where_one_is_the_test_split():
+    report, blocks, pictures = example_report.clothing()
+    page = Page(render(report, blocks, pictures))
+    assert "Groups in more than one split" in page.text
+    assert "photographer 7" in page.text
+    assert "train, validation" in page.text
+    report["data"]["straddling"] = [{"group": "7", "splits": ["train", "test"]}]
+    assert all_sections(report, blocks)[0].lead.endswith(
+        "But one of them has a copy and 1 group of images is also in another split: see The data."
+    )
+    report["data"]["leaks"] = []
+    report["data"]["straddling"] *= 2
+    assert all_sections(report, blocks)[0].lead.endswith("But 2 groups of images are also in another split: see The data.")
 
 
 def test_far_too_long_tables_are_cut_and_say_so():

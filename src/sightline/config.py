@@ -135,6 +135,11 @@ class RunConfig:
     seed: int = setting(0, "Seed of everything random.", low=0, high=2**31 - 1)
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
     embed_images: str = setting("replay", "Whether the bundle holds up to 64 test images for 'verify'.", choices=("replay", "none"))
+    log: str = setting(
+        "none",
+        "Log the training for TensorBoard (in the run's folder) or MLflow (there too, or at MLFLOW_TRACKING_URI) as well.",
+        choices=("none", "tensorboard", "mlflow"),
+    )
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def train_once(start: Start) -> Trained:
     from sightline.model.device import torch_device
     from sightline.package import ship
     from sightline.training.balance import imbalance
+    from sightline.training.logs import open_log
     from sightline.training.plan import Plan, make_plan
     from sightline.training.run import Clock, begin
     from sightline.training.session import train_network
@@ -99,10 +100,12 @@ def train_once(start: Start) -> Trained:
     run = start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold)
     run.check_unchanged(gated.dataset)
     try:
-        with run.held():
+        with run.held(), open_log(run) as log:
             with clock("training"):
-                trained = train_network(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, resume=run.has_checkpoint)
+                data = gated.dataset, gated.store
+                trained = train_network(*data, choice, plan, chosen, device, run.folder, log, resume=run.has_checkpoint)
             numbers = ship(trained, gated, choice, plan, chosen, run, clock)
+            log.finish(numbers, run)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
@@ -127,9 +130,11 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
     Reading.of(chosen.data.window, chosen.data.bands)
     _check_installed()
-    if resume is None:
-        return Start(chosen, Path(str(data)).resolve(), module=module)
-    return go_on(Path(resume), data, settings, module)
+    from sightline.training.logs import check_installed
+
+    begun = Start(chosen, Path(str(data)).resolve(), module=module) if resume is None else go_on(Path(resume), data, settings, module)
+    check_installed(begun.settings.run.log)
+    return begun
 
 
 def go_on(folder: Path, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:

@@ -34,10 +34,7 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
     if len(shares) == 2:
         _check_drawable(dataset, units)
     _draw(dataset, units, assigned, shares, seed)
-    for name in shares:
-        if not (assigned == name).any():
-            raise DataError(f"{dataset.root}: training has too few different images of every class to draw {name} images from; add some.")
-    _check_tags(dataset, assigned)
+    _check_parts(dataset, assigned)
     drawn = f"drawn at random within each class (seed {seed})"
     if not came_split:
         tied = "copies" if dataset.groups is None else "copies and groups"
@@ -116,17 +113,19 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
     """Move whole units from train until each label has its share of what was there in each of the splits named.
 
     Rare labels come first, as Sechidis et al., "On the stratification of multi-label data" (2011). Units are taken at random, but
-    for those that would overshoot the share by more than is missing to it; where all would, the smallest is taken. A label keeps
-    one unit in train and, if it has them, one for each split that is still to be drawn.
+    for those that would overshoot the share by more than is missing to it; where all would, the smallest is taken. Units that hold
+    a rarer label as well come last, as that label has its share by then. A label keeps one unit in train and, if it has them, one
+    for each split that is still to be drawn.
     """
     pool = _Units(dataset, units, assigned)
     for drawn, (name, share) in enumerate(shares.items()):
         rng = np.random.default_rng([seed, SPLITS.index(name)])
         keep = len(shares) - drawn
         have = np.zeros(len(pool.images), np.int64)
+        shared_out = np.zeros(len(pool.rows), bool)
         for label in np.argsort(pool.images, kind="stable").tolist():
             wanted = max(1, round(share * pool.images[label]))
-            order = rng.permutation(pool.holding[label]).astype(int).tolist()
+            order = sorted(rng.permutation(pool.holding[label]).astype(int).tolist(), key=shared_out.__getitem__)
             for unit in order:
                 if have[label] >= wanted:
                     break
@@ -134,6 +133,7 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
                     pool.move(unit, name, have)
             if not have[label] and (able := [unit for unit in order if pool.can_leave(unit, keep)]):
                 pool.move(min(able, key=lambda unit: pool.counts[unit][label]), name, have)
+            shared_out[pool.holding[label]] = True
 
 
 def fold(
@@ -149,34 +149,45 @@ def fold(
             f"{dataset.root}: the data came split, and --folds would mix what was kept apart; leave it out, or give unsplit data."
         )
     units = _units(dataset, links)
-    _check_drawable(dataset, units, max(MIN_IMAGES, folds), f"{folds} folds")
+    # Beside a fold that is tested there is one for training and one for validation, so of two folds each has two.
+    fewest, share = (folds, "one") if folds >= MIN_IMAGES else (2 * folds, "two")
+    _check_drawable(dataset, units, fewest, f"{folds} folds need {share} each")
     which = _folds(dataset, units, folds, seed)
     assigned = np.where(which == number - 1, "test", "train").astype("<U10")
     _draw(dataset, units, assigned, {"validation": validation}, seed)
-    _check_tags(dataset, assigned)
+    _check_parts(dataset, assigned)
     origin = f"Fold {number} of {folds} (seed {seed}): {_shares(assigned)}; copies and groups stay in one fold."
     return dataset.replace(splits=assigned), origin
 
 
 def _folds(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """(n,) the fold of each row, from 0: rare labels and large units first, each unit to the fold that has least of its label."""
+    """(n,) the fold of each row, from 0: rare labels and large units first, each unit to the fold that has least of its label.
+
+    A fold takes no more of a label's units than leave one for training and one for validation, unless all have as many.
+    """
     everything = np.full(len(dataset), "train", dtype="<U10")
     pool = _Units(dataset, units, everything)
     rng = np.random.default_rng([seed, len(SPLITS)])
-    have = np.zeros((folds, len(pool.images)), np.int64)
+    have, held_units = np.zeros((2, folds, len(pool.images)), np.int64)
+    most = np.array([len(units) - 2 for units in pool.holding])
     placed = np.full(len(dataset), -1)
     for label in np.argsort(pool.images, kind="stable").tolist():
         order = rng.permutation(pool.holding[label]).astype(int).tolist()
         for unit in sorted(order, key=lambda unit: -pool.counts[unit][label]):
             if placed[pool.rows[unit][0]] < 0:
-                emptiest = min(rng.permutation(folds).tolist(), key=lambda number: (have[number, label], have[number].sum()))
+                labels = list(pool.counts[unit])
+                full = (held_units[:, labels] >= most[labels]).any(axis=1)
+                order_of = list(zip(full.tolist(), have[:, label].tolist(), have.sum(axis=1).tolist(), strict=True))
+                emptiest = min(rng.permutation(folds).tolist(), key=order_of.__getitem__)
                 placed[pool.rows[unit]] = emptiest
-                for held, count in pool.counts[unit].items():
-                    have[emptiest, held] += count
+                have[emptiest, labels] += list(pool.counts[unit].values())
+                held_units[emptiest, labels] += 1
     return placed
 
 
-def _check_drawable(dataset: Dataset, units: NDArray[np.int64], fewest: int = MIN_IMAGES, parts: str = "") -> None:
+def _check_drawable(
+    dataset: Dataset, units: NDArray[np.int64], fewest: int = MIN_IMAGES, need: str = "Training, validation and test need one each"
+) -> None:
     """DataError naming every class with fewer than ``fewest`` units. A tag may be rarer: it is then absent from a split."""
     if dataset.task == "tag":
         return
@@ -188,14 +199,17 @@ def _check_drawable(dataset: Dataset, units: NDArray[np.int64], fewest: int = MI
         if distinct < fewest:
             problems.append(f"{name!r} has {_count(len(members), 'usable image')}{_ties(dataset, members, distinct)}")
     if problems:
-        need = f"{parts.capitalize()} need one each" if parts else "Training, validation and test need one each"
+        different = "different images" if dataset.groups is None else "images of different groups"
         raise DataError(
-            f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} different images at least: add images or remove the class."
+            f"{dataset.root}: class {'; '.join(problems)}. {need}, so {fewest} {different} at least: add some or remove the class."
         )
 
 
-def _check_tags(dataset: Dataset, assigned: NDArray[np.str_]) -> None:
-    """DataError when a split has no image with any label, so that nothing could be chosen or measured there."""
+def _check_parts(dataset: Dataset, assigned: NDArray[np.str_]) -> None:
+    """DataError when a split has no image, or none with any label, so that nothing could be chosen or measured there."""
+    for name in SPLITS:
+        if not (assigned == name).any():
+            raise DataError(f"{dataset.root}: training has too few different images of every class to draw {name} images from; add some.")
     tagged = np.unique(assigned[dataset.labelled()[0]])
     bare = [name for name in SPLITS if name not in tagged]
     if bare:
@@ -206,7 +220,7 @@ def _ties(dataset: Dataset, members: NDArray[np.int64], distinct: int) -> str:
     """Why so few of a class's images can be told apart."""
     groups = 0 if dataset.groups is None else len(set(dataset.groups[members].tolist()) - {""})
     if groups and distinct < len(members):
-        return f", which groups tie into {distinct}"
+        return ", all in one group" if distinct == 1 else f", which groups tie into {distinct}"
     surplus = len(members) - distinct
     return f", of which {surplus} cop{'y' if surplus == 1 else 'ies'}" if surplus else ""
 

@@ -123,6 +123,12 @@ def data_blocks(data: Mapping[str, Any]) -> list[Block]:
             "The same picture on two sides of a split makes the results look better than they are.",
         ),
         _rows_table(
+            "Groups in more than one split",
+            ("Group", "Splits"),
+            [(entry["group"], ", ".join(entry["splits"])) for entry in data["straddling"]],
+            "Images of one group are alike, so the results look better than they will be for a group that was never seen.",
+        ),
+        _rows_table(
             "Copies with different labels",
             ("Image", "Label", "Its copy", "Label"),
             [(pair["a"], pair["a_label"], pair["b"], pair["b_label"]) for pair in data["conflicts"]],
@@ -175,13 +181,16 @@ def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
 
 
 def _results_lead(report: Mapping[str, Any]) -> str:
-    """What the numbers were measured on, and whether copies of it were trained on."""
+    """What the numbers were measured on, and whether copies of it, or images of the same groups, were trained on."""
     lead = f"Measured on {amounts.number_of(report['test']['n'], 'test image')} that took no part in training."
     n_leaks = sum("test" in (leak["a_split"], leak["b_split"]) for leak in report["data"]["leaks"])
-    if not n_leaks:
-        return lead
-    copies = "one of them has a copy" if n_leaks == 1 else f"{amounts.count(n_leaks)} copies of them are"
-    return f"{lead} But {copies} in another split: see The data."
+    n_groups = sum("test" in entry["splits"] for entry in report["data"]["straddling"])
+    doubts = []
+    if n_leaks:
+        doubts.append("one of them has a copy" if n_leaks == 1 else f"{amounts.count(n_leaks)} copies of them are")
+    if n_groups:
+        doubts.append(f"{amounts.number_of(n_groups, 'group')} of images {'is' if n_groups == 1 else 'are'} also")
+    return f"{lead} But {' and '.join(doubts)} in another split: see The data." if doubts else lead
 
 
 def _figures(epochs: Sequence[Mapping[str, Any]]) -> list[str]:

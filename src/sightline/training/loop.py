@@ -20,6 +20,7 @@ from sightline.errors import UsageError
 from sightline.model.network import Network
 from sightline.training.batches import TrainBatches
 from sightline.training.course import Course
+from sightline.training.logs import Log, NoLog
 from sightline.training.objective import Objective
 from sightline.training.optimizer import schedule, set_learning_rate, set_training, update_average
 from sightline.training.plan import Plan
@@ -29,6 +30,7 @@ Validate = Callable[[Network], dict[str, float]]
 MAX_SETBACKS, SETBACK_FACTOR = 2, 0.25
 # Steps between looks at whether the loss is still a number; each look makes the processor wait for an accelerator.
 CHECK_STEPS = 50
+NO_LOG = NoLog()
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,15 @@ class Diverged(ArithmeticError):
 
 
 def fit(
-    network: Network, objective: Objective, batches: TrainBatches, validate: Validate, plan: Plan, folder: Path, *, resume: bool
+    network: Network,
+    objective: Objective,
+    batches: TrainBatches,
+    validate: Validate,
+    plan: Plan,
+    folder: Path,
+    log: Log = NO_LOG,
+    *,
+    resume: bool,
 ) -> Trained:
     """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``."""
     course = Course.at_the_start(network, plan, batches.device, folder)
@@ -57,6 +67,8 @@ def fit(
         if not math.isfinite(figures["loss"]):
             raise UsageError("The network's loss is no finite number before training begins; choose other --weights or another --backbone.")
         course.finish_epoch(_row(0, "probe" if plan.probe else "start", 0.0, None, figures, 0.0))
+    for row in course.rows:
+        log.epoch(row)
     while not (stopped := _why_stop(course, plan)):
         try:
             train_epoch(course, objective, batches, plan)
@@ -66,6 +78,7 @@ def fit(
             _go_back(course)
         else:
             console.say(_line(course.rows[-1], plan))
+            log.epoch(course.rows[-1])
     network.load_state_dict(course.kept)
     return Trained(network.eval(), course.rows, course.best["epoch"], stopped)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,10 @@ from sightline.training.checkpoint import LAST
 from sightline.training.plan import Plan
 
 CONFIG, LOCK = "config.json", ".lock"
+# What files are called while they are written; a user's own file is not called so.
+HALF_WRITTEN = re.compile(r".+\.\d+\.tmp|\.\w+\.sight\.(draft|part)")
+# What the system says of a file that another process has locked; anything else means that there are no locks on this disk.
+TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK}
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,10 @@ class Run:
         with path.open("a") as lock:
             if not _try_lock(lock.fileno()):
                 raise UsageError(f"{self.folder}: another process is working in this folder; wait for it, or train into another --out.")
-            for leftover in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp"), *path.parent.glob("*.tmp"),
-                             *self.folder.glob(".*.draft"), *self.folder.glob(".*.part")):  # fmt: skip
-                leftover.unlink(missing_ok=True)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            for file in (*self.folder.iterdir(), *path.parent.iterdir()):
+                if HALF_WRITTEN.fullmatch(file.name) and file.is_file():
+                    file.unlink()
+            yield  # the file stays: were it removed, another process could lock the removed one while a third locks a new one
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all; ResourceError when the disk does not take it."""
@@ -144,8 +147,8 @@ def _try_lock(handle: int) -> bool:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in TAKEN
     return True
 
 

@@ -21,6 +21,7 @@ from sightline.records import Dataset, Infer
 from sightline.tasks import TASKS, load_task
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, plain_batches
+from sightline.training.logs import Log
 from sightline.training.loop import Trained, fit
 from sightline.training.plan import Plan
 
@@ -28,7 +29,16 @@ VALIDATION_BATCH = 32
 
 
 def train_network(
-    dataset: Dataset, store: Store, choice: Choice, plan: Plan, settings: TrainSettings, device: torch.device, folder: Path, *, resume: bool
+    dataset: Dataset,
+    store: Store,
+    choice: Choice,
+    plan: Plan,
+    settings: TrainSettings,
+    device: torch.device,
+    folder: Path,
+    log: Log,
+    *,
+    resume: bool,
 ) -> Trained:
     """The trained network; ``dataset`` is split and ``store`` has its images, row for row."""
     torch.manual_seed(settings.run.seed)
@@ -58,7 +68,7 @@ def train_network(
     batches = TrainBatches(
         train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
     )
-    return fit(network, objective, batches, validate, plan, folder, resume=resume)
+    return fit(network, objective, batches, validate, plan, folder, log, resume=resume)
 
 
 def _fit_head(
