@@ -45,10 +45,11 @@ def weights(model: Path) -> bytes:
 
 
 def kill_at(process: subprocess.Popen[str], run: Path, writing: bool, delay: float) -> bool:
-    """Kill -9 while a file is being written, or some time after the run's first checkpoint; False when it ended before."""
-    begun, deadline = 0.0, time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        begun = begun or (time.monotonic() if (run / "checkpoint" / ".lock").exists() else 0.0)
+    """Kill -9 while a checkpoint is being written, or some time after training began; False when it ended before."""
+    table, started, begun = run / "results.csv", time.time(), 0.0
+    while process.poll() is None:
+        if not begun and table.exists() and table.stat().st_mtime > started:  # written at the start, whether new or resumed
+            begun = time.monotonic()
         late = begun and time.monotonic() - begun > delay
         if late and (not writing or any(run.glob("checkpoint/*.tmp"))):
             process.send_signal(signal.SIGKILL)
