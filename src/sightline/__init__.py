@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 # Public names and where they live. They are imported when first used, so that importing the package costs nothing.
 _PUBLIC = {
-    "train": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline",
+    "train": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline", "backbones": "pipeline",
     "Model": "runtime", "Bundle": "bundle", "Prepare": "data.prepare",
     "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "records", "Infer": "records",
     "SightlineError": "errors", "UsageError": "errors", "DataError": "errors", "ImageError": "errors", "ModelFileError": "errors",
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         SightlineError,
         UsageError,
     )
-    from sightline.pipeline import evaluate, predict, train, verify
+    from sightline.pipeline import backbones, evaluate, predict, train, verify
     from sightline.records import Classification, Dataset, ImageRef, Infer, Sample
     from sightline.runtime import Model
 
@@ -55,5 +55,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "DeviceError", "ImageError", "ImageRef", "Infer", "Model", "ModelFileError",
-    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "UsageError", "evaluate", "predict", "train", "verify",
+    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "UsageError", "backbones", "evaluate", "predict", "train",
+    "verify",
 ]  # fmt: skip

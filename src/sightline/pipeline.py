@@ -1,10 +1,11 @@
-"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify`` and ``doctor`` do, in order.
+"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify``, ``backbones`` and ``doctor`` do, in order.
 
-Only ``train`` needs torch, and its rooms are imported when it is called.
+Only ``train`` and ``backbones`` need torch, and their rooms are imported when they are called.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import RuntimeConfig, TrainSettings, make
+from sightline.config import CatalogueConfig, RuntimeConfig, TrainSettings, make
 from sightline.data.decode import Limits, read_size
 from sightline.data.folder import read_folder, read_unlabelled
 from sightline.errors import DataError, ImageError, Interrupted, RequirementNotMet, UsageError, did_you_mean
@@ -24,6 +25,7 @@ from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
 
 if TYPE_CHECKING:
+    from sightline.model.catalogue import Catalogue
     from sightline.training.run import Run
 
 PEEKED_IMAGES = 64
@@ -88,14 +90,29 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
     return Trained(run.folder, run.model, run.report, numbers)
 
 
-def _check_installed() -> None:
-    """UsageError where the libraries of training are missing; has to come first, as it sets what torch reads when imported."""
+def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
+    """Backbones whose name matches a shell pattern or holds the text, in any case; without a pattern, a few well-known ones.
+
+    settings  fields of ``config.CatalogueConfig`` by name, such as ``limit=500``
+
+    Raises UsageError where none matches.
+    """
+    config = make(CatalogueConfig, settings)
+    _check_installed("Listing backbones", "sightline.model.catalogue")
+    from sightline.model.catalogue import catalogue
+
+    return catalogue(pattern, config)
+
+
+def _check_installed(what: str = "Training", *modules: str) -> None:
+    """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
+    sets what torch reads when imported."""
     share_processors()
     try:
-        import sightline.package
-        import sightline.training.session  # noqa: F401
+        for module in modules or ("sightline.package", "sightline.training.session"):
+            importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UsageError(f"Training needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
+        raise UsageError(f"{what} needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
 
 
 def _start(

@@ -87,6 +87,13 @@ def known_backbones() -> list[str]:
     return [*timm.list_models(), *(TORCHVISION + name for name in torchvision.models.list_models(module=torchvision.models))]
 
 
+def known_weights() -> list[str]:
+    """timm's names with the tag of each of their pretrained weights, such as ``resnet18.a1_in1k``; ``build`` takes them too."""
+    import timm
+
+    return list(timm.list_models(pretrained=True))
+
+
 def check_name(name: str) -> str:
     """The full name of a backbone, ``torchvision/`` added where only torchvision has it; UsageError with near names otherwise."""
     import timm
