@@ -195,7 +195,7 @@ def _torchvision_contract(name: str) -> Contract:
     return Contract(
         tuple(view.mean), tuple(view.std), view.interpolation.value, view.crop_size[0], view.crop_size[0] / view.resize_size[0],
         {"transform_input": True} if name in CONVERTING_INPUT else {},
-        weights.meta.get("license", "BSD-3-Clause"),  # torchvision's own, unless one is stated
+        weights.meta.get("license"),  # torchvision's own licence is for its code: of its weights, it says, one may have to ask elsewhere
     )  # fmt: skip
 
 
