@@ -160,9 +160,11 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
 def _embedding_width(backbone: Backbone, size: int) -> int:
     # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        embedding, _ = backbone.eval()(torch.zeros(1, 3, size, size))
+        embedding, features = backbone.eval()(torch.zeros(1, 3, size, size))
     if embedding.ndim != 2:
         raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
+    if not isinstance(features, Tensor):  # would be trained, and only then fail
+        raise ValueError("it has several last feature maps where one is needed")
     return int(embedding.shape[1])
 
 
