@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -39,8 +38,8 @@ class Entry:
     size        side of the square input in pixels
     parameters  how many numbers it learns; None, like the next three, where it cannot be built, and ``problem`` says why
     embedding   width of the embedding
-    channels    width of the last feature map
-    reduction   pixels of the input's side to one cell of the feature map
+    features    the last feature map: (channels, rows, columns), or (positions, channels) of a transformer
+    reduction   pixels of the input's side to one cell of that map, where timm states it
     weights     "here" (a copy is on this machine), "hub" (can be downloaded) or None (there are none)
     licence     of those weights, None where it is not stated; ``permissive`` tells whether it allows any use
     images_per_second  on this machine with random weights, where it was measured
@@ -50,7 +49,7 @@ class Entry:
     size: int
     parameters: int | None
     embedding: int | None
-    channels: int | None
+    features: tuple[int, ...] | None
     reduction: int | None
     weights: str | None
     licence: str | None
@@ -159,25 +158,18 @@ def describe(name: str) -> Entry:
     """What there is to know of a backbone without using memory or time for it."""
     contract = library_contract(name)
     weights = ("here" if hub_weights(name, download=False) else "hub") if has_weights(name) else None
-    licence = contract.licence if weights else None
-    permissive = contract.permissive if weights else None
-    entry = Entry(name, contract.size, None, None, None, None, weights, licence, permissive)
+    stated = (contract.licence, contract.permissive) if weights else (None, None)
+    entry = Entry(name, contract.size, None, None, None, None, weights, *stated)
     try:
-        with torch.device("meta"):  # tensors with a shape and without numbers
-            backbone = build(BackboneSpec(name, contract.size))
-            _, features = backbone.eval()(torch.zeros(1, 3, contract.size, contract.size))
+        with torch.device("meta"), torch.no_grad():  # tensors with a shape and without numbers
+            backbone = build(BackboneSpec(name, contract.size)).eval()
+            embedding, features = backbone(torch.zeros(1, 3, contract.size, contract.size))
     except UsageError as error:
         return replace(entry, problem=str(error))
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    channels, reduction = _channels_and_reduction(tuple(features.shape), contract.size)
-    return replace(entry, parameters=parameters, embedding=backbone.num_features, channels=channels, reduction=reduction)
-
-
-def _channels_and_reduction(shape: Sequence[int], size: int) -> tuple[int, int]:
-    """Of a feature map (1, channels, rows, columns), or (1, positions, channels) with a few positions that are no place in the image."""
-    channels, rows = (shape[1], shape[2]) if len(shape) == 4 else (shape[2], int(shape[1] ** 0.5))
-    # Borders make the map a little larger or smaller than the power of two by which convolutions reduce.
-    return channels, size // rows if size % rows == 0 else min((2**power for power in range(8)), key=lambda step: abs(step - size / rows))
+    stages = getattr(backbone.inner, "feature_info", None)
+    reduction = stages[-1].get("reduction") if stages else None
+    return replace(entry, parameters=parameters, embedding=embedding.shape[1], features=tuple(features.shape[1:]), reduction=reduction)
 
 
 def timed(entry: Entry, device: torch.device) -> Entry:
