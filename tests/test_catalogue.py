@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -142,6 +143,11 @@ def test_speeds_are_measured_only_when_asked_for(monkeypatch):
     assert all(speed > 0 for speed in speeds)
     assert speeds == sorted(speeds, reverse=True)
     assert all(row["images/s"] != "-" for row in found.rows())
+
+
+@pytest.mark.parametrize(("rate", "cell"), [(12345.6, "12346"), (99.6, "100"), (9.87, "9.9"), (0.0512, "0.051"), (None, "-")])
+def test_speeds_are_written_without_exponents(rate, cell):
+    assert dataclasses.replace(describe("test_resnet"), images_per_second=rate).row["images/s"] == cell
 
 
 def test_a_network_too_large_to_time_is_not_timed(monkeypatch):

@@ -63,8 +63,9 @@ def show_table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) 
     """Rows under the headings that are their keys, the columns in ``right`` aligned for numbers; without a terminal each is one line."""
     headings = list(rows[0])
     if not sys.stdout.isatty():
-        widths = {heading: max(len(row[heading]) for row in [dict(zip(headings, headings, strict=True)), *rows]) for heading in headings}
-        for row in [dict(zip(headings, headings, strict=True)), *rows]:
+        lines = [{heading: heading for heading in headings}, *rows]
+        widths = {heading: max(len(line[heading]) for line in lines) for heading in headings}
+        for row in lines:
             cells = (row[heading].rjust(width) if heading in right else row[heading].ljust(width) for heading, width in widths.items())
             print("  ".join(cells).rstrip())
         return
@@ -72,7 +73,7 @@ def show_table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="")
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:

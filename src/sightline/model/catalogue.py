@@ -65,7 +65,8 @@ class Entry:
         """What a table shows of it, heading to cell."""
         licence = "-" if self.weights is None else self.licence or "not stated"
         million = "-" if self.parameters is None else f"{self.parameters / 1e6:.1f}"
-        speed = "-" if self.images_per_second is None else f"{self.images_per_second:.3g}"
+        rate = self.images_per_second
+        speed = "-" if rate is None else f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         return {"name": self.name, "million": million, "px": str(self.size), "images/s": speed, "weights": self.weights or "none",
                 "licence": f"{licence}{' (caution)' if self.permissive is False else ''}"}  # fmt: skip
 
