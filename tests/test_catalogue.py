@@ -198,13 +198,14 @@ def test_what_is_wrong_is_one_sentence_and_an_exit_code(capsys):
         sightline.backbones("test_resnet", limit=0)
 
 
-def test_without_torch_it_says_what_to_install():
-    code = """
+@pytest.mark.parametrize("library", ["torch", "timm", "torchvision"])
+def test_without_its_libraries_it_says_what_to_install(library):
+    code = f"""
 import sys
-sys.modules["torch"] = None
+sys.modules["{library}"] = None
 from sightline.cli import _exit_code
 sys.exit(_exit_code(["backbones"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "sightline: Listing backbones needs torch, which is not installed: pip install 'sightline[train]'.\n"
+    assert done.stderr == f"sightline: Listing backbones needs {library}, which is not installed: pip install 'sightline[train]'.\n"

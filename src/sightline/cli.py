@@ -168,7 +168,7 @@ def backbones(
         console.warn(problem)
     if json:
         return _print_json(found.to_json())
-    if len(found.entries) == 1:
+    if found.matching == 1:
         for name, value in found.entries[0].to_json().items():
             print(f"{name.replace('_', ' '):<18} {'-' if value is None else value}")
         return None

@@ -109,7 +109,8 @@ def _check_installed(what: str = "Training", *modules: str) -> None:
     sets what torch reads when imported."""
     share_processors()
     try:
-        for module in modules or ("sightline.package", "sightline.training.session"):
+        # The first two are otherwise imported only when a backbone is built, after the data was read.
+        for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UsageError(f"{what} needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
