@@ -44,7 +44,9 @@ def test_the_well_known_ones_are_there_and_their_weights_may_be_used():
         assert contract.permissive or (contract.licence is None and name.startswith("torchvision/"))
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "torchvision/squeezenet1_1", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_vit", "torchvision/squeezenet1_1", "torchvision/regnet_y_400mf", "mobilenetv3_small_050"]
+)
 def test_an_entry_is_true_of_the_network_that_is_built(name):
     entry = describe(name)
     backbone = build(BackboneSpec(name, entry.size))

@@ -156,21 +156,32 @@ def matching_names(pattern: str) -> list[str]:
 
 
 def describe(name: str) -> Entry:
-    """What there is to know of a backbone without using memory or time for it."""
+    """What there is to know of a backbone, where possible without using the memory and time that it takes."""
     contract = library_contract(name)
     weights = ("here" if hub_weights(name, download=False) else "hub") if has_weights(name) else None
     stated = (contract.licence, contract.permissive) if weights else (None, None)
     entry = Entry(name, contract.size, None, None, None, None, weights, *stated)
     try:
-        with torch.device("meta"), torch.no_grad():  # tensors with a shape and without numbers
-            backbone = build(BackboneSpec(name, contract.size)).eval()
-            embedding, features = backbone(torch.zeros(1, 3, contract.size, contract.size))
+        backbone, features = _built(name, contract.size, "meta")
     except UsageError as error:
         return replace(entry, problem=str(error))
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     stages = getattr(backbone.inner, "feature_info", None)
     reduction = stages[-1].get("reduction") if stages else None
-    return replace(entry, parameters=parameters, embedding=embedding.shape[1], features=tuple(features.shape[1:]), reduction=reduction)
+    return replace(entry, parameters=parameters, embedding=backbone.num_features, features=tuple(features.shape[1:]), reduction=reduction)
+
+
+def _built(name: str, size: int, device: str) -> tuple[Backbone, torch.Tensor]:
+    """The backbone and its feature map; on torch's meta device tensors have a shape, and no numbers that take memory and time."""
+    try:
+        with torch.device(device), torch.no_grad():
+            backbone = build(BackboneSpec(name, size)).eval()
+            return backbone, backbone(torch.zeros(1, 3, size, size))[1]
+    except UsageError as error:
+        # torchvision's RegNets work out their widths with tensors, so that they have to be built for real.
+        if device == "meta" and isinstance(error.__cause__, NotImplementedError):
+            return _built(name, size, "cpu")
+        raise
 
 
 def timed(entry: Entry, device: torch.device) -> Entry:
