@@ -107,6 +107,11 @@ def test_the_feature_map_averages_to_the_embedding_of_a_convolutional_network():
         torch.testing.assert_close(features.mean((2, 3)), embedding)
 
 
+def test_a_network_that_ends_in_several_feature_maps_is_refused_before_it_is_trained():
+    with pytest.raises(UsageError, match=r"crossvit_9_240: cannot be built .* several last feature maps"):
+        build(BackboneSpec("crossvit_9_240", 240))
+
+
 def test_keeping_the_resolution_is_worth_its_name_and_can_be_left_out():
     images = torch.rand(1, 3, 32, 32)
     for name in ("resnet18", "torchvision/resnet18"):

@@ -77,3 +77,23 @@ def test_lines_go_to_stderr(capsys):
     console.say("a line")
     console.warn("a warning")
     assert capsys.readouterr() == ("", "a line\n! a warning\n")
+
+
+ROWS = [{"name": "short", "px": "96"}, {"name": "longer[bold]", "px": "224"}]
+
+
+def test_a_table_in_a_pipe_is_a_line_a_row(capsys):
+    console.show_table(ROWS, right=("px",))
+    assert capsys.readouterr() == ("name           px\nshort          96\nlonger[bold]  224\n", "")
+
+
+def test_a_table_on_a_terminal_is_no_wider_than_it_and_loses_nothing(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    for name, value in {"TERM": "xterm", "COLUMNS": "40", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    console.show_table([*ROWS, {"name": "x" * 60, "px": "8"}], right=("px",))
+    lines = screen.getvalue().splitlines()
+    assert "longer[bold]" in screen.getvalue()
+    assert screen.getvalue().count("x") - screen.getvalue().count("px") == 60
+    assert max(map(len, lines)) <= 40

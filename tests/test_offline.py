@@ -91,6 +91,7 @@ def test_a_whole_cycle_connects_nowhere(watched, shapes, tmp_path):
         ("evaluate", run / "model.sight", shapes),
         ("predict", run / "model.sight", shapes / "disc"),
         ("verify", run / "model.sight"),
+        ("backbones", "test_resnet"),
         ("doctor",),
     ]
     found = {words[0]: watched("-m", "sightline.cli", *words) for words in cycle}

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
-from sightline.config import AugmentConfig, DataConfig, NetworkConfig, ReadConfig, RunConfig, RuntimeConfig, TrainConfig
+from sightline.config import AugmentConfig, CatalogueConfig, DataConfig, NetworkConfig, ReadConfig, RunConfig, RuntimeConfig, TrainConfig
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
 
 app = App(
@@ -152,6 +152,35 @@ def verify(
     if json:
         return _print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
+    return None
+
+
+@verb(CatalogueConfig)
+def backbones(
+    pattern: Annotated[
+        str | None, Parameter(help="A part of a name, a shell pattern such as 'vit_*', or a full name for all about it.")
+    ] = None,
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """List backbones with their size, speed and licence; a few well-known ones without a pattern."""
+    from sightline import console, pipeline
+
+    found = pipeline.backbones(pattern, **settings)
+    for problem in filter(None, (entry.problem for entry in found.entries)):
+        console.warn(problem)
+    if json:
+        return _print_json(found.to_json())
+    if found.matching == 1:
+        for name, value in found.entries[0].to_json().items():
+            print(f"{name.replace('_', ' '):<18} {'-' if value is None else value}")
+        return None
+    console.show_table(found.rows(), right=("million", "px", "images/s"))
+    for sentence in found.hints():
+        console.say(sentence)
     return None
 
 

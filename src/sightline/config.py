@@ -153,6 +153,16 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class CatalogueConfig:
+    """Listing backbones."""
+
+    sort: str = setting("name", "Order: by name, fewest parameters first, or fastest first.", choices=("name", "parameters", "speed"))
+    limit: int = setting(50, "How many to list at most.", low=1)
+    time: bool = setting(False, "Measure the speed of each on this machine; takes seconds a backbone.")
+    device: str = setting("auto", "Where to measure the speed.", choices=("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """Everything ``train`` can be told, stage by stage."""
 

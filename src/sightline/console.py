@@ -1,10 +1,10 @@
-"""What a person is told while something runs: lines and progress bars, on stderr only."""
+"""What a person is told while something runs: lines and progress bars, on stderr only. And results as a table, on stdout."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -57,6 +57,28 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     finally:
         if shown:
             progress.stop()
+
+
+def show_table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) -> None:
+    """Rows under the headings that are their keys, the columns in ``right`` aligned for numbers; without a terminal each is one line."""
+    headings = list(rows[0])
+    if not sys.stdout.isatty():
+        lines = [{heading: heading for heading in headings}, *rows]
+        widths = {heading: max(len(line[heading]) for line in lines) for heading in headings}
+        for row in lines:
+            cells = (row[heading].rjust(width) if heading in right else row[heading].ljust(width) for heading, width in widths.items())
+            print("  ".join(cells).rstrip())
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(markup=False, highlight=False).print(table)
 
 
 def _clock(seconds: float) -> str:

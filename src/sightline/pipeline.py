@@ -1,6 +1,6 @@
-"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify`` and ``compare`` do, in order.
+"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify``, ``compare`` and ``backbones`` do.
 
-Only ``train`` needs torch, and its rooms are imported when it is called.
+Only ``train`` and ``backbones`` need torch, and their rooms are imported when they are called.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import ReadConfig, RuntimeConfig, make, make_all
+from sightline.config import CatalogueConfig, ReadConfig, RuntimeConfig, make, make_all
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.folder import read_unlabelled
@@ -25,6 +25,7 @@ from sightline.runtime import Model
 
 if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
+    from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
 
 
@@ -42,6 +43,22 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
 
     start = trainer.start(data, resume, settings)
     return folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
+
+
+def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
+    """Backbones whose name matches a shell pattern or holds the text, in any case; without a pattern, a few well-known ones.
+
+    settings  fields of ``config.CatalogueConfig`` by name, such as ``limit=500``
+
+    Raises UsageError where none matches.
+    """
+    from sightline.trainer import check_libraries
+
+    config = make(CatalogueConfig, settings)
+    check_libraries("Listing backbones", "sightline.model.catalogue")
+    from sightline.model.catalogue import catalogue
+
+    return catalogue(pattern, config)
 
 
 def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, **settings: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,14 +112,16 @@ def train_once(start: Start) -> Trained:
     return Trained(run.folder, run.model, run.report, numbers)
 
 
-def _check_installed() -> None:
-    """UsageError where the libraries of training are missing; has to come first, as it sets what torch reads when imported."""
+def check_libraries(what: str = "Training", *modules: str) -> None:
+    """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
+    sets what torch reads when imported."""
     share_processors()
     try:
-        import sightline.package
-        import sightline.training.session  # noqa: F401
+        # The first two are otherwise imported only when a backbone is built, after the data was read.
+        for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):
+            importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UsageError(f"Training needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
+        raise UsageError(f"{what} needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
 
 
 def start(data: str | Path | None, resume: str | Path | None, settings: dict[str, Any]) -> Start:
@@ -129,7 +132,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
         settings = {**settings, "backbone": f"module/{type(module).__name__}"}
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
     Reading.of(chosen.data.window, chosen.data.bands)
-    _check_installed()
+    check_libraries()
     from sightline.training.logs import check_installed
 
     begun = Start(chosen, Path(str(data)).resolve(), module=module) if resume is None else go_on(Path(resume), data, settings, module)

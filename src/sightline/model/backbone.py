@@ -117,6 +117,13 @@ def known_backbones() -> list[str]:
     return [*timm.list_models(), *(TORCHVISION + name for name in torchvision.models.list_models(module=torchvision.models))]
 
 
+def known_weights() -> list[str]:
+    """timm's names with the tag of each of their pretrained weights, such as ``resnet18.a1_in1k``; ``build`` takes them too."""
+    import timm
+
+    return list(timm.list_models(pretrained=True))
+
+
 def check_name(name: str) -> str:
     """The full name of a backbone, ``torchvision/`` added where only torchvision has it; UsageError with near names otherwise."""
     import timm
@@ -213,10 +220,12 @@ def _image_size(spec: BackboneSpec) -> dict[str, Any]:
 def _embedding_width(backbone: Backbone, spec: BackboneSpec) -> int:
     # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        embedding, _, *taps = backbone.eval()(torch.zeros(1, spec.channels, spec.size, spec.size))
+        embedding, features, *taps = backbone.eval()(torch.zeros(1, spec.channels, spec.size, spec.size))
     backbone.tap_channels = tuple(tap.shape[1] for tap in taps)
     if embedding.ndim != 2:
         raise ValueError(f"its embedding has the shape {tuple(embedding.shape)}")
+    if not isinstance(features, Tensor):  # would be trained, and only then fail
+        raise ValueError("it has several last feature maps where one is needed")
     return int(embedding.shape[1])
 
 

@@ -48,11 +48,16 @@ class Contract:
     licence: str | None = None
 
     @property
+    def permissive(self) -> bool | None:
+        """Whether what is trained from the weights may be used for anything; None where the licence is not stated."""
+        return None if self.licence is None else self.licence.lower() in PERMISSIVE
+
+    @property
     def licence_said(self) -> str:
         """The licence in words, and a warning when it may forbid some use of what is trained from the weights."""
         if self.licence is None:
             return "licence: not stated"
-        caution = "" if self.licence.lower() in PERMISSIVE else ", which is not a permissive one: read it before you use the model"
+        caution = "" if self.permissive else ", which is not a permissive one: read it before you use the model"
         return f"licence: {self.licence}{caution}"
 
 
@@ -79,7 +84,7 @@ def local_weights(path: Path, backbone: str | None) -> Weights:
     except UsageError as error:
         raise ModelFileError(f"{path}: is for {named}, and neither timm nor torchvision has a backbone of this name here.") from error
     try:
-        contract = _stated_contract(metadata, _library_contract(name))
+        contract = _stated_contract(metadata, library_contract(name))
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"{path}: its metadata is not understood ({error}).") from error
     return Weights(path, path.name, name, contract)
@@ -115,19 +120,29 @@ def _stated_contract(metadata: Mapping[str, str], library: Contract) -> Contract
     return contract
 
 
+def has_weights(backbone: str) -> bool:
+    """Whether the library has pretrained weights of a backbone, here or to download."""
+    if backbone.startswith(TORCHVISION):
+        return True
+    import timm
+
+    cfg = timm.get_pretrained_cfg(backbone)
+    return cfg is not None and bool(cfg.hf_hub_id)
+
+
 def hub_weights(backbone: str, *, download: bool) -> Weights | None:
     """The library's own pretrained weights, downloaded or, without ``download``, only if a copy is on this machine.
 
     Returns None when there is no copy, or the backbone has no pretrained weights; raises ModelFileError when a download fails.
     """
+    if not has_weights(backbone):
+        return None
     if backbone.startswith(TORCHVISION):
         return _torchvision_weights(backbone, download)
     import timm
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cfg = timm.get_pretrained_cfg(backbone)
-    if cfg is None or not cfg.hf_hub_id:
-        return None
     filename = cfg.hf_hub_filename or "model.safetensors"
     if download:
         try:
@@ -136,7 +151,7 @@ def hub_weights(backbone: str, *, download: bool) -> Weights | None:
             raise _no_download(backbone, error) from error
     else:
         found = try_to_load_from_cache(cfg.hf_hub_id, filename)
-    return Weights(Path(found), cfg.hf_hub_id, backbone, _library_contract(backbone)) if isinstance(found, str) else None
+    return Weights(Path(found), cfg.hf_hub_id, backbone, library_contract(backbone)) if isinstance(found, str) else None
 
 
 def _torchvision_weights(backbone: str, download: bool) -> Weights | None:
@@ -149,7 +164,7 @@ def _torchvision_weights(backbone: str, download: bool) -> Weights | None:
             weights.get_state_dict(progress=False, check_hash=True)
         except Exception as error:
             raise _no_download(backbone, error) from error
-    return Weights(path, path.name, backbone, _library_contract(backbone)) if path.exists() else None
+    return Weights(path, path.name, backbone, library_contract(backbone)) if path.exists() else None
 
 
 def _no_download(backbone: str, error: Exception) -> SightlineError:
@@ -159,7 +174,7 @@ def _no_download(backbone: str, error: Exception) -> SightlineError:
     )
 
 
-def _library_contract(backbone: str) -> Contract:
+def library_contract(backbone: str) -> Contract:
     """What the library's own weights of a backbone expect."""
     if backbone.startswith(TORCHVISION):
         return _torchvision_contract(backbone.removeprefix(TORCHVISION))
@@ -180,7 +195,7 @@ def _torchvision_contract(name: str) -> Contract:
     return Contract(
         tuple(view.mean), tuple(view.std), view.interpolation.value, view.crop_size[0], view.crop_size[0] / view.resize_size[0],
         {"transform_input": True} if name in CONVERTING_INPUT else {},
-        weights.meta.get("license", "BSD-3-Clause"),  # torchvision's own, unless one is stated
+        weights.meta.get("license"),  # torchvision's own licence is for its code: of its weights, it says, one may have to ask elsewhere
     )  # fmt: skip
 
 
