@@ -6,6 +6,7 @@ Only ``train`` and ``backbones`` need torch, and their rooms are imported when t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import CatalogueConfig, ReadConfig, RuntimeConfig, make, make_all
 from sightline.data.container import is_archive
-from sightline.data.decode import Limits, read_bytes
+from sightline.data.decode import Limits, pages, read_bytes
 from sightline.data.folder import read_unlabelled
 from sightline.data.readers import read_dataset
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
+
+# Suffixes of formats that hold several images.
+PAGED = (".tif", ".tiff", ".dcm", ".dicom")
 
 if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
@@ -73,11 +77,11 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     with Bundle.open(Path(model)) as bundle:
         opened = Model.of(bundle, threads=config.threads)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-    dataset, _ = read_dataset(Path(data), reading)
-    targets = _targets_for(opened, dataset, bundle.path)
-    rows, name = _rows_for(dataset, split, seen)
-    refused, raws, used = [], [], []
     limits = Limits(config.max_pixels, config.max_bytes)
+    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
+    targets = _targets_for(opened, dataset, bundle.path)
+    rows, name = _rows_for(dataset, split, seen, limits)
+    refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
     for batch in console.track(stream, -(-len(rows) // config.batch_size), "Evaluating"):
         refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
@@ -88,7 +92,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in opened.task.OUTPUTS}
     keys = [str(dataset.refs[row]) for row in used]
     result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
-    known = sum(content_key(dataset.refs[row]) in seen for row in used) if seen else 0
+    known = sum(content_key(dataset.refs[row], limits) in seen for row in used) if seen else 0
     if known and name != "train":
         console.warn(f"{known} of these {len(used)} images were used in training, so these figures flatter the model.")
     for entry in refused:
@@ -106,7 +110,7 @@ def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[Any]:
     return dataset.targets_among(model.labels)
 
 
-def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDArray[np.int64], str]:
+def _rows_for(dataset: Dataset, split: str | None, seen: set[int], limits: Limits) -> tuple[NDArray[np.int64], str]:
     everything = np.arange(len(dataset))
     if split == "all":
         return everything, "all"
@@ -118,7 +122,7 @@ def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDAr
         return rows, split or "test"
     if split in ("train", "validation"):
         raise DataError(f"{dataset.root}: did not come split, so there are no {split} images to choose; use --split all.")
-    rows = np.array([row for row in everything if content_key(dataset.refs[row]) not in seen], np.int64)
+    rows = np.array([row for row in everything if content_key(dataset.refs[row], limits) not in seen], np.int64)
     if not len(rows):
         raise DataError(f"{dataset.root}: the model was trained on all of these images; give it new ones, or --split all.")
     if seen:
@@ -129,16 +133,28 @@ def _rows_for(dataset: Dataset, split: str | None, seen: set[int]) -> tuple[NDAr
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
     """(path, prediction or error) for each image in order, with a folder or an archive standing for the images in it.
 
+    Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
     opened = Model.open(model, threads=config.threads)
     refs: list[ImageRef] = []
-    for image in map(Path, images):
-        refs += read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
     limits = Limits(config.max_pixels, config.max_bytes)
-    found = opened.stream(refs, batch_size=config.batch_size, limits=limits)
-    return zip(map(str, refs), console.track(found, len(refs), "Predicting"), strict=True)
+    for image in map(Path, images):
+        found = read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
+        refs += [page for ref in found for page in _pages(ref, limits)]
+    stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
+    return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
+
+
+def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:
+    """The image's pages; only files whose name says that there may be several are opened for it."""
+    if not str(ref).lower().endswith(PAGED):
+        return [ref]
+    try:
+        return [replace(ref, frame=frame) for frame in range(pages(ref, limits))]
+    except ImageError:  # it is named when its turn comes
+        return [ref]
 
 
 def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
@@ -178,11 +194,11 @@ def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Com
         return comparison
 
 
-def content_key(ref: ImageRef) -> int:
+def content_key(ref: ImageRef, limits: Limits = Limits()) -> int:
     """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
     import hashlib
 
     try:
-        return int.from_bytes(hashlib.sha256(read_bytes(ref)).digest()[:8], "big")
+        return int.from_bytes(hashlib.sha256(read_bytes(ref, limits)).digest()[:8], "big")
     except ImageError:
         return -1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
-from torch.nn import functional as F
 
 from sightline.errors import ModelFileError, UsageError, did_you_mean
+from sightline.model.traced import traced
 
 TORCHVISION, MODULE = "torchvision/", "module/"
 # What the libraries, timm and torchvision, call the share of residual branches that are left out at random.
@@ -231,56 +230,17 @@ def _embedding_width(backbone: Backbone, spec: BackboneSpec) -> int:
 
 def _torchvision(spec: BackboneSpec) -> Backbone:
     import torchvision
-    from torchvision.models.feature_extraction import create_feature_extractor
 
     name = spec.name.removeprefix(TORCHVISION)
     sized: dict[str, Any] = {"vit": {"image_size": spec.size}, "maxvit": {"input_size": (spec.size, spec.size)}}.get(name.split("_")[0], {})
     model = torchvision.models.get_model(name, weights=None, **TORCHVISION_ARGUMENTS.get(name, {}), **sized, **spec.arguments)
     if spec.keep_resolution:
         keep_resolution(model)
-    embedding, features = _outputs_of(model.eval(), spec.size)
-    taps = {f"{block}.cat": f"tap{number}" for number, block in enumerate(TAPS.get(name, ()))}
-    backbone = TorchvisionBackbone(create_feature_extractor(model, {embedding: "embedding"} | {features: "features"} | taps), 0)
-    backbone.tap_channels = (0,) * len(taps)
+    taps = TAPS.get(name, ())
+    backbone = TorchvisionBackbone(traced(model.eval(), spec.size, taps), 0)
+    backbone.tap_channels = (0,) * len(taps)  # how many there are, until a first pass tells their channels
     backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
-
-
-def _outputs_of(model: nn.Module, size: int) -> tuple[str, str]:
-    """Names of the graph's nodes that give what the last linear layer sees, and the last spatial feature map."""
-    import torchvision
-    from torch.fx.passes.shape_prop import ShapeProp
-    from torchvision.models.feature_extraction import NodePathTracer
-
-    example = torch.zeros(1, 3, size, size)
-    # torchvision's own blocks stay whole, as in its ``create_feature_extractor``, which has to find these nodes.
-    whole = [block for block in vars(torchvision.ops).values() if isinstance(block, type) and issubclass(block, nn.Module)]
-    tracer = NodePathTracer(leaf_modules=whole)
-    graph = GraphModule(model, tracer.trace(model))
-    with torch.no_grad():
-        model(example)  # raises in plain words what ShapeProp would print
-        ShapeProp(graph).propagate(example)
-    modules = dict(model.named_modules())
-    last = next(node for node in reversed(graph.graph.nodes) if isinstance(modules.get(node.target), nn.Linear | nn.Conv2d))
-
-    def calls(node: Node, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> bool:
-        return isinstance(modules.get(node.target), kinds) if node.op == "call_module" else node.target in functions
-
-    # Dropout before the last layer is ours to set, so the embedding is taken in front of it.
-    embedding = next(node for node in _back_from(last.args[0]) if not calls(node, (nn.Dropout, nn.Flatten), (torch.flatten,)))
-    pooling = (nn.AdaptiveAvgPool2d,), (F.adaptive_avg_pool2d, torch.mean, "mean")
-    pooled = next((node for node in _back_from(embedding) if calls(node, *pooling)), None)
-    # A class token is taken, not averaged: there the positions it was taken from are the map.
-    unpooled = next((node for node in _back_from(embedding) if len(node.meta["tensor_meta"].shape) > 2), None)
-    features = unpooled if pooled is None else pooled.args[0]
-    return tracer.node_to_qualname[embedding], tracer.node_to_qualname[features]
-
-
-def _back_from(node: Node) -> Iterator[Node]:
-    """The node, what it was made from, and so on; of several inputs the first."""
-    while isinstance(node, Node):
-        yield node
-        node = node.args[0] if node.args else None
 
 
 def keep_resolution(model: nn.Module) -> None:

@@ -10,11 +10,13 @@ from types import ModuleType
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline import console
 from sightline.config import TrainSettings
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
+from sightline.errors import UsageError
 from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, torch_infer
 from sightline.records import Dataset, Infer
@@ -43,12 +45,8 @@ def train_network(
     """The trained network; ``dataset`` is split and ``store`` has its images, row for row."""
     torch.manual_seed(settings.run.seed)
     task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
-    backbone = choice.build()
-    classes, dropout = len(dataset.labels), settings.network.dropout
-    head = head_module.make_head(backbone.num_features, classes, dropout)
-    taps = () if plan.probe else backbone.tap_channels  # fine-tuning has gradients enough
-    auxiliary = [AuxiliaryHead(channels, head_module.make_head(AUXILIARY_WIDTH, classes, dropout)) for channels in taps]
-    network = Network(backbone, head, choice.prepare, auxiliary).to(device)
+    classes = len(dataset.labels)
+    network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
     train, val = dataset.rows_of("train"), dataset.rows_of("validation")
     assert dataset.targets is not None
     train_targets, val_targets = dataset.targets[train], dataset.targets[val]
@@ -69,6 +67,17 @@ def train_network(
         train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
     )
     return fit(network, objective, batches, validate, plan, folder, log, resume=resume)
+
+
+def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
+    backbone = choice.build()
+    head = head_module.make_head(backbone.num_features, classes, dropout)
+    taps = () if plan.probe else backbone.tap_channels  # fine-tuning has gradients enough
+    auxiliary = [AuxiliaryHead(channels, head_module.make_head(AUXILIARY_WIDTH, classes, dropout)) for channels in taps]
+    network = Network(backbone, head, choice.prepare, auxiliary)
+    if plan.batch_size == 1 and not plan.freeze_norm and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise UsageError("--batch-size 1: this network's batch normalisation needs several images in a step; give 2 or more.")
+    return network
 
 
 def _fit_head(

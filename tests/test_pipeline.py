@@ -1,0 +1,53 @@
+"""What the verbs do with data that is not plain: pages, tables for taggers, steps of one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sightline
+from conftest import QUICK, render_shape, write_tagged_shapes
+from sightline.errors import UsageError
+
+
+def test_every_page_of_a_file_is_predicted(run, tmp_path):
+    pages = [render_shape(kind, 1) for kind in ("disc", "cross", "square")]
+    path = tmp_path / "three.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    found = list(sightline.predict(run.model, [path]))
+    assert [name for name, _ in found] == [str(path), f"{path}#1", f"{path}#2"]
+    model = sightline.Model.open(run.model)
+    assert [answer for _, answer in found] == [model.predict(np.asarray(page)) for page in pages]
+
+
+def test_a_file_that_only_is_called_like_one_with_pages_is_named_once(run, tmp_path):
+    path = tmp_path / "broken.tif"
+    path.write_bytes(b"II*\0broken")
+    ((name, error),) = sightline.predict(run.model, [path])
+    assert name == str(path)
+    assert "TIFF" in error.reason
+
+
+def test_a_tagger_reads_single_labels_as_tags_and_takes_no_class_folders(shapes, tmp_path):
+    data = write_tagged_shapes(tmp_path / "data")
+    trained = sightline.train(data, out=str(tmp_path / "run"), **{**QUICK, "epochs": 1})
+    plain = data.with_name("plain.csv")
+    lines = [line for line in data.read_text().splitlines() if "|" not in line]
+    assert len(lines) > 3
+    plain.write_text("\n".join(lines))
+    assert "map" in sightline.evaluate(trained.model, plain, split="all")["metrics"]
+    with pytest.raises(UsageError, match="class folders have one label an image"):
+        sightline.evaluate(trained.model, shapes)
+
+
+def test_a_step_of_one_image_is_refused_where_batches_are_normalised(shapes, tmp_path):
+    with pytest.raises(UsageError, match=r"--batch-size 1: this network's batch normalisation needs several images in a step"):
+        sightline.train(shapes, out=str(tmp_path / "run"), **{**QUICK, "batch_size": 1})
+
+
+def test_a_picture_is_not_opened_to_count_its_pages(run, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    ((name, answer),) = sightline.predict(run.model, [tmp_path / "one.png"])
+    assert name.endswith("one.png")
+    assert answer.label in ("cross", "disc", "square")
