@@ -87,7 +87,7 @@ def summary(folds: list[dict[str, Any]], kept: int) -> dict[str, Any]:
     first, n = names[0], sum(fold["test"]["n"] for fold in folds)
     sentence = (
         f"Over {len(folds)} folds, in which each of {n} images was tested once by a model that had not seen it, {first} is "
-        f"{means[first]:.3f} on average, {min(values[first]):.3f} to {max(values[first]):.3f} (standard deviation {spread[first]:.3f}). "
+        f"{means[first]:.1%} on average, {min(values[first]):.1%} to {max(values[first]):.1%} (standard deviation {spread[first]:.1%}). "
         f"The model kept is that of fold {kept + 1}, the median."
     )
     return {

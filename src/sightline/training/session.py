@@ -21,6 +21,7 @@ from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, torch_infer
 from sightline.records import Dataset, Infer
 from sightline.tasks import TASKS, load_task
+from sightline.training.averaging import average_with_start, keep_start
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, plain_batches
 from sightline.training.logs import Log
@@ -53,6 +54,7 @@ def train_network(
     train_store, val_store = store.select(train), store.select(val)
     if plan.probe and not resume:
         console.say(_fit_head(network, head_module, train_store, train_targets, val_store, val_targets, classes, device))
+        keep_start(network, folder)
     balance = settings.training.balance
     weights = torch.from_numpy(class_weights(train_targets, classes)).to(device) if balance == "weights" else None
     objective = head_module.Objective(settings.training.label_smoothing, weights)
@@ -66,7 +68,13 @@ def train_network(
     batches = TrainBatches(
         train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
     )
-    return fit(network, objective, batches, validate, plan, folder, log, resume=resume)
+    trained = fit(network, objective, batches, validate, plan, folder, log, resume=resume)
+    if not plan.probe or plan.keep == "last" or trained.best_epoch == 0:
+        return trained
+    said = average_with_start(trained.network, validate, folder, device)
+    if said:
+        console.say(said)
+    return replace(trained, stopped=f"{trained.stopped} {said}".strip())
 
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
