@@ -22,23 +22,8 @@ from pathlib import Path
 DATA = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 # Images of each class: to learn, and for the splits a data set has to have.
 COUNTS = {"train": 20, "val": 5, "test": 5}
-PLAIN = [
-    "--weights",
-    "none",
-    "--keep",
-    "last",
-    "--crop-scale",
-    "1",
-    "--rotate",
-    "0",
-    "--no-flip",
-    "--colour",
-    "0",
-    "--label-smoothing",
-    "0",
-    "--dropout",
-    "0",
-]
+PLAIN = ["--weights", "none", "--keep", "last", "--crop-scale", "1", "--rotate", "0", "--no-flip", "--colour", "0",
+         "--label-smoothing", "0", "--dropout", "0"]  # fmt: skip
 NETWORKS = {
     "alexnet": "--backbone alexnet --size 96 --epochs 60",
     "vgg11": "--backbone torchvision/vgg11 --size 32 --epochs 45",
