@@ -28,8 +28,8 @@ NETWORKS = {
     "alexnet": "--backbone alexnet --size 96 --epochs 60",
     "vgg11": "--backbone torchvision/vgg11 --size 32 --epochs 45",
     "resnet18": "--backbone resnet18 --epochs 30",
-    "googlenet": "--backbone googlenet --epochs 30",
-    "inception_v3": "--backbone inception_v3 --size 96 --epochs 30",
+    "googlenet": "--backbone googlenet --epochs 80",
+    "inception_v3": "--backbone inception_v3 --size 96 --epochs 40",
 }
 LEAST = 0.95
 

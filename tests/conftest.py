@@ -84,7 +84,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
 
 
-QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu"}
+QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu", "precision": "fp32"}
 """Settings with which training takes a few seconds."""
 
 

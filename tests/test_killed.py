@@ -24,7 +24,8 @@ course.SAVE_SECONDS = 0.0
 from sightline.cli import _exit_code
 sys.exit(_exit_code(sys.argv[1:]))
 """
-SETTINGS = ["--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", str(EPOCHS), "--patience", str(EPOCHS)]
+SETTINGS = ["--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32", "--epochs", str(EPOCHS),
+            "--patience", str(EPOCHS)]  # fmt: skip
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

@@ -52,7 +52,7 @@ def test_what_is_asked_for_is_planned():
     config = TrainConfig(epochs=7, frozen_epochs=3, batch_size=8, lr=0.5, backbone_lr_scale=0.0, weight_decay=0.0, warmup=0.0, ema=0.0,
                          clip_norm=0.0, patience=1)  # fmt: skip
     plan = make_plan(config, 500, pretrained=True)
-    asked = {name: getattr(config, name) for name in vars(config) if name not in ("label_smoothing", "balance")}
+    asked = {name: getattr(config, name) for name in vars(config) if name not in ("label_smoothing", "balance", "precision")}
     assert {name: getattr(plan, name) for name in asked} == asked
     assert "For 3 epochs only the head learns." in plan.reasons
     assert "for up to 4 epochs (adamw, at 0.5, the backbone at 0)" in plan.reasons[2]

@@ -103,6 +103,9 @@ class TrainConfig:
         0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999
     )
     clip_norm: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0.0)
+    precision: str = setting(
+        "auto", "Numbers that training computes in; auto times bf16 where the processor has it.", choices=("auto", "fp32", "bf16")
+    )
     balance: str = setting(
         "none",
         "What rare classes get: nothing, a larger weight in the loss, or more turns in an epoch.",

@@ -167,7 +167,7 @@ def _numbers(
         "verdict": task.verdict(test), "data": gated.summary(), "test": test,
         "network": {"backbone": choice.spec.name, "weights": choice.weights_source or "random", "weights_licence": choice.licence,
                     "parameters": count_parameters(trained.network), "size": choice.spec.size, "reasons": list(choice.reasons)},
-        "training": {"plan": list(plan.reasons), "epochs": trained.rows, "best_epoch": trained.best_epoch,
+        "training": {"plan": [*plan.reasons, *trained.notes], "epochs": trained.rows, "best_epoch": trained.best_epoch,
                      "stopped": trained.stopped, "seconds": clock.seconds},
         "export": judged.export, "environment": environment(settings.run.seed), "settings": settings.to_json(),
     }  # fmt: skip

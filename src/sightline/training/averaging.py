@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sightline import console
 from sightline.model.network import Network
 from sightline.training import checkpoint
 
@@ -22,7 +23,7 @@ def keep_start(network: Network, folder: Path) -> None:
 
 
 def average_with_start(network: Network, validate: Callable[[Network], dict[str, float]], folder: Path, device: torch.device) -> str:
-    """Move the weights towards those of the start as far as that lowers the validation loss; returns a sentence, or nothing.
+    """Move the weights towards those of the start as far as that lowers the validation loss; says and returns a sentence on it, or nothing.
 
     The straight line between a pretrained network and its fine-tuned form often leads through better and more robust ones (Wortsman
     et al., "Robust fine-tuning of zero-shot models", 2022).
@@ -37,10 +38,12 @@ def average_with_start(network: Network, validate: Callable[[Network], dict[str,
     network.load_state_dict(mixed(start, tuned, best))
     if best == 1.0:
         return ""
-    return (
+    said = (
         f"The weights kept are {best:.0%} fine-tuned and {1 - best:.0%} the start's, "
         f"which lowered the validation loss from {losses[1.0]:.3f} to {losses[best]:.3f}."
     )
+    console.say(said)
+    return said
 
 
 def mixed(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ SAVE_SHARE = 0.1
 class Course:
     """The networks, the optimiser and how far they have come.
 
+    precision the numbers that steps compute in, fp32 or bf16
     rows      what the finished epochs gave, the start as epoch 0
     kept      the averaged weights of the epoch that is kept
     step      steps done in the epoch under way
@@ -43,6 +44,7 @@ class Course:
     device: torch.device
     folder: Path
     keep: str
+    precision: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -54,8 +56,8 @@ class Course:
     _cost: float = 0.0
 
     @classmethod
-    def at_the_start(cls, network: Network, plan: Plan, device: torch.device, folder: Path) -> Course:
-        course = cls(network, copy.deepcopy(network), make_optimizer(network, plan), device, folder, plan.keep)
+    def at_the_start(cls, network: Network, plan: Plan, device: torch.device, folder: Path, precision: str) -> Course:
+        course = cls(network, copy.deepcopy(network), make_optimizer(network, plan), device, folder, plan.keep, precision)
         course.loss_sum = course.loss_sum.to(device)
         return course
 
@@ -98,7 +100,8 @@ class Course:
         """Write all that is needed to go on from here, in one file that is whole or not there."""
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "kept": self.kept,
                  "optimizer": self.optimizer.state_dict(), "random": checkpoint.random_state(self.device), "rows": self.rows,
-                 "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks}  # fmt: skip
+                 "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks,
+                 "precision": self.precision}  # fmt: skip
         start = time.monotonic()
         checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
         self._saved = time.monotonic()
@@ -113,7 +116,7 @@ class Course:
             self.optimizer.load_state_dict(state["optimizer"])
             checkpoint.restore_random_state(state["random"], self.device)
             self.rows, self.kept, self.step, self.loss_sum = state["rows"], state["kept"], state["step"], state["loss_sum"]
-            self.seconds, self.setbacks = state["seconds"], state["setbacks"]
+            self.seconds, self.setbacks, self.precision = state["seconds"], state["setbacks"], state["precision"]
         except (KeyError, RuntimeError, ValueError) as error:
             path = self.folder / "checkpoint" / checkpoint.LAST
             raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sightline import console
@@ -35,12 +36,16 @@ NO_LOG = NoLog()
 
 @dataclass(frozen=True)
 class Trained:
-    """The kept network (the averaged weights of the best epoch), a row for each epoch, and why it stopped."""
+    """The kept network (the averaged weights of the best epoch), a row for each epoch, and why it stopped.
+
+    ``notes`` are sentences on what was chosen on the way.
+    """
 
     network: Network
     rows: list[dict[str, Any]]
     best_epoch: int
     stopped: str
+    notes: tuple[str, ...] = ()
 
 
 class Diverged(ArithmeticError):
@@ -57,9 +62,13 @@ def fit(
     log: Log = NO_LOG,
     *,
     resume: bool,
+    precision: str = "fp32",
 ) -> Trained:
-    """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``."""
-    course = Course.at_the_start(network, plan, batches.device, folder)
+    """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``.
+
+    ``precision`` is fp32 or bf16; a resumed run goes on in that of its checkpoint.
+    """
+    course = Course.at_the_start(network, plan, batches.device, folder, precision)
     if resume:
         course.restore()
     else:  # the start counts as epoch 0: fine-tuning that makes a probe worse is not kept
@@ -91,7 +100,8 @@ def train_epoch(course: Course, objective: Objective, batches: TrainBatches, pla
     for images, targets in console.track(batches.epoch(epoch, course.step), left, f"Epoch {epoch} of {plan.epochs}"):
         done = (epoch - 1) * len(batches) + course.step
         set_learning_rate(optimizer, schedule(done, plan.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
-        loss, _ = objective.step(network, images, targets)
+        with torch.autocast(course.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
+            loss, _ = objective.step(network, images, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if plan.clip_norm:

@@ -27,6 +27,7 @@ from sightline.training.batches import TrainBatches, plain_batches
 from sightline.training.logs import Log
 from sightline.training.loop import Trained, fit
 from sightline.training.plan import Plan
+from sightline.training.precision import choose_precision
 
 VALIDATION_BATCH = 32
 
@@ -68,13 +69,12 @@ def train_network(
     batches = TrainBatches(
         train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
     )
-    trained = fit(network, objective, batches, validate, plan, folder, log, resume=resume)
-    if not plan.probe or plan.keep == "last" or trained.best_epoch == 0:
-        return trained
-    said = average_with_start(trained.network, validate, folder, device)
-    if said:
-        console.say(said)
-    return replace(trained, stopped=f"{trained.stopped} {said}".strip())
+    precision, why = ("", "") if resume else choose_precision(settings.training.precision, network, objective, train_targets, device)
+    trained = fit(network, objective, batches, validate, plan, folder, log, resume=resume, precision=precision)
+    averaged = ""
+    if plan.probe and plan.keep == "best" and trained.best_epoch > 0:
+        averaged = average_with_start(trained.network, validate, folder, device)
+    return replace(trained, notes=tuple(filter(None, (why, averaged))))
 
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
