@@ -136,7 +136,9 @@ class Model:
         shape = (prepare.size, prepare.size, prepare.channels)
         work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch_size)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
-        return cls(bundle.manifest, infer, threads=threads, engine=f"{chosen}, {threads} threads", precision=chosen.precision)
+        return cls(
+            bundle.manifest, infer, threads=threads, engine=f"{chosen}, {threads} thread{'s'[: threads != 1]}", precision=chosen.precision
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -78,10 +78,8 @@ def onnx_infer(work: Work) -> Infer:
     try:
         session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = _first_line(error)
-        raise ModelFileError(
-            f"{work.source}: ONNX Runtime cannot load its graph ({reason}); upgrade onnxruntime or export again."
-        ) from error
+        reason = f"ONNX Runtime cannot load its graph ({_lines(error)[0]})"
+        raise ModelFileError(f"{work.source}: {reason}; upgrade onnxruntime or export again.") from error
     names = list(work.outputs)
 
     def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -102,8 +100,8 @@ def openvino_bf16_infer(work: Work) -> Infer:
 
 def _openvino_infer(work: Work, precision: str) -> Infer:
     images = _image_input(work)
-    # Without a stated precision OpenVINO takes bf16 by itself where it can. It would count and pin threads by cores: two processes
-    # would share one core and leave another idle.
+    # Where no precision is stated OpenVINO takes bf16 by itself. Threads are those asked for, not one a core, and are not pinned:
+    # two processes with one thread each would otherwise share a core and leave another idle.
     options = {
         "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": work.threads, "ENABLE_HYPER_THREADING": True,
         "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
@@ -117,8 +115,7 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
                 model.remove_result(result)
         compiled = core.compile_model(model, "CPU", options)
     except Exception as error:
-        reason = _first_line(error)
-        raise ModelFileError(f"{work.source}: OpenVINO cannot load its graph ({reason}); use --engine onnxruntime.") from error
+        raise _openvino_fault(work, "load", error) from error
     if (given := compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) != precision:
         raise DeviceError(f"OpenVINO computes in {given} on this processor where {precision} was asked for; use --engine onnxruntime.")
     request, turn = compiled.create_infer_request(), threading.Lock()
@@ -128,11 +125,17 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
             try:
                 request.infer({images: batch})
             except RuntimeError as error:
-                reason = _first_line(error)
-                raise ModelFileError(f"{work.source}: OpenVINO cannot compute its graph ({reason}); use --engine onnxruntime.") from error
+                raise _openvino_fault(work, "compute", error) from error
             return {name: request.get_tensor(name).data.copy() for name in work.outputs}
 
     return infer
+
+
+def _openvino_fault(work: Work, what: str, error: Exception) -> ModelFileError:
+    """Its messages begin with its own source files; a summary of operators, or else the last line, says what is wrong."""
+    lines = _lines(error)
+    reason = next((line.removeprefix("-- ") for line in reversed(lines) if line.startswith("-- ")), lines[-1]).rstrip(".")
+    return ModelFileError(f"{work.source}: OpenVINO cannot {what} its graph ({reason}); use --engine onnxruntime.")
 
 
 def _import_openvino() -> Any:
@@ -141,7 +144,7 @@ def _import_openvino() -> Any:
     try:
         import openvino
     except (ImportError, OSError) as error:
-        raise UsageError(f"OpenVINO is installed but cannot be imported ({_first_line(error)}); install it again: {INSTALL}.") from error
+        raise UsageError(f"OpenVINO is installed but cannot be imported ({_lines(error)[0]}); install it again: {INSTALL}.") from error
     return openvino
 
 
@@ -155,8 +158,8 @@ def _image_input(work: Work) -> str:
     return inputs[0].name
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _lines(error: Exception) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
 
 
 # Every engine and precision there is; the first is the one that the others are held against.

@@ -86,7 +86,7 @@ def measure(
     images = _noise(work, 1)
     infers[first.name](images)  # prepares itself on the first call
     started = clock()
-    expected = infers[first.name](images)
+    infers[first.name](images)
     batch = _batch(work, clock() - started, len(candidates))
     images = _noise(work, batch)
     for candidate in candidates[1:]:
