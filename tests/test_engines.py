@@ -23,7 +23,7 @@ from sightline.data.prepare import Prepare
 from sightline.engines import adapters, cache, choice
 from sightline.engines.adapters import Candidate, Work, candidates, onnx_infer, openvino_bf16_infer, openvino_infer
 from sightline.engines.choice import choose_engine, measure
-from sightline.engines.evidence import Evidence, evidence_of, replay_arrays
+from sightline.engines.evidence import Evidence, evidence_of, replay_of
 from sightline.errors import DeviceError, ModelFileError, UsageError
 from sightline.evaluation.metrics import softmax
 from sightline.processor import BF16_FEATURES, bf16_features
@@ -152,15 +152,21 @@ def test_openvino_computes_with_the_threads_asked_for(run):
     assert counts[1] == counts[0] + 1
 
 
-@needs_openvino
-def test_a_graph_that_openvino_does_not_know_is_refused_in_a_sentence(run):
+def small_work(operator):
+    """A graph of one operator on images of 4 x 4."""
     from onnx import TensorProto, helper
 
-    nodes = [helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT), helper.make_node("NoSuch", ["x"], ["logits"])]
+    nodes = [helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT), helper.make_node(operator, ["x"], ["logits"])]
     values = [helper.make_tensor_value_info(name, kind, ["n", 4, 4, 3])
               for name, kind in (("images", TensorProto.UINT8), ("logits", TensorProto.FLOAT))]  # fmt: skip
-    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 20)])
-    work = Work(model.SerializeToString(), ("logits",), "it.sight", (4, 4, 3), 1)
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return Work(model.SerializeToString(), ("logits",), "it.sight", (4, 4, 3), 1)
+
+
+@needs_openvino
+def test_a_graph_that_openvino_does_not_know_is_refused_in_a_sentence():
+    work = small_work("NoSuch")
     with pytest.raises(ModelFileError, match=r"^it.sight: OpenVINO cannot load its graph \([^)\n]*NoSuch[^)\n]*\); use --engine onnx"):
         openvino_infer(work)
     with pytest.raises(ModelFileError, match=r"^it.sight: ONNX Runtime cannot load its graph"):
@@ -174,10 +180,17 @@ def test_an_output_that_the_graph_lacks_is_named(run, load):
 
 
 @needs_openvino
-def test_images_of_other_channels_are_refused_in_a_sentence(run):
-    work = work_of(run.model)
-    with pytest.raises(ModelFileError, match="OpenVINO cannot compute its graph"):
-        openvino_infer(work)(np.zeros((1, 32, 32, 5), np.uint8))
+@pytest.mark.parametrize("images", [np.zeros((1, 7, 7, 3), np.uint8), np.zeros((1, 4, 4, 5), np.uint8), np.zeros((1, 4, 4, 3), np.float32)])
+def test_openvino_computes_nothing_from_other_images_than_the_graph_takes(images):
+    with pytest.raises(ValueError, match="uint8"):
+        openvino_infer(small_work("Relu"))(images)
+
+
+@pytest.mark.parametrize("load", [onnx_infer, pytest.param(openvino_infer, marks=needs_openvino)])
+@pytest.mark.parametrize("shape", [(64, 64, 3), (32, 32, 5)])
+def test_a_graph_for_other_images_than_are_prepared_is_refused(run, load, shape):
+    with pytest.raises(ModelFileError, match="does not take the images of"):
+        load(replace(work_of(run.model), shape=shape))
 
 
 # What may compute here
@@ -275,12 +288,12 @@ def evidence(images=None, digest="a"):
     def given():
         if images is None:
             raise ModelFileError("There are no photographs.")
-        return images
+        return images, fake(Clock(), FIRST, 0.0).load(WORK)(images)
 
     return Evidence(
         difference=lambda raw, expected: float(np.abs(raw["logits"] - expected["logits"]).max()),
         answers=lambda raw: [frozenset(map(str, [row.argmax()])) for row in raw["logits"]],
-        images=given,
+        photographs=given,
         digest=digest,
     )
 
@@ -321,6 +334,16 @@ def test_bf16_is_refused_without_photographs_and_the_next_fastest_is_taken():
     assert measured.dropped == {SHORT: "There are no photographs."}
 
 
+def test_outputs_of_another_shape_than_recorded_are_refused():
+    def wider(work):
+        infer = fake(clock, SHORT, 0.001).load(work)
+        return lambda images: {"logits": np.repeat(infer(images)["logits"], 2, axis=1)}
+
+    clock = Clock()
+    measured = measure(WORK, evidence(PHOTOGRAPHS), [fake(clock, FIRST, 0.01), Candidate("openvino", "bf16", wider)], clock=clock)[1]
+    assert (measured.chosen, measured.dropped) == (FIRST, {SHORT: "its outputs have other shapes"})
+
+
 def test_bf16_is_refused_when_one_answer_changes_however_little_the_scores_do():
     borderline = np.full((3, 2, 2, 3), 127, np.uint8)  # logits 0.498 and 0.502
     measured = chosen((FIRST, 0.01), (SHORT, 0.001, 0.01), images=borderline)
@@ -337,7 +360,7 @@ def test_a_candidate_that_cannot_load_or_compute_is_dropped_with_its_reason_but_
 
     def dies(work):
         def infer(images):
-            raise ModelFileError("it stops")
+            raise RuntimeError("it stops")
 
         return infer
 
@@ -478,10 +501,11 @@ def test_a_gain_is_said_once(own_folder, monkeypatch, capsys):
 def test_a_bundle_brings_its_photographs_as_the_network_sees_them(run):
     with Bundle.open(run.model) as bundle:
         brought = evidence_of(bundle)
-        images = brought.images()
-        files, arrays = replay_arrays(bundle)
+        images, raw = brought.photographs()
+        files = replay_of(bundle, ("logits",)).files
+        arrays = bundle.arrays("replay")
     assert images.shape == (len(files), 32, 32, 3)
-    raw = {"logits": arrays["raw_logits"]}
+    np.testing.assert_array_equal(raw["logits"], arrays["raw_logits"])
     found = onnx_infer(replace(work_of(run.model), outputs=("logits",)))(images)
     assert brought.difference(found, raw) < 1e-6
     model = sightline.Model.open(run.model, engine="onnxruntime")
@@ -506,7 +530,7 @@ def test_rendered_images_are_no_evidence(run, tmp_path, change):
     with Bundle.open(rebuilt(run, tmp_path / "other.sight", change)) as bundle:
         assert evidence_of(bundle).digest
         with pytest.raises(ModelFileError, match="carries no photographs"):
-            evidence_of(bundle).images()
+            evidence_of(bundle).photographs()
 
 
 def test_a_bundle_says_whether_its_images_are_rendered(run):
@@ -525,6 +549,17 @@ def test_another_decision_is_other_evidence(run, tmp_path):
 
 
 # From the outside
+
+
+def test_an_openvino_that_is_broken_is_said_when_asked_for_and_dropped_when_not(run, own_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"cannot be imported \(.*\); install it again: pip install 'sightline\[fast\]'"):
+        openvino_infer(work_of(run.model))
+    able = [kind for kind in adapters.KINDS if kind.precision == "fp32"]
+    _, found = choose_engine(work_of(run.model), evidence(), able)
+    assert found.name == FIRST
+    (file,) = own_folder.iterdir()
+    assert "cannot be imported" in json.loads(file.read_text())["dropped"][OTHER]
 
 
 @needs_openvino

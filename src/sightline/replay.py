@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
-from sightline.engines.evidence import replay_arrays
+from sightline.engines.evidence import replay_of
 from sightline.errors import ModelFileError
 from sightline.runtime import Model, raw_outputs
 
@@ -71,15 +71,11 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
 
     Raises ModelFileError when the bundle carries no replay or one that is not whole.
     """
-    files, arrays = replay_arrays(bundle)
-    try:
-        expected = {name: arrays[f"raw_{name}"] for name in model.task.OUTPUTS}
-        found = _raw(model, files)
-        if any(found[name].shape != expected[name].shape for name in expected):
-            raise ValueError("its outputs do not fit the graph's")
-    except (KeyError, ValueError) as error:
-        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
-    return len(files), model.task.difference(found, expected, model.manifest.decision)
+    replay = replay_of(bundle, model.task.OUTPUTS)
+    found = _raw(model, replay.files)
+    if any(found[name].shape != values.shape for name, values in replay.expected.items()):
+        raise ModelFileError(f"{bundle.path}: its replay is not whole (its outputs do not fit the graph's); copy or train it again.")
+    return len(replay.files), model.task.difference(found, replay.expected, model.manifest.decision)
 
 
 def _raw(model: Model, files: Sequence[bytes]) -> dict[str, NDArray[np.float32]]:

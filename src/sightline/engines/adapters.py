@@ -115,27 +115,25 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
                 model.remove_result(result)
         compiled = core.compile_model(model, "CPU", options)
     except Exception as error:
-        raise _openvino_fault(work, "load", error) from error
+        raise ModelFileError(f"{work.source}: OpenVINO cannot load its graph ({_said(error)}); use --engine onnxruntime.") from error
     if (given := compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) != precision:
         raise DeviceError(f"OpenVINO computes in {given} on this processor where {precision} was asked for; use --engine onnxruntime.")
     request, turn = compiled.create_infer_request(), threading.Lock()
 
     def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        if batch.dtype != np.uint8 or batch.shape[1:] != work.shape:  # it would compute something
+            raise ValueError(f"The graph takes (n, {', '.join(map(str, work.shape))}) uint8, not {batch.shape} {batch.dtype}.")
         with turn:  # a request holds its inputs and outputs
-            try:
-                request.infer({images: batch})
-            except RuntimeError as error:
-                raise _openvino_fault(work, "compute", error) from error
+            request.infer({images: batch})
             return {name: request.get_tensor(name).data.copy() for name in work.outputs}
 
     return infer
 
 
-def _openvino_fault(work: Work, what: str, error: Exception) -> ModelFileError:
-    """Its messages begin with its own source files; a summary of operators, or else the last line, says what is wrong."""
+def _said(error: Exception) -> str:
+    """What is wrong, from OpenVINO: its messages begin with its own source files and end in a summary or the cause."""
     lines = _lines(error)
-    reason = next((line.removeprefix("-- ") for line in reversed(lines) if line.startswith("-- ")), lines[-1]).rstrip(".")
-    return ModelFileError(f"{work.source}: OpenVINO cannot {what} its graph ({reason}); use --engine onnxruntime.")
+    return next((line.removeprefix("-- ") for line in reversed(lines) if line.startswith("-- ")), lines[-1]).rstrip(".")
 
 
 def _import_openvino() -> Any:
@@ -155,6 +153,10 @@ def _image_input(work: Work) -> str:
     missing = set(work.outputs) - {value.name for value in available}
     if len(inputs) != 1 or missing:
         raise ModelFileError(f"{work.source}: its graph lacks {', '.join(sorted(missing)) or 'a single input'}; export the model again.")
+    stated = inputs[0].shape
+    pairs = [] if stated is None else list(zip(stated[1:], work.shape, strict=False))
+    if any(isinstance(size, int) and size != ours for size, ours in pairs):
+        raise ModelFileError(f"{work.source}: its graph does not take the images of {work.shape} that it prepares; export the model again.")
     return inputs[0].name
 
 
