@@ -23,6 +23,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("bundle", "read and write *.sight"),
     ]),
     ("PRODUCT: never torch", [
+        ("engines", "what computes best on this machine"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
     ]),
     ("TRAIN: may use torch", [

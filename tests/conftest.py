@@ -21,6 +21,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SIGHTLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def kept_choices(tmp_path, monkeypatch):
+    """Where engines that were chosen are kept, in a cache folder for one test."""
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "engines"
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> None:
     """torch on one thread: for tiny networks it is as fast, and much faster where other programs want the processors too."""

@@ -16,13 +16,13 @@ ORDER = [
     ("errors", "records", "config", "console", "processor"),
     ("data", "evaluation", "tasks"),
     ("archive", "manifest", "onnx_check", "bundle"),
-    ("runtime", "replay"),
+    ("engines", "runtime", "replay"),
     ("auditing", "model", "training", "report", "package"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "records", "config", "console", "data", "evaluation", "tasks", "archive", "manifest", "onnx_check",
-           "bundle", "runtime", "replay", "comparison", "pipeline", "cli")  # fmt: skip
+           "bundle", "engines", "runtime", "replay", "comparison", "pipeline", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

@@ -24,6 +24,7 @@ from sightline.data.look import look_at
 from sightline.data.prepare import FITS, GREY, Prepare
 from sightline.data.reading import Reading
 from sightline.data.store import look_once
+from sightline.engines.adapters import Work, onnx_infer
 from sightline.errors import ConfigError, ImageError, ModelFileError, UsageError
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.choose import choose
@@ -33,7 +34,6 @@ from sightline.model.network import Network, torch_infer
 from sightline.records import ImageRef
 from sightline.replay import rendered_images
 from sightline.report.pictures import thumbnail
-from sightline.runtime import onnx_infer
 from sightline.training.augment import recolour, sample_affine, warp
 from test_dicom import bytes_of, scan, twelve_bits
 
@@ -180,7 +180,7 @@ def test_a_network_takes_its_channels_and_exports_with_them(name, channels):
     network = Network(backbone, make_head(backbone.num_features, 3, 0.0), prepare).eval()
     batch = np.stack([prepare(levels(channels, 200, 200))[0]] * 2)
     expected = torch_infer(network, torch.device("cpu"), ("logits",))(batch)
-    found = onnx_infer(export_graph(network, size), ("logits",), 1, "it")(batch)
+    found = onnx_infer(Work(export_graph(network, size), ("logits",), "it", batch.shape[1:], threads=1))(batch)
     np.testing.assert_allclose(found["logits"], expected["logits"], atol=1e-4)
 
 

@@ -57,7 +57,7 @@ def test_the_bundle_holds_its_members_and_they_are_what_the_run_wrote(trained):
 
 def test_predictions_do_not_depend_on_how_images_are_given(trained):
     _, data, run = trained
-    model = Model.open(run.model)
+    model = Model.open(run.model, engine="onnxruntime")
     paths = pictures(data)[:7]
     by_path = model.predict(paths)
     assert by_path == model.predict([path.read_bytes() for path in paths])
@@ -68,7 +68,7 @@ def test_predictions_do_not_depend_on_how_images_are_given(trained):
 
 def test_the_test_figures_of_the_report_are_reproduced_by_evaluating_the_bundle(trained):
     _, data, run = trained
-    result = sightline.evaluate(run.model, data)
+    result = sightline.evaluate(run.model, data, engine="onnxruntime")
     assert result["metrics"] == pytest.approx(run.numbers["test"]["metrics"])
     assert (result["n"], result["split"], result["seen"]) == (run.numbers["test"]["n"], "test", 0)
 

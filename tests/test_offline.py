@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sightline.engines.adapters import version_of
+
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -96,6 +98,22 @@ def test_a_whole_cycle_connects_nowhere(watched, shapes, tmp_path):
     ]
     found = {words[0]: watched("-m", "sightline.cli", *words) for words in cycle}
     assert found == {words[0]: [] for words in cycle}
+
+
+def test_openvino_connects_nowhere(watched, run, shapes):
+    """Its telemetry has no switch and sends when it is imported, so its import is blocked."""
+    if version_of("openvino") is None:  # to import it here would be what is not to happen
+        pytest.skip("OpenVINO is not installed: sightline[fast]")
+    code = f"""
+import sys, time
+from sightline.cli import _exit_code
+for engine in ("openvino", "auto"):
+    assert _exit_code(["predict", {str(run.model)!r}, {str(shapes / "disc")!r}, "--engine", engine]) == 0
+assert "openvino" in sys.modules
+assert sys.modules["openvino_telemetry"] is None
+time.sleep(2)  # a thread may be sending
+"""
+    assert watched("-c", code) == []
 
 
 @pytest.mark.parametrize("log", ["tensorboard", "mlflow"])

@@ -47,7 +47,7 @@ def test_a_module_is_trained_shipped_and_predicts_without_torch(shapes, tmp_path
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())  # the user's stays as it was
     assert run.numbers["network"]["backbone"] == "module/Small"
     assert sightline.verify(run.model)["max_difference"] == 0
-    model = Model.open(run.model)
+    model = Model.open(run.model, engine="onnxruntime")
     batch = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     with Bundle.open(run.model) as bundle:
         again = torch_infer(network_of(bundle, module), torch.device("cpu"), ("logits",))(batch)

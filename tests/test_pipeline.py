@@ -15,9 +15,9 @@ def test_every_page_of_a_file_is_predicted(run, tmp_path):
     pages = [render_shape(kind, 1) for kind in ("disc", "cross", "square")]
     path = tmp_path / "three.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    found = list(sightline.predict(run.model, [path]))
+    found = list(sightline.predict(run.model, [path], engine="onnxruntime"))
     assert [name for name, _ in found] == [str(path), f"{path}#1", f"{path}#2"]
-    model = sightline.Model.open(run.model)
+    model = sightline.Model.open(run.model, engine="onnxruntime")
     assert [answer for _, answer in found] == [model.predict(np.asarray(page)) for page in pages]
 
 

@@ -17,7 +17,7 @@ from sightline.runtime import Model, raw_outputs
 def test_torch_and_the_runtime_give_the_same_probabilities(run, shapes):
     images = sorted(shapes.rglob("*.png"))
     with Bundle.open(run.model) as bundle:
-        network, model = network_of(bundle), Model.of(bundle)
+        network, model = network_of(bundle), Model.of(bundle, engine="onnxruntime")
     infer = torch_infer(network, torch.device("cpu"), model.task.OUTPUTS)
     ours = np.concatenate([batch.raw["logits"] for batch in model.raw(images)])
     theirs = np.concatenate([batch.raw["logits"] for batch in raw_outputs(infer, model.prepare, images)])

@@ -16,7 +16,17 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 
-from sightline.config import AugmentConfig, CatalogueConfig, DataConfig, NetworkConfig, ReadConfig, RunConfig, RuntimeConfig, TrainConfig
+from sightline.config import (
+    AugmentConfig,
+    CatalogueConfig,
+    DataConfig,
+    NetworkConfig,
+    ReadConfig,
+    RunConfig,
+    RuntimeConfig,
+    TrainConfig,
+    VerifyConfig,
+)
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
 
 app = App(
@@ -136,19 +146,12 @@ def predict(
         raise DataError("None of the images could be read.")
 
 
-@verb()
-def verify(
-    model: ModelPath,
-    /,
-    *,
-    threads: Annotated[int | None, Parameter(help="Processor threads; as many as this process may use when not given.")] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+@verb(VerifyConfig)
+def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
     """Replay the images a bundle carries: does this machine compute what was measured?"""
     from sightline import pipeline
 
-    result = pipeline.verify(model, threads=threads)
+    result = pipeline.verify(model, **settings)
     if json:
         return _print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")

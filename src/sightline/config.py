@@ -18,6 +18,9 @@ from sightline.errors import ConfigError, did_you_mean
 
 Settings = TypeVar("Settings")
 
+# What computes a bundle's graph, and in which numbers; a test holds them against the engines there are.
+ENGINES = ("auto", "onnxruntime", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -151,8 +154,23 @@ class RuntimeConfig:
 
     batch_size: int = setting(16, "Images computed at once.", low=1, high=4096)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    engine: str = setting("auto", "What computes; auto measures once which of those installed is fastest here.", choices=ENGINES)
+    precision: str = setting(
+        "auto",
+        "Numbers to compute in; auto takes bf16 only where it is faster and changes no answer on the photographs in the bundle.",
+        choices=PRECISIONS,
+    )
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Replaying the images in a bundle."""
+
+    threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    engine: str = setting("onnxruntime", "What computes; onnxruntime is what recorded the images' outputs.", choices=ENGINES)
+    precision: str = setting("auto", "Numbers to compute in; the tolerance is wider in bf16.", choices=PRECISIONS)
 
 
 @dataclass(frozen=True)

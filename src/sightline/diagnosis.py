@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data.store import cache_folder
-from sightline.processor import processor_features, processor_name, processors
+from sightline.engines.adapters import ENGINES, candidates, version_of
+from sightline.errors import UsageError
+from sightline.processor import bf16_features, int8_features, processor_features, processor_name, processors
 
 NEEDED = {
     "predict, evaluate, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
@@ -39,9 +41,19 @@ def examine() -> dict[str, Any]:
     return {
         "sightline": importlib.metadata.version("sightline"), "python": platform.python_version(), "platform": platform.platform(),
         "processor": processor_name(), "processors": processors(), "features": processor_features(),
+        "bf16": bf16_features(), "int8": int8_features(), "engines": {name: version_of(name) or "not installed" for name in ENGINES},
+        "considered": _considered(),
         "memory_gb": _memory_gb(), "devices": _devices(versions, problems), "versions": versions,
         "cache": str(folder), "cache_free_gb": round(shutil.disk_usage(existing).free / 1e9, 1), "problems": problems,
     }  # fmt: skip
+
+
+def _considered() -> list[str]:
+    """Engines and precisions that may be chosen here, the one that the others are held against first."""
+    try:
+        return [candidate.name for candidate in candidates()]
+    except UsageError:  # ONNX Runtime is missing, and named among the problems
+        return []
 
 
 def _devices(versions: dict[str, str], problems: list[str]) -> list[str]:

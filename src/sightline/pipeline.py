@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import CatalogueConfig, ReadConfig, RuntimeConfig, make, make_all
+from sightline.config import CatalogueConfig, ReadConfig, RuntimeConfig, VerifyConfig, make, make_all
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, pages, read_bytes
 from sightline.data.folder import read_unlabelled
 from sightline.data.readers import read_dataset
+from sightline.engines.choice import TOLERANCE
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model
@@ -66,7 +67,7 @@ def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
 
 
 def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, **settings: Any) -> dict[str, Any]:
-    """Metrics of a bundle on a labelled folder, as ``{"task", "split", "n", "metrics", "intervals", "refused", "seen"}``.
+    """Metrics of a bundle on a labelled folder: ``{"task", "split", "n", "metrics", "intervals", "refused", "seen", "engine"}``.
 
     split   train, validation, test, or "all". By default the test images, where the data came split; where it did not, the
             images that the model was not trained or validated on, which it knows by their content
@@ -75,7 +76,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model)) as bundle:
-        opened = Model.of(bundle, threads=config.threads)
+        opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
@@ -98,7 +99,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     for entry in refused:
         console.warn(f"{entry['path']}: {entry['reason']}; left out.")
     return {"task": opened.manifest.task, "split": name, "n": result["n"], "metrics": result["metrics"],
-            "intervals": result["intervals"], "refused": refused, "seen": known}  # fmt: skip
+            "intervals": result["intervals"], "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
 
 
 def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[Any]:
@@ -137,7 +138,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
-    opened = Model.open(model, threads=config.threads)
+    opened = Model.open(model, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
     refs: list[ImageRef] = []
     limits = Limits(config.max_pixels, config.max_bytes)
     for image in map(Path, images):
@@ -157,21 +158,26 @@ def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:
         return [ref]
 
 
-def verify(model: str | Path, *, threads: int | None = None) -> dict[str, Any]:
-    """Replay the images a bundle carries, as ``{"model", "n", "max_difference", "tolerance"}``.
+def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
+    """Replay the images a bundle carries, as ``{"model", "n", "max_difference", "tolerance", "engine"}``.
+
+    settings  fields of ``config.VerifyConfig`` by name; ONNX Runtime in fp32, which recorded them, unless ``engine`` is given
 
     Raises ModelFileError when the file is not sound, RequirementNotMet when this machine computes something else.
     """
+    config = make(VerifyConfig, settings)
     from sightline import replay
 
     with Bundle.open(Path(model)) as bundle:
-        count, difference = replay.largest_difference(bundle, Model.of(bundle, threads=threads))
-    if not difference <= replay.TOLERANCE:
+        opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
+        count, difference = replay.largest_difference(bundle, opened)
+    tolerance = max(replay.TOLERANCE, TOLERANCE[opened.precision])
+    if not difference <= tolerance:
         raise RequirementNotMet(
             f"{model}: its predictions on this machine differ by up to {difference:.3g} from what was recorded, more than "
-            f"{replay.TOLERANCE:g}; do not use it here, and compare the versions that 'sightline doctor' lists."
+            f"{tolerance:g}; do not use it here, and compare the versions that 'sightline doctor' lists."
         )
-    return {"model": str(model), "n": count, "max_difference": difference, "tolerance": replay.TOLERANCE}
+    return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

@@ -6,6 +6,10 @@ import os
 import platform
 from pathlib import Path
 
+# Instruction sets that compute in few bits natively, by the names Linux gives them.
+BF16_FEATURES = ("amx_bf16", "avx512_bf16")
+INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")
+
 
 def processors() -> int:
     """Processors this process may use, at least 1: its affinity, and the quota of its control group where that is less."""
@@ -46,10 +50,20 @@ def processor_name() -> str:
 
 def processor_features() -> list[str]:
     """Which of the instruction sets that speed up networks the processor has, by the names Linux gives them."""
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return []
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return [name for name in wanted if name in flags]
+
+
+def bf16_features() -> list[str]:
+    """Those that multiply in bf16; without one it is emulated, a thousand times slower than fp32."""
+    return [name for name in processor_features() if name in BF16_FEATURES]
+
+
+def int8_features() -> list[str]:
+    """Those that multiply in int8."""
+    return [name for name in processor_features() if name in INT8_FEATURES]

@@ -194,6 +194,11 @@ class Classification:
     def score(self) -> float:
         return self.scores[0]
 
+    @property
+    def answer(self) -> frozenset[str]:
+        """What is said, whatever the scores."""
+        return frozenset(self.labels[:1])
+
     def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
         """``[{"label", "score"}...]``, best first, at most ``top``."""
         return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
@@ -209,6 +214,11 @@ class Tags:
 
     labels: tuple[str, ...]
     scores: Mapping[str, float]
+
+    @property
+    def answer(self) -> frozenset[str]:
+        """What is said, whatever the scores."""
+        return frozenset(self.labels)
 
     def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
         """``[{"label", "score"}...]`` of the labels given, best first, at most ``top``; empty when none is given."""

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
+from sightline.engines.evidence import replay_of
 from sightline.errors import ModelFileError
 from sightline.runtime import Model, raw_outputs
 
@@ -52,11 +53,15 @@ def choose_images(files: Sequence[bytes]) -> list[bytes]:
     return chosen
 
 
-def record(model: Model, files: Sequence[bytes]) -> bytes:
-    """The ``replay.npz`` of a model: the files' bytes end to end, their lengths, and the raw outputs they give now."""
+def record(model: Model, files: Sequence[bytes], *, rendered: bool) -> bytes:
+    """The ``replay.npz`` of a model: the files' bytes end to end, their lengths, and the raw outputs they give now.
+
+    ``rendered`` notes that they are stand-ins, on which two answers that differ mean nothing.
+    """
     return arrays_to_bytes({
         "images": np.frombuffer(b"".join(files), np.uint8),
         "lengths": np.array([len(data) for data in files], np.int64),
+        "rendered": np.array(rendered),
         **{f"raw_{name}": values for name, values in _raw(model, files).items()},
     })  # fmt: skip
 
@@ -66,20 +71,11 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
 
     Raises ModelFileError when the bundle carries no replay or one that is not whole.
     """
-    if not bundle.has("replay"):
-        raise ModelFileError(f"{bundle.path}: carries no images to verify it with; train it again with this version of Sightline.")
-    arrays = bundle.arrays("replay")
-    try:
-        lengths, expected = arrays["lengths"], {name: arrays[f"raw_{name}"] for name in model.task.OUTPUTS}
-        if lengths.ndim != 1 or not len(lengths) or (lengths < 0).any() or lengths.sum() != len(arrays["images"]):
-            raise ValueError("its lengths do not fit")
-        files = [part.tobytes() for part in np.split(arrays["images"], np.cumsum(lengths)[:-1])]
-        found = _raw(model, files)
-        if any(found[name].shape != expected[name].shape for name in expected):
-            raise ValueError("its outputs do not fit the graph's")
-    except (KeyError, ValueError) as error:
-        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
-    return len(files), model.task.difference(found, expected, model.manifest.decision)
+    replay = replay_of(bundle, model.task.OUTPUTS)
+    found = _raw(model, replay.files)
+    if any(found[name].shape != values.shape for name, values in replay.expected.items()):
+        raise ModelFileError(f"{bundle.path}: its replay is not whole (its outputs do not fit the graph's); copy or train it again.")
+    return len(replay.files), model.task.difference(found, replay.expected, model.manifest.decision)
 
 
 def _raw(model: Model, files: Sequence[bytes]) -> dict[str, NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Using a bundle, without torch: numpy, Pillow and ONNX Runtime.
+"""Using a bundle, without torch: numpy, Pillow and the engine that is best on this machine.
 
 ``raw_outputs`` is prepare and infer over a stream of images, with decoding beside inference. Evaluation, replay and prediction
 all go through it, whatever satisfies ``Infer``: what is shipped is what is judged.
@@ -6,10 +6,8 @@ all go through it, whatever satisfies ``Infer``: what is shipped is what is judg
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +20,11 @@ from PIL import Image
 from sightline.bundle import Bundle
 from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
-from sightline.errors import ImageError, ModelFileError
+from sightline.engines.adapters import Work, candidates
+from sightline.engines.choice import choose_engine
+from sightline.engines.evidence import evidence_of
+from sightline.errors import ImageError
 from sightline.manifest import Manifest
-from sightline.onnx_check import check_graph, graph_io
 from sightline.processor import processors
 from sightline.records import ImageRef, Infer, Prediction
 from sightline.tasks import load_task
@@ -99,31 +99,46 @@ class Model:
     'cat'
     """
 
-    def __init__(self, manifest: Manifest, infer: Infer, *, threads: int | None = None) -> None:
-        """A model over any ``Infer``; use ``Model.open`` for a file."""
+    def __init__(
+        self, manifest: Manifest, infer: Infer, *, threads: int | None = None, engine: str = "a function", precision: str = "fp32"
+    ) -> None:
+        """A model over any ``Infer``; use ``Model.open`` for a file. ``engine`` says in words what computes."""
         self.manifest = manifest
         self.infer = infer
+        self.engine = engine
+        self.precision = precision
         self.threads = threads or processors()
         self.prepare = Prepare.from_json(manifest.prepare)
         self.task = load_task(manifest.task)
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None) -> Model:
-        """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new."""
+    def open(
+        cls, path: str | Path, *, threads: int | None = None, engine: str = "auto", precision: str = "auto", batch_size: int = 16
+    ) -> Model:
+        """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new.
+
+        engine      "onnxruntime", "openvino" (of the ``fast`` extra), or "auto": the fastest here of those installed
+        precision   "fp32", "bf16", or "auto": bf16 only where it is faster and changes no answer on the bundle's photographs
+        batch_size  for how many images at once the fastest is sought, which is measured once and then remembered
+
+        Raises UsageError for an engine that is not installed, DeviceError for a precision that the processor has not.
+        """
         with Bundle.open(Path(path)) as bundle:
-            return cls.of(bundle, threads=threads)
+            return cls.of(bundle, threads=threads, engine=engine, precision=precision, batch_size=batch_size)
 
     @classmethod
-    def of(cls, bundle: Bundle, *, threads: int | None = None) -> Model:
-        task = load_task(bundle.manifest.task)
-        threads = threads or processors()
-        infer = onnx_infer(bundle.read("graph"), task.OUTPUTS, threads, str(bundle.path))
-        return cls(bundle.manifest, infer, threads=threads)
-
-    @property
-    def engine(self) -> str:
-        """What computes, for the report."""
-        return f"ONNX Runtime {importlib.metadata.version('onnxruntime')}, {self.threads} threads"
+    def of(
+        cls, bundle: Bundle, *, threads: int | None = None, engine: str = "auto", precision: str = "auto", batch_size: int = 16
+    ) -> Model:
+        """As ``open``, of a bundle that is open already."""
+        able = candidates(engine, precision)
+        task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
+        shape = (prepare.size, prepare.size, prepare.channels)
+        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch_size)
+        infer, chosen = choose_engine(work, evidence_of(bundle), able)
+        return cls(
+            bundle.manifest, infer, threads=threads, engine=f"{chosen}, {threads} thread{'s'[: threads != 1]}", precision=chosen.precision
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -164,30 +179,3 @@ class Model:
     def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds."""
         return self.task.decode(raw, self.labels, self.manifest.decision)
-
-
-def onnx_infer(graph: bytes, outputs: Sequence[str], threads: int, source: str) -> Infer:
-    """The ``Infer`` seam over an ONNX graph in ONNX Runtime on the processor; ModelFileError when it cannot run it."""
-    check_graph(graph, source)
-    inputs, available = graph_io(graph, source)
-    missing = set(outputs) - {value.name for value in available}
-    if len(inputs) != 1 or missing:
-        raise ModelFileError(f"{source}: its graph lacks {', '.join(sorted(missing)) or 'a single input'}; export the model again.")
-    # Read when the library is imported; nothing this process does is reported to anyone.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{source}: ONNX Runtime cannot load its graph ({reason}); upgrade onnxruntime or export again.") from error
-    names, (image_input,) = list(outputs), inputs
-
-    def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        return dict(zip(names, session.run(names, {image_input.name: batch}), strict=True))
-
-    return infer

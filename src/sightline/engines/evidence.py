@@ -1,0 +1,87 @@
+"""What two computations of a bundle's graph are compared on: the task's own measure, and the images that the bundle carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.bundle import Bundle
+from sightline.data.decode import decode
+from sightline.data.prepare import Prepare
+from sightline.errors import ModelFileError
+from sightline.tasks import load_task
+
+Raw = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How to tell whether another computation of the same graph will do.
+
+    difference  (raw, expected) -> how far apart they are, in the unit a user sees
+    answers     raw outputs -> what is answered for each image, whatever the scores
+    photographs () -> prepared images (n, height, width, channels) uint8 like those that the graph is made for, and the raw
+                outputs recorded for them in fp32; SightlineError, with the reason, where there are none
+    digest      changes with everything above
+    """
+
+    difference: Callable[[Raw, Raw], float]
+    answers: Callable[[Raw], list[frozenset[str]]]
+    photographs: Callable[[], tuple[NDArray[np.uint8], Raw]]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Images that a bundle carries: their files' bytes, the raw outputs recorded for them, and whether they may be stand-ins."""
+
+    files: list[bytes]
+    expected: Raw
+    rendered: bool
+
+
+def evidence_of(bundle: Bundle) -> Evidence:
+    """The evidence that a bundle brings along; its images are only read when they are asked for, while it is open."""
+    manifest = bundle.manifest
+    task, decision = load_task(manifest.task), manifest.decision
+    replay = [member.sha256 for member in manifest.members if member.role == "replay"]
+    facts = [manifest.task, manifest.labels, manifest.prepare, decision.temperature, dict(decision.thresholds), replay]
+    return Evidence(
+        difference=lambda raw, expected: task.difference(raw, expected, decision),
+        answers=lambda raw: [prediction.answer for prediction in task.decode(raw, manifest.labels, decision)],
+        photographs=lambda: _photographs(bundle, task.OUTPUTS),
+        digest=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def replay_of(bundle: Bundle, outputs: Sequence[str]) -> Replay:
+    """The images that a bundle carries, with their ``outputs``; ModelFileError when there are none or they are not whole."""
+    if not bundle.has("replay"):
+        raise ModelFileError(f"{bundle.path}: carries no images to verify it with; train it again with this version of Sightline.")
+    arrays = bundle.arrays("replay")
+    try:
+        lengths, expected = arrays["lengths"], {name: arrays[f"raw_{name}"] for name in outputs}
+        if lengths.ndim != 1 or not len(lengths) or (lengths < 0).any() or lengths.sum() != len(arrays["images"]):
+            raise ValueError("its lengths do not fit")
+        if any(values.shape[:1] != lengths.shape for values in expected.values()):
+            raise ValueError("its outputs are not as many as its images")
+        files = [part.tobytes() for part in np.split(arrays["images"], np.cumsum(lengths)[:-1])]
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
+    return Replay(files, expected, rendered=not np.array_equal(arrays.get("rendered", True), False))
+
+
+def _photographs(bundle: Bundle, outputs: Sequence[str]) -> tuple[NDArray[np.uint8], Raw]:
+    """Those of the images carried that are the user's own: on rendered ones any two answers are as good."""
+    replay = replay_of(bundle, outputs)
+    if replay.rendered:
+        raise ModelFileError(f"{bundle.path}: carries no photographs to check its answers on.")
+    prepare = Prepare.from_json(bundle.manifest.prepare)
+    images = [prepare(decode(file, min_side=prepare.min_side, reading=prepare.reading))[0] for file in replay.files]
+    return np.stack(images), replay.expected
