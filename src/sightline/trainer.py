@@ -20,6 +20,9 @@ from sightline.processor import processors, share_processors
 from sightline.records import Dataset
 
 if TYPE_CHECKING:
+    from sightline.auditing.gate import Gated
+    from sightline.model.choose import Choice
+    from sightline.training.plan import Plan
     from sightline.training.run import Run
 
 PEEKED_IMAGES = 64
@@ -67,9 +70,8 @@ def train_once(start: Start) -> Trained:
     from sightline.model.choose import Choice, choose
     from sightline.model.device import torch_device
     from sightline.package import ship
-    from sightline.training.balance import imbalance
     from sightline.training.logs import open_log
-    from sightline.training.plan import Plan, make_plan
+    from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
     from sightline.training.session import train_network
 
@@ -88,14 +90,7 @@ def train_once(start: Start) -> Trained:
         store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
         gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
         gated.announce()
-    if record:
-        plan = Plan.from_json(record["plan"])
-    else:
-        train_targets = gated.dataset.of_split("train").targets
-        plan = make_plan(
-            chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=dataset.labels,
-            normalised=choice.normalised, imbalance=imbalance(train_targets, len(dataset.labels)),
-        )  # fmt: skip
+    plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
     run = start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold)
@@ -110,6 +105,18 @@ def train_once(start: Start) -> Trained:
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
+    """The plan of a new run, made from what the data turned out to be."""
+    from sightline.training.balance import imbalance
+    from sightline.training.plan import make_plan
+
+    targets, labels = gated.dataset.of_split("train").targets, gated.dataset.labels
+    return make_plan(
+        chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
+        normalised=choice.normalised, imbalance=imbalance(targets, len(labels)),
+    )  # fmt: skip
 
 
 def check_libraries(what: str = "Training", *modules: str) -> None:

@@ -89,7 +89,7 @@ def fit(
             console.say(_line(course.rows[-1], plan))
             log.epoch(course.rows[-1])
     network.load_state_dict(course.kept)
-    return Trained(network.eval(), course.rows, course.best["epoch"], stopped)
+    return Trained(network.eval(), course.rows, course.best["epoch"], stopped, (f"Steps were computed in {course.precision}.",))
 
 
 def train_epoch(course: Course, objective: Objective, batches: TrainBatches, plan: Plan) -> None:

@@ -69,12 +69,13 @@ def train_network(
     batches = TrainBatches(
         train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
     )
-    precision, why = ("", "") if resume else choose_precision(settings.training.precision, network, objective, train_targets, device)
+    # A resumed run goes on in the precision of its checkpoint.
+    precision = "" if resume else choose_precision(settings.training.precision, network, objective, train_targets, device)[0]
     trained = fit(network, objective, batches, validate, plan, folder, log, resume=resume, precision=precision)
     averaged = ""
     if plan.probe and plan.keep == "best" and trained.best_epoch > 0:
         averaged = average_with_start(trained.network, validate, folder, device)
-    return replace(trained, notes=tuple(filter(None, (why, averaged))))
+    return replace(trained, notes=(*trained.notes, *([averaged] if averaged else [])))
 
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
