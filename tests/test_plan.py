@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def test_pretrained_weights_are_probed_and_then_fine_tuned_gently():
     assert (plan.optimizer, plan.lr, plan.backbone_lr_scale, plan.weight_decay) == ("adamw", 1e-3, 0.1, 0.05)
     assert plan.reasons == (
         "First the backbone stays frozen: a logistic regression on its embeddings becomes the head.",
-        "Then the whole network learns for up to 10 epochs (adamw, at 0.001, the backbone at 0.0001).",
+        "All layers together learn for up to 10 epochs (adamw, at 0.001, the backbone at 0.0001).",
         "Batch normalisation keeps its pretrained statistics, as 500 images would give noisy ones.",
         "It stops early after 10 epochs without a better validation loss; the best epoch is kept.",
     )
@@ -52,7 +53,8 @@ def test_what_is_asked_for_is_planned():
     config = TrainConfig(epochs=7, frozen_epochs=3, batch_size=8, lr=0.5, backbone_lr_scale=0.0, weight_decay=0.0, warmup=0.0, ema=0.0,
                          clip_norm=0.0, patience=1)  # fmt: skip
     plan = make_plan(config, 500, pretrained=True)
-    asked = {name: getattr(config, name) for name in vars(config) if name not in ("label_smoothing", "balance", "precision")}
+    elsewhere = ("label_smoothing", "balance", "precision", "budget", "layers", "start_size")
+    asked = {name: getattr(config, name) for name in vars(config) if name not in elsewhere}
     assert {name: getattr(plan, name) for name in asked} == asked
     assert "For 3 epochs only the head learns." in plan.reasons
     assert "for up to 4 epochs (adamw, at 0.5, the backbone at 0)" in plan.reasons[2]
@@ -71,7 +73,7 @@ def test_no_more_epochs_are_frozen_than_there_are():
 )
 def test_a_plan_is_whole_and_its_json_is_the_same_plan(n_train, pretrained, optimizer, epochs, frozen):
     plan = make_plan(TrainConfig(optimizer=optimizer, epochs=epochs, frozen_epochs=frozen), n_train, pretrained=pretrained)
-    assert all(value is not None for value in vars(plan).values())
+    assert all(value is not None for name, value in vars(plan).items() if name != "sizes")
     assert 0 <= plan.frozen_epochs <= plan.epochs
     assert Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False))) == plan
 
@@ -136,3 +138,45 @@ def test_imbalance_is_said_or_met():
 
 def test_the_last_epoch_is_kept_when_asked_for():
     assert make_plan(TrainConfig(keep="last"), 500, pretrained=True).reasons[-1] == "The last epoch is kept, as asked."
+
+
+def any_side(side):
+    return True
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(32, (20, 32)), (28, (16, 28)), (64, (36, 64)), (224, (128, 224)), (24, None), (8, None)])
+def test_from_scratch_images_grow_where_there_is_something_to_see_in_small_ones(size, sizes):
+    plan = make_plan(TrainConfig(), 500, pretrained=False, size=size, takes=any_side)
+    assert plan.sizes == sizes
+    assert any(f"grow to {size} px" in reason for reason in plan.reasons) == (sizes is not None)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_images_do_not_grow_for_pretrained_weights_nor_where_the_network_cannot():
+    assert make_plan(TrainConfig(), 500, pretrained=True, size=224, takes=any_side).sizes is None
+    assert make_plan(TrainConfig(), 500, pretrained=False, size=224).sizes is None
+    assert make_plan(TrainConfig(start_size=160), 500, pretrained=True, size=224, takes=any_side).sizes == (160, 224)
+    assert make_plan(TrainConfig(start_size=224), 500, pretrained=False, size=224, takes=any_side).sizes is None
+    with pytest.raises(UsageError, match="--start-size 160: this network only takes images of 224 px"):
+        make_plan(TrainConfig(start_size=160), 500, pretrained=True, size=224)
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(1, 60))
+def test_images_grow_from_the_first_side_to_the_last_and_never_shrink(first, last, epochs):
+    first, last = sorted((first, last))
+    plan = replace(make_plan(TrainConfig(), 500, pretrained=False), sizes=(first, last))
+    sides = [plan.size_at(epoch, epochs) for epoch in range(1, epochs + 1)]
+    assert sides[0] == first or epochs == 1
+    assert sides == sorted(sides)
+    assert sides[-1] == last
+    assert make_plan(TrainConfig(), 500, pretrained=False).size_at(1, epochs) is None
+
+
+def test_a_budget_leaves_the_number_of_epochs_open():
+    assert make_plan(TrainConfig(budget="10m"), 5000, pretrained=False).epochs == MAX_SCRATCH_EPOCHS
+    assert make_plan(TrainConfig(budget="10m", epochs=7), 5000, pretrained=False).epochs == 7
+
+
+def test_random_weights_are_not_learned_in_some_layers_only():
+    with pytest.raises(UsageError, match="--layers upper: random weights have to be learned in all layers"):
+        make_plan(TrainConfig(layers="upper"), 500, pretrained=False)

@@ -12,7 +12,8 @@ import pytest
 import example_report
 from sightline.report import draw
 from sightline.report.html import render
-from sightline.report.sections import MOST_ROWS, all_sections
+from sightline.report.sections import all_sections
+from sightline.report.tables import MOST_ROWS
 from sightline.tasks.blocks import Bars, Curves, Gallery, Matrix, Table, Text, Tiles
 
 EXAMPLES = [example_report.clothing, example_report.tiny, example_report.many_classes, example_report.hostile]
@@ -182,9 +183,20 @@ def test_nothing_to_say_leaves_no_section():
 
 
 def test_single_epoch_is_a_row_not_a_curve():
-    page = Page(render(*example_report.tiny()))
+    report, blocks, pictures = example_report.tiny()
+    report["training"] |= {"stages": [], "learning_curve": None}
+    page = Page(render(report, blocks, pictures))
     assert not [attributes for attributes in page.all("div") if attributes.get("class", "").startswith("chart")]
     assert "Training ended after its last epoch." in page.text
+
+
+def test_stages_of_a_fine_tuning_and_the_curve_of_its_probe_are_shown():
+    text = Page(render(*example_report.clothing())).text
+    assert "What each stage brought" in text
+    assert "0.610 to 0.480" in text
+    assert "80.0% to 86.0%" in text
+    assert "Would more images help?" in text
+    assert "More images would help." in text
 
 
 def test_leaks_temper_the_claim_about_the_test_images():
@@ -246,6 +258,7 @@ def test_whatever_the_objective_watches_is_drawn_by_its_name():
     report, blocks, pictures = example_report.clothing()
     for epoch in report["training"]["epochs"]:
         epoch["val_map"], epoch["val_box_error"] = epoch.pop("val_accuracy"), 12.5
+    report["training"]["stages"] = []
     text = Page(render(report, blocks, pictures)).text
     assert "Mean average precision" in text
     assert "Validation mean average precision" in text

@@ -81,8 +81,9 @@ def train(
 ) -> None:
     """Check, split and learn a folder of images; writes a run with the bundle and the report."""
     from sightline import pipeline
+    from sightline.training.budget import process_start
 
-    run = pipeline.train(data, resume=resume, **settings)
+    run = pipeline.train(data, resume=resume, started=process_start(), **settings)
     if json:
         _print_json(run.to_json())
     else:

@@ -92,8 +92,19 @@ class NetworkConfig:
 class TrainConfig:
     """The optimisation."""
 
+    budget: str | None = setting(
+        None, "Time for everything from start to report, such as 90s, 10m or 1h30m; what is trained is planned to fit into it."
+    )
+    layers: str = setting(
+        "auto",
+        "Which layers of a pretrained network learn: only the head's probe, then the upper layers, then all; auto goes on while it pays.",
+        choices=("auto", "head", "upper", "all"),
+    )
     epochs: int | None = setting(None, "Passes over the training images, at most.", low=1, high=10_000)
     frozen_epochs: int | None = setting(None, "Epochs at the start in which only the head learns.", low=0, high=10_000)
+    start_size: int | None = setting(
+        None, "Side in pixels of the images in the first epoch, from where they grow to --size.", low=8, high=2048
+    )
     batch_size: int = setting(32, "Images in a step.", low=1, high=65_536)
     optimizer: str = setting("adamw", "The optimiser.", choices=("adamw", "sgd"))
     lr: float | None = setting(None, "Highest learning rate of the head (of everything, from scratch).", low=1e-8, high=100.0)

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sightline import console
 from sightline.errors import Interrupted
 from sightline.tasks.blocks import Bar, Bars, Table, Text
 from sightline.trainer import Start, Trained, go_on, train_once
+from sightline.training.budget import Budget
 
 PREDICTIONS = "predictions.csv"
 
@@ -56,13 +58,14 @@ def _one_fold(start: Start, folder: Path, number: int, count: int) -> Trained:
 
     run = Run(folder)
     console.say(f"Fold {number} of {count}: {folder}")
+    budget = Budget(start.budget.left() / (count - number + 1), time.monotonic())
     if run.model.exists():
         return Trained(folder, run.model, run.report, json.loads((folder / "report.json").read_text(encoding="utf-8")))
     if (folder / CONFIG).exists():
-        return train_once(go_on(folder, module=start.module))
+        return train_once(replace(go_on(folder, budget.started, module=start.module), budget=budget))
     shutil.rmtree(folder, ignore_errors=True)  # a stop before its first file leaves a folder whose name would be taken
     settings = replace(start.settings, run=replace(start.settings.run, out=str(folder)))
-    return train_once(replace(start, settings=settings, run=None, record={}, fold=number))
+    return train_once(replace(start, settings=settings, budget=budget, run=None, record={}, fold=number))
 
 
 def _first_metric(numbers: dict[str, Any]) -> float:

@@ -6,7 +6,7 @@ import copy
 import csv
 import io
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,8 @@ def _numbers(
         "network": {"backbone": choice.spec.name, "weights": choice.weights_source or "random", "weights_licence": choice.licence,
                     "parameters": count_parameters(trained.network), "size": choice.spec.size, "reasons": list(choice.reasons)},
         "training": {"plan": [*plan.reasons, *trained.notes], "epochs": trained.rows, "best_epoch": trained.best_epoch,
-                     "stopped": trained.stopped, "seconds": clock.seconds},
+                     "stopped": trained.stopped, "seconds": clock.seconds, "stages": list(trained.stages),
+                     "learning_curve": asdict(trained.curve) if trained.curve else None},
         "export": judged.export, "environment": environment(settings.run.seed), "settings": settings.to_json(),
     }  # fmt: skip
 

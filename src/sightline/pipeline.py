@@ -5,6 +5,7 @@ Only ``train`` and ``backbones`` need torch, and their rooms are imported when t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from sightline.trainer import Trained
 
 
-def train(data: str | Path | None = None, *, resume: str | Path | None = None, **settings: Any) -> Trained:
+def train(data: str | Path | None = None, *, resume: str | Path | None = None, started: float | None = None, **settings: Any) -> Trained:
     """Train a network on a folder of images; the run's folder gets the bundle and the report.
 
     data      the folder; not needed with ``resume``
     resume    a run's folder: it goes on after its last checkpoint, as it was started
+    started   ``time.monotonic()`` from which a budget counts; this call, when not given
     settings  fields of the stages in ``config.TrainSettings`` by name, such as ``epochs=5``. ``backbone`` may also be a module of
               your own, from (n, 3, size, size) float images to an embedding (n, f), a feature map (n, c, h, w), or both
 
@@ -46,7 +48,7 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, *
     """
     from sightline import folds, trainer
 
-    start = trainer.start(data, resume, settings)
+    start = trainer.start(data, resume, settings, time.monotonic() if started is None else started)
     return folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
 
 

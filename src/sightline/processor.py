@@ -30,6 +30,20 @@ def _cgroup_quota(root: Path) -> float | None:
         return None
 
 
+def memory_bytes() -> int:
+    """Memory this process may use: the machine's, and the limit of its control group where that is less; 4 GB where nothing is told."""
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        physical = 4_000_000_000
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return min(physical, int(Path("/sys/fs/cgroup", limit).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return physical
+
+
 def share_processors() -> None:
     """Ask for threads that sleep while they wait, unless the user asked otherwise; to be called before torch is imported.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +14,22 @@ import numpy as np
 
 from sightline import console
 from sightline.config import TrainSettings
-from sightline.data.decode import Limits, read_size
+from sightline.data.decode import Limits, decode, read_size
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset
+from sightline.training.budget import Budget, parse_budget, spoken
 
 if TYPE_CHECKING:
     from sightline.auditing.gate import Gated
+    from sightline.data.prepare import Prepare
     from sightline.model.choose import Choice
     from sightline.training.plan import Plan
     from sightline.training.run import Run
 
-PEEKED_IMAGES = 64
+PEEKED_IMAGES, TIMED_FILES = 64, 12
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Start:
 
     settings: TrainSettings
     root: Path
+    budget: Budget
     run: Run | None = None
     record: dict[str, Any] = field(default_factory=dict)
     fold: int | None = None
@@ -73,9 +78,11 @@ def train_once(start: Start) -> Trained:
     from sightline.training.logs import open_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
-    from sightline.training.session import train_network
+    from sightline.training.session import Session
+    from sightline.training.ways import train_network
 
     clock, chosen, record = Clock(), start.settings, start.record
+    clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
         dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
@@ -98,10 +105,13 @@ def train_once(start: Start) -> Trained:
     try:
         with run.held(), open_log(run) as log:
             with clock("training"):
-                data = gated.dataset, gated.store
-                trained = train_network(*data, choice, plan, chosen, device, run.folder, log, resume=run.has_checkpoint)
+                reading_time = read_seconds(gated.dataset, choice.prepare, limits) if start.budget.limited else 0.0
+                session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
+                trained = train_network(session, start.budget, resume=run.has_checkpoint)
             numbers = ship(trained, gated, choice, plan, chosen, run, clock)
             log.finish(numbers, run)
+        if start.budget.limited:
+            console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
@@ -115,7 +125,7 @@ def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
     targets, labels = gated.dataset.of_split("train").targets, gated.dataset.labels
     return make_plan(
         chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
-        normalised=choice.normalised, imbalance=imbalance(targets, len(labels)),
+        normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.spec.size, takes=choice.takes,
     )  # fmt: skip
 
 
@@ -131,7 +141,8 @@ def check_libraries(what: str = "Training", *modules: str) -> None:
         raise UsageError(f"{what} needs {error.name}, which is not installed: pip install 'sightline[train]'.") from error
 
 
-def start(data: str | Path | None, resume: str | Path | None, settings: dict[str, Any]) -> Start:
+def start(data: str | Path | None, resume: str | Path | None, settings: dict[str, Any], started: float) -> Start:
+    """What is asked for, checked as far as that goes without the data; budgets count from ``started``, a ``time.monotonic()``."""
     if resume is None and data is None:
         raise UsageError("Give the folder of images to train on, or --resume RUN.")
     module = settings.get("backbone") if callable(settings.get("backbone")) else None
@@ -142,18 +153,28 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     check_libraries()
     from sightline.training.logs import check_installed
 
-    begun = Start(chosen, Path(str(data)).resolve(), module=module) if resume is None else go_on(Path(resume), data, settings, module)
+    budget = budget_of(chosen, started)
+    if resume is None:
+        begun = Start(chosen, Path(str(data)).resolve(), budget, module=module)
+    else:
+        begun = go_on(Path(resume), started, data, settings, module)
     check_installed(begun.settings.run.log)
     return begun
 
 
-def go_on(folder: Path, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:
+def go_on(folder: Path, started: float, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:
     """The start of a run that was stopped; a user's own ``module`` has to be given again, anything else may not."""
     from sightline.training.run import reopen
 
     given = {name: value for name, value in (settings or {}).items() if module is None or name != "backbone"}
     run, record = reopen(folder, data, given)
-    return Start(TrainSettings.from_json(record["settings"]), Path(record["data"]), run, record, record.get("fold"), module)
+    chosen = TrainSettings.from_json(record["settings"])
+    return Start(chosen, Path(record["data"]), budget_of(chosen, started), run, record, record.get("fold"), module)
+
+
+def budget_of(settings: TrainSettings, started: float) -> Budget:
+    asked = settings.training.budget
+    return Budget(math.inf if asked is None else parse_budget(asked), started)
 
 
 def _known(task: str | None) -> str | None:
@@ -163,6 +184,16 @@ def _known(task: str | None) -> str | None:
     if task is not None and task not in TASKS:
         raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
     return task
+
+
+def read_seconds(dataset: Dataset, prepare: Prepare, limits: Limits) -> float:
+    """Seconds from a test image's file to the network's input, the median of some."""
+    test, taken = dataset.of_split("test").refs, []
+    for ref in test[:: max(1, len(test) // TIMED_FILES)]:
+        started = time.perf_counter()
+        prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
 
 
 def median_side(dataset: Dataset, limits: Limits) -> int:

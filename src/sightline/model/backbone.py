@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from sightline.errors import ModelFileError, UsageError, did_you_mean
@@ -103,9 +104,14 @@ class TorchvisionBackbone(Backbone):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         outputs = self.inner(images)
         # SqueezeNet's last layer sees the feature map itself and its average comes after; here it comes before.
-        embedding = outputs.get("embedding", outputs["features"])
+        embedding = _averaged(outputs.get("embedding", outputs["features"]))
         taps = (outputs[f"tap{number}"] for number in range(len(self.tap_channels)))
-        return embedding.mean((2, 3)) if embedding.ndim == 4 else embedding, outputs["features"], *taps
+        return embedding, outputs["features"], *taps
+
+
+@torch.fx.wrap  # stays whole in a traced graph, in which a shape decides nothing
+def _averaged(embedding: Tensor) -> Tensor:
+    return embedding.mean((2, 3)) if embedding.ndim == 4 else embedding
 
 
 def known_backbones() -> list[str]:

@@ -77,6 +77,18 @@ class Choice:
             modules = (self.module if self.module is not None else build(self.spec)).modules()
         return any("norm" in type(module).__name__.lower() for module in modules)
 
+    def takes(self, side: int) -> bool:
+        """Whether the network, as it is built for its own size, takes images with sides of so many pixels too."""
+        if self.module is not None or has_fixed_size(self.spec.name):
+            return False
+        with torch.device("meta"):
+            backbone = build(self.spec).eval()
+            try:
+                embedding = backbone(torch.zeros(2, self.spec.channels, side, side))[0]
+            except (RuntimeError, ValueError, AssertionError):  # as of a map that shrinks to nothing
+                return False
+        return tuple(embedding.shape) == (2, backbone.num_features)
+
     def build(self) -> Backbone:
         """The backbone, filled with the weights."""
         backbone = build(self.spec, self.module)

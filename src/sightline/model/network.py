@@ -16,7 +16,15 @@ from sightline.records import Infer
 AUXILIARY_WIDTH = 128
 
 
-class Network(nn.Module):
+class Trainable(nn.Module):
+    """What the training loop takes: a backbone, a head and any auxiliary heads, and a ``forward`` that gives named raw outputs."""
+
+    backbone: nn.Module
+    head: nn.Module
+    auxiliary: nn.ModuleList
+
+
+class Network(Trainable):
     """``forward((n, size, size, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
@@ -24,6 +32,7 @@ class Network(nn.Module):
     The permuted view of NHWC input is already in PyTorch's ``channels_last`` layout, which its convolutions are fastest in.
     """
 
+    backbone: Backbone
     scale: Tensor
     shift: Tensor
 
@@ -39,12 +48,15 @@ class Network(nn.Module):
         self.register_buffer("shift", mean / std, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        normal = images.to(self.scale.dtype) * self.scale - self.shift
-        embedding, features, *taps = self.backbone(normal.permute(0, 3, 1, 2))
+        embedding, features, *taps = self.backbone(self.normal(images))
         outputs = {**self.head(embedding), "embedding": embedding, "features": features}
         if self.training and self.auxiliary:
             outputs["auxiliary"] = torch.stack([head(tap) for head, tap in zip(self.auxiliary, taps, strict=True)])
         return outputs
+
+    def normal(self, images: Tensor) -> Tensor:
+        """What the backbone takes: (n, channels, size, size), normalised."""
+        return (images.to(self.scale.dtype) * self.scale - self.shift).permute(0, 3, 1, 2)
 
 
 class AuxiliaryHead(nn.Module):
@@ -64,7 +76,7 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
-def torch_infer(network: Network, device: torch.device, outputs: Sequence[str]) -> Infer:
+def torch_infer(network: Trainable, device: torch.device, outputs: Sequence[str]) -> Infer:
     """The ``Infer`` seam over a network in evaluation mode, giving the named raw outputs."""
     network.eval()
 

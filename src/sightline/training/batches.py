@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from sightline.data.store import Store
 from sightline.training.augment import erase, recolour, sample_affine, sample_colour, warp
 from sightline.training.mixing import mix, sample_mixing, soft
 
-# Sets the random numbers of mixing apart from those of the images.
-MIXING = 1
+# Sets the random numbers of mixing apart from those of the images, and of views in order from those of epochs.
+MIXING, VIEW = 1, 0
 Made = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]
 
 
@@ -44,47 +44,73 @@ class TrainBatches:
     shares: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
-        """Batches in an epoch; a last one of a single image is left out, as batch normalisation cannot use it."""
-        full, rest = divmod(len(self.store), self.batch_size)
-        return full + (rest > (1 if full else 0))
+        """Batches in an epoch."""
+        return batches_of(len(self.store), self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """From batch ``start`` on: images (n, size, size, channels) float32 in [0, 255] and their targets, on the device.
 
-        Targets are (n,) int64 or (n, k) bool as the data has them, and (n, k) float32 where images are mixed.
+        ``size`` is the side in pixels, the network's own if not given. Targets are (n,) int64 or (n, k) bool as the data has them, and
+        (n, k) float32 where images are mixed.
         """
-        order = self._order(epoch)
-        with ThreadPoolExecutor(1) as maker:
-            upcoming = maker.submit(self._make, order, start, epoch)
-            for step in range(start, len(self)):
-                images, colours, targets = upcoming.result()
-                if step + 1 < len(self):
-                    upcoming = maker.submit(self._make, order, step + 1, epoch)
-                pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
-                factors = torch.from_numpy(colours).to(self.device, non_blocking=True)
-                views, truth = recolour(pixels, factors), torch.from_numpy(targets).to(self.device, non_blocking=True)
-                mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
-                yield (views, truth) if mixing is None else mix(views, soft(truth, self.classes), mixing)
+        prepare = self.prepare if size is None else replace(self.prepare, size=size)
+        order = shuffled(len(self.store), self.shares, self.seed, epoch)
+        steps = range(start, len(self))
+        made = _ahead(lambda step: self._make(prepare, order[step * self.batch_size :][: self.batch_size], epoch, step), steps)
+        for step, (images, colours, targets) in zip(steps, made, strict=True):
+            views, truth = self._on_device(images, colours), torch.from_numpy(targets).to(self.device, non_blocking=True)
+            mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
+            yield (views, truth) if mixing is None else mix(views, soft(truth, self.classes), mixing)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        rng, n = np.random.default_rng([self.seed, epoch]), len(self.store)
-        return rng.permutation(n) if self.shares is None else rng.choice(n, n, p=self.shares)
+    def in_order(self, view: int) -> Iterator[Tensor]:
+        """Every image once and in the store's order, changed at random as in no other ``view``; batches as of ``epoch``."""
+        starts = range(0, len(self.store), self.batch_size)
+        rows = np.arange(len(self.store))
+        for images, colours, _ in _ahead(lambda start: self._make(self.prepare, rows[start:][: self.batch_size], view, VIEW), starts):
+            yield self._on_device(images, colours)
 
-    def _make(self, order: NDArray[np.int64], step: int, epoch: int) -> Made:
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = np.empty((len(rows), self.prepare.size, self.prepare.size, self.prepare.channels), np.uint8)
+    def _on_device(self, images: NDArray[np.uint8], colours: NDArray[np.float32]) -> Tensor:
+        pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
+        return recolour(pixels, torch.from_numpy(colours).to(self.device, non_blocking=True))
+
+    def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, step: int) -> Made:
+        images = np.empty((len(rows), prepare.size, prepare.size, prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
             again = [] if self.shares is None else [step, place]
             rng = np.random.default_rng([self.seed, epoch, int(row), *again])
             image = self.store[row]
-            affine = sample_affine(rng, *image.shape[:2], self.prepare, self.augment)
-            images[place] = warp(image, affine, self.prepare.size)
+            affine = sample_affine(rng, *image.shape[:2], prepare, self.augment)
+            images[place] = warp(image, affine, prepare.size)
             colours[place] = sample_colour(rng, self.augment)
             if self.augment.erase:
                 erase(rng, images[place], self.augment.erase)
         return images, colours, self.targets[rows]
+
+
+def batches_of(n: int, batch_size: int) -> int:
+    """How many batches n images give; a last one of a single image is left out, as batch normalisation cannot use it."""
+    full, rest = divmod(n, batch_size)
+    return full + (rest > (1 if full else 0))
+
+
+def shuffled(n: int, shares: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The rows of an epoch in their order: each once, or as often as its chances ``shares`` (n,) have it."""
+    rng = np.random.default_rng([seed, epoch])
+    return rng.permutation(n) if shares is None else rng.choice(n, n, p=shares)
+
+
+def _ahead(make: Callable[[int], Made], places: Sequence[int]) -> Iterator[Made]:
+    """What ``make`` gives for each place, the next being made by a thread while one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        upcoming = maker.submit(make, places[0]) if places else None
+        for following in [*places[1:], None]:
+            if upcoming is None:
+                return
+            made = upcoming.result()
+            upcoming = None if following is None else maker.submit(make, following)
+            yield made
 
 
 def plain_batches(store: Store, prepare: Prepare, batch_size: int) -> Iterator[NDArray[np.uint8]]:

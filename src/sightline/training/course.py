@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from sightline.errors import ModelFileError
-from sightline.model.network import Network
+from sightline.model.network import Trainable
 from sightline.training import checkpoint
+from sightline.training.budget import Budget
 from sightline.training.optimizer import make_optimizer
+from sightline.training.place import Place
 from sightline.training.plan import Plan
 
 # Seconds of work that a stop may cost, where an epoch takes longer.
@@ -30,6 +32,8 @@ class Course:
     """The networks, the optimiser and how far they have come.
 
     precision the numbers that steps compute in, fp32 or bf16
+    budget    the time there is; epochs: how many there are to be, which may change on the way for it to be kept
+    place     of the stage that this is the course of
     rows      what the finished epochs gave, the start as epoch 0
     kept      the averaged weights of the epoch that is kept
     step      steps done in the epoch under way
@@ -38,13 +42,16 @@ class Course:
     setbacks  how often training diverged and went back
     """
 
-    network: Network
-    average: Network
+    network: Trainable
+    average: Trainable
     optimizer: torch.optim.Optimizer
     device: torch.device
     folder: Path
     keep: str
     precision: str
+    budget: Budget
+    epochs: int
+    place: Place
     rows: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -56,8 +63,11 @@ class Course:
     _cost: float = 0.0
 
     @classmethod
-    def at_the_start(cls, network: Network, plan: Plan, device: torch.device, folder: Path, precision: str) -> Course:
-        course = cls(network, copy.deepcopy(network), make_optimizer(network, plan), device, folder, plan.keep, precision)
+    def at_the_start(
+        cls, network: Trainable, plan: Plan, device: torch.device, folder: Path, precision: str, budget: Budget, place: Place, epochs: int
+    ) -> Course:
+        average, optimizer = copy.deepcopy(network), make_optimizer(network, plan)
+        course = cls(network, average, optimizer, device, folder, plan.keep, precision, budget, epochs, place)
         course.loss_sum = course.loss_sum.to(device)
         return course
 
@@ -65,6 +75,11 @@ class Course:
     def best(self) -> dict[str, Any]:
         """The row whose weights are kept: that with the lowest validation loss, the earliest of equals; or the last."""
         return self.rows[-1] if self.keep == "last" else min(self.rows, key=lambda row: float(row["val_loss"]))
+
+    @property
+    def all_rows(self) -> list[dict[str, Any]]:
+        """The rows of this stage and those before, their epochs counted through."""
+        return self.place.whole(self.rows)
 
     @property
     def is_finite(self) -> bool:
@@ -101,7 +116,7 @@ class Course:
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "kept": self.kept,
                  "optimizer": self.optimizer.state_dict(), "random": checkpoint.random_state(self.device), "rows": self.rows,
                  "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks,
-                 "precision": self.precision}  # fmt: skip
+                 "precision": self.precision, "epochs": self.epochs, "stage": self.place.stage, "spent": self.budget.elapsed()}  # fmt: skip
         start = time.monotonic()
         checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
         self._saved = time.monotonic()
@@ -117,6 +132,7 @@ class Course:
             checkpoint.restore_random_state(state["random"], self.device)
             self.rows, self.kept, self.step, self.loss_sum = state["rows"], state["kept"], state["step"], state["loss_sum"]
             self.seconds, self.setbacks, self.precision = state["seconds"], state["setbacks"], state["precision"]
+            self.epochs = state["epochs"]
         except (KeyError, RuntimeError, ValueError) as error:
             path = self.folder / "checkpoint" / checkpoint.LAST
             raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error
@@ -127,5 +143,5 @@ class Course:
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(self.rows[0]))
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(self.all_rows)
         checkpoint.atomically(self.folder / "results.csv", lambda temporary: temporary.write_bytes(table.getvalue().encode()))

@@ -8,44 +8,66 @@ step alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline import console
 from sightline.errors import UsageError
-from sightline.model.network import Network
-from sightline.training.batches import TrainBatches
+from sightline.model.network import Trainable
+from sightline.training.budget import Budget
 from sightline.training.course import Course
+from sightline.training.curve import LearningCurve
 from sightline.training.logs import Log, NoLog
 from sightline.training.objective import Objective
 from sightline.training.optimizer import schedule, set_learning_rate, set_training, update_average
+from sightline.training.place import Place
 from sightline.training.plan import Plan
 
-Validate = Callable[[Network], dict[str, float]]
+Validate = Callable[[Trainable], dict[str, float]]
+
+
+class Batches(Protocol):
+    """What the loop learns from; ``len`` is the number of batches in an epoch."""
+
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets from batch ``start`` on, the same whenever they are asked for."""
+        ...
+
+
 # How often training that diverged goes back to its last checkpoint, and by how much it then learns more slowly.
 MAX_SETBACKS, SETBACK_FACTOR = 2, 0.25
 # Steps between looks at whether the loss is still a number; each look makes the processor wait for an accelerator.
 CHECK_STEPS = 50
-NO_LOG = NoLog()
+NO_LOG, NO_BUDGET, ALONE = NoLog(), Budget(), Place()
+# Up to this share of the planned epochs a budget may still bring more of them.
+EXTENDABLE = 0.3
 
 
 @dataclass(frozen=True)
 class Trained:
     """The kept network (the averaged weights of the best epoch), a row for each epoch, and why it stopped.
 
-    ``notes`` are sentences on what was chosen on the way.
+    notes   sentences on what was chosen on the way
+    stages  what each stage of a fine-tuning brought, and the time that it was expected to take and took
+    curve   how the probe of a fine-tuning gained by more images
     """
 
-    network: Network
+    network: Trainable
     rows: list[dict[str, Any]]
     best_epoch: int
     stopped: str
     notes: tuple[str, ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
+    curve: LearningCurve | None = None
 
 
 class Diverged(ArithmeticError):
@@ -53,9 +75,9 @@ class Diverged(ArithmeticError):
 
 
 def fit(
-    network: Network,
+    network: Trainable,
     objective: Objective,
-    batches: TrainBatches,
+    batches: Batches,
     validate: Validate,
     plan: Plan,
     folder: Path,
@@ -63,12 +85,17 @@ def fit(
     *,
     resume: bool,
     precision: str = "fp32",
+    budget: Budget = NO_BUDGET,
+    place: Place = ALONE,
+    epochs: int | None = None,
 ) -> Trained:
     """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``.
 
-    ``precision`` is fp32 or bf16; a resumed run goes on in that of its checkpoint.
+    ``precision`` is fp32 or bf16; a resumed run goes on in that of its checkpoint. Where the ``budget`` does not suffice for the
+    plan's epochs there are fewer; ``epochs`` is how many are expected, where that is known. ``place`` says where this stands in a
+    training of several stages.
     """
-    course = Course.at_the_start(network, plan, batches.device, folder, precision)
+    course = Course.at_the_start(network, plan, batches.device, folder, precision, budget, place, plan.epochs if epochs is None else epochs)
     if resume:
         course.restore()
     else:  # the start counts as epoch 0: fine-tuning that makes a probe worse is not kept
@@ -76,30 +103,50 @@ def fit(
         if not math.isfinite(figures["loss"]):
             raise UsageError("The network's loss is no finite number before training begins; choose other --weights or another --backbone.")
         course.finish_epoch(_row(0, "probe" if plan.probe else "start", 0.0, None, figures, 0.0))
-    for row in course.rows:
+    for row in course.all_rows:
         log.epoch(row)
     while not (stopped := _why_stop(course, plan)):
         try:
             train_epoch(course, objective, batches, plan)
             row = _judged(course, validate, plan)
-            course.finish_epoch(row, last=row["epoch"] == plan.epochs)
+            course.finish_epoch(row, last=row["epoch"] == course.epochs)
+            _fit_into_budget(course, plan)
         except Diverged:
             _go_back(course)
         else:
-            console.say(_line(course.rows[-1], plan))
-            log.epoch(course.rows[-1])
+            console.say(_line(course))
+            log.epoch(course.all_rows[-1])
     network.load_state_dict(course.kept)
-    return Trained(network.eval(), course.rows, course.best["epoch"], stopped, (f"Steps were computed in {course.precision}.",))
+    best = place.kept(course.best["epoch"])
+    return Trained(network.eval(), course.all_rows, best, stopped, (f"Steps were computed in {course.precision}.",))
 
 
-def train_epoch(course: Course, objective: Objective, batches: TrainBatches, plan: Plan) -> None:
-    """The steps of an epoch that are still to be done. Raises Diverged."""
+def _fit_into_budget(course: Course, plan: Plan) -> None:
+    """Plan as many epochs as the time allows, by what the last one took; more than before only early on, as rates fall to the end."""
+    done, left = len(course.rows) - 1, course.budget.left()
+    if not course.budget.limited or not done:
+        return
+    most = plan.epochs if done <= plan.epochs * EXTENDABLE else course.epochs
+
+    def side(epoch: int, epochs: int) -> int:
+        return plan.size_at(epoch, epochs) or 1
+
+    last, size = float(course.rows[-1]["seconds"]), side(done, course.epochs)
+
+    def seconds(epochs: int) -> float:
+        return sum(last * (side(epoch, epochs) / size) ** 2 for epoch in range(done + 1, epochs + 1))
+
+    course.epochs = next((epochs for epochs in range(most, done, -1) if seconds(epochs) <= left), done)
+
+
+def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Plan) -> None:
+    """The steps of an epoch that are still to be done, or as many as there is time for. Raises Diverged."""
     network, optimizer, epoch = course.network, course.optimizer, len(course.rows)
     set_training(network, frozen=epoch <= plan.frozen_epochs, freeze_norm=plan.freeze_norm)
-    left = len(batches) - course.step
-    for images, targets in console.track(batches.epoch(epoch, course.step), left, f"Epoch {epoch} of {plan.epochs}"):
+    upcoming = batches.epoch(epoch, course.step, plan.size_at(epoch, course.epochs))
+    for images, targets in console.track(upcoming, len(batches) - course.step, f"Epoch {epoch} of {course.epochs}"):
         done = (epoch - 1) * len(batches) + course.step
-        set_learning_rate(optimizer, schedule(done, plan.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
+        set_learning_rate(optimizer, schedule(done, course.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
         with torch.autocast(course.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
             loss, _ = objective.step(network, images, targets)
         optimizer.zero_grad(set_to_none=True)
@@ -116,6 +163,8 @@ def train_epoch(course: Course, objective: Objective, batches: TrainBatches, pla
             _check_finite(course)
             course.tick()
             course.save()
+        if course.budget.left() < 0:
+            return
 
 
 def _judged(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]:
@@ -127,7 +176,7 @@ def _judged(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]:
     course.tick()
     epoch = len(course.rows)
     lr = max(group["lr"] for group in course.optimizer.param_groups)
-    stage = "head" if epoch <= plan.frozen_epochs else "all"
+    stage = "head" if epoch <= plan.frozen_epochs else course.place.layers
     return _row(epoch, stage, lr, float(course.loss_sum) / course.step, figures, course.seconds)
 
 
@@ -156,13 +205,17 @@ def _row(epoch: int, stage: str, lr: float, train_loss: float | None, figures: d
 def _why_stop(course: Course, plan: Plan) -> str:
     """The reason to stop after the epochs that are done, or an empty string."""
     done, best = course.rows[-1]["epoch"], course.best["epoch"]
-    if done >= plan.epochs:
-        return f"All {plan.epochs} epochs were trained."
+    if done >= course.epochs:
+        planned = f" of {plan.epochs}, as many as the budget allowed" if done < plan.epochs else ""
+        return f"All {done} epochs were trained." if not planned else f"{done} epochs were trained{planned}."
     if done - best >= plan.patience:
         return f"Stopped after epoch {done}: no better validation loss since epoch {best}."
     return ""
 
 
-def _line(row: dict[str, Any], plan: Plan) -> str:
+def _line(course: Course) -> str:
+    row = course.rows[-1]
     figures = ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in row.items() if name.startswith("val_"))
-    return f"Epoch {row['epoch']:>2} of {plan.epochs}: training loss {row['train_loss']:.3f}; validation {figures} ({row['seconds']:.0f} s)"
+    return (
+        f"Epoch {row['epoch']:>2} of {course.epochs}: training loss {row['train_loss']:.3f}; validation {figures} ({row['seconds']:.0f} s)"
+    )

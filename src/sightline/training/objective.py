@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.model.network import Network
+from sightline.model.network import Trainable
 
 
 class Objective(Protocol):
     """A loss over a batch, and the figures that validation watches."""
 
-    def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, network: Trainable, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to differentiate and figures to log, of a batch as ``Network`` takes it."""
         ...
 

@@ -7,14 +7,14 @@ import math
 import torch
 from torch import nn
 
-from sightline.model.network import Network
+from sightline.model.network import Trainable
 from sightline.training.plan import Plan
 
 NO_DECAY_BELOW_DIMENSIONS = 2
 EMA_RAMP = 10
 
 
-def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
+def make_optimizer(network: Trainable, plan: Plan) -> torch.optim.Optimizer:
     """AdamW or SGD over groups: backbone and heads, with and without weight decay (biases and normalisation have none)."""
     groups = []
     for part, lr in ((network.backbone, plan.lr * plan.backbone_lr_scale), (network.head, plan.lr), (network.auxiliary, plan.lr)):
@@ -41,7 +41,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-def set_training(network: Network, *, frozen: bool, freeze_norm: bool) -> None:
+def set_training(network: Trainable, *, frozen: bool, freeze_norm: bool) -> None:
     """Training mode; a frozen backbone neither learns nor updates its statistics, frozen norms keep theirs."""
     network.train()
     network.backbone.requires_grad_(not frozen)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sightline.config import AugmentConfig, TrainConfig
 from sightline.errors import UsageError
+from sightline.model.backbone import SMALL_SIDE
 from sightline.training.balance import WORTH_SAYING
 
 FINE_TUNE_EPOCHS = 10
@@ -19,6 +20,10 @@ FROZEN_NORM_BELOW = 20_000
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
 BACKBONE_LR_SCALE = 0.1
 UNNORMALISED_FACTOR = 0.1
+# Images that grow have their full size after this share of the epochs, and come there in steps of so many pixels.
+GROWN_BY, SMALL_STEP, LARGE_STEP = 0.8, 4, 32
+# From scratch they begin with this share of the side, if that is not too small to show anything.
+START_SHARE, SMALLEST_START = 0.57, 16
 # Words in class names for which a mirrored image may be of another class.
 SIDES = {"left", "right", "leftward", "rightward", "clockwise", "counterclockwise", "anticlockwise", "links", "rechts", "gauche", "droite",
          "izquierda", "derecha", "sinistra", "destra"}  # fmt: skip
@@ -35,6 +40,7 @@ class Plan:
     freeze_norm  batch normalisation keeps the statistics it came with
     keep         "best": the epoch with the lowest validation loss, "last": the last
     flip         images are mirrored at random
+    sizes        side in pixels of the images in the first epoch and in the last; None for the network's own throughout
     """
 
     epochs: int
@@ -53,7 +59,23 @@ class Plan:
     patience: int
     keep: str
     flip: bool
+    sizes: tuple[int, int] | None
     reasons: tuple[str, ...]
+
+    def size_at(self, epoch: int, epochs: int) -> int | None:
+        """Side in pixels of an epoch's images, the first of ``epochs`` being 1; None for the network's own.
+
+        Sides grow as learning goes on, for the first steps learn as much from small images, several times as fast (Touvron et al.,
+        "Fixing the train-test resolution discrepancy", 2019; Tan and Le, "EfficientNetV2", 2021).
+        """
+        if self.sizes is None:
+            return None
+        first, last = self.sizes
+        share = (epoch - 1) / (GROWN_BY * epochs)
+        if epoch >= epochs or share >= 1:
+            return last
+        step = SMALL_STEP if last <= SMALL_SIDE else LARGE_STEP
+        return min(last, first + step * round((last - first) * share / step))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "reasons": list(self.reasons)}
@@ -62,7 +84,8 @@ class Plan:
     def from_json(cls, fields: Mapping[str, Any]) -> Plan:
         """The plan that a run was started with; UsageError when another version wrote it."""
         try:
-            return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+            sizes = None if fields["sizes"] is None else tuple(fields["sizes"])
+            return cls(**{**fields, "sizes": sizes, "reasons": tuple(fields["reasons"])})
         except (TypeError, KeyError) as error:
             raise UsageError(f"The run to resume was planned by another version of Sightline ({error}); start a new run.") from error
 
@@ -76,15 +99,16 @@ def make_plan(
     labels: Sequence[str] = (),
     normalised: bool = True,
     imbalance: float = 1.0,
+    size: int | None = None,
+    takes: Callable[[int], bool] = lambda side: False,
 ) -> Plan:
     """The plan for ``n_train`` images; what the configuration leaves open is chosen here.
 
     ``normalised`` says whether the network has normalisation layers: without any, large steps end its learning for good.
-    ``imbalance`` is how many times as many images the largest class has as the smallest.
+    ``imbalance`` is how many times as many images the largest class has as the smallest, ``size`` the side of the network's input,
+    and ``takes`` tells whether the network takes images with another side.
     """
-    steps = max(1, n_train // config.batch_size)
-    scratch_epochs = min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
-    epochs = config.epochs or (FINE_TUNE_EPOCHS if pretrained else scratch_epochs)
+    epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained)
     frozen = min(config.frozen_epochs or 0, epochs)
     lr = config.lr or LEARNING_RATES[config.optimizer, pretrained] * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
     scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
@@ -93,15 +117,22 @@ def make_plan(
     reasons = []
     if pretrained:
         reasons.append("First the backbone stays frozen: a logistic regression on its embeddings becomes the head.")
+    elif config.layers != "auto":
+        raise UsageError(f"--layers {config.layers}: random weights have to be learned in all layers; give --weights or leave it out.")
     if frozen:
         reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
-    if epochs > frozen:
-        rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
+    rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
+    if pretrained:
+        reasons.append(f"All layers together learn for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+    elif epochs > frozen:
         start = "Then the" if reasons else "The"
         reasons.append(f"{start} whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
     if not (normalised or pretrained or config.lr):
         reasons.append("The rate is low because this network has no normalisation layers.")
     reasons += _balance(config.balance, imbalance)
+    sizes = _sizes(config, size, takes, pretrained=pretrained)
+    if sizes:
+        reasons.append(f"Images are {sizes[0]} px at first and grow to {sizes[1]} px: early steps learn as much from small ones, faster.")
     flip, flip_reason = _flip(augment, labels)
     reasons += flip_reason
     if freeze_norm:
@@ -111,7 +142,29 @@ def make_plan(
     else:
         reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")
     return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay, config.momentum,
-                config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, tuple(reasons))  # fmt: skip
+                config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, sizes, tuple(reasons))  # fmt: skip
+
+
+def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool) -> int:
+    if pretrained:
+        return FINE_TUNE_EPOCHS
+    if config.budget:  # which says when to stop
+        return MAX_SCRATCH_EPOCHS
+    steps = max(1, n_train // config.batch_size)
+    return min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
+
+
+def _sizes(config: TrainConfig, size: int | None, takes: Callable[[int], bool], *, pretrained: bool) -> tuple[int, int] | None:
+    """Sides of the images in the first epoch and in the last, where they differ."""
+    if size is None:
+        return None
+    if config.start_size is not None:
+        if config.start_size < size and not takes(config.start_size):
+            raise UsageError(f"--start-size {config.start_size}: this network only takes images of {size} px; leave it out.")
+        return (config.start_size, size) if config.start_size < size else None
+    step = SMALL_STEP if size <= SMALL_SIDE else LARGE_STEP
+    first = step * round(START_SHARE * size / step)
+    return (first, size) if not pretrained and SMALLEST_START <= first < size and takes(first) else None
 
 
 def _balance(balance: str, imbalance: float) -> list[str]:

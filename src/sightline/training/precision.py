@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -62,17 +63,30 @@ def choose_precision(asked: str, network: Network, objective: Objective, targets
 
 def speed_ratio(network: Network, objective: Objective, targets: NDArray[Any], device: torch.device) -> float:
     """How many times as fast a training step is in bfloat16 as in float32: medians of steps in turn, on a copy of the network."""
-    copied = copy.deepcopy(network).train()
-    shape = (TIMED_IMAGES, network.prepare.size, network.prepare.size, network.prepare.channels)
-    truth = torch.from_numpy(targets.repeat(TIMED_IMAGES, axis=0)[:TIMED_IMAGES] if len(targets) < TIMED_IMAGES else targets[:TIMED_IMAGES])
+    fp32, bf16 = _timed(network, objective, targets, device, (False, True), network.prepare.size, TIMED_IMAGES)
+    return fp32 / bf16
+
+
+def step_seconds(
+    network: Network, objective: Objective, targets: NDArray[Any], device: torch.device, precision: str, size: int, batch: int
+) -> float:
+    """Seconds of forward and backward pass of a batch of images with sides of ``size`` pixels, on a copy of the network."""
+    return _timed(network, objective, targets, device, (precision == "bf16",), size, batch)[0]
+
+
+def _timed(
+    network: Network, objective: Objective, targets: NDArray[Any], device: torch.device, halves: tuple[bool, ...], size: int, batch: int
+) -> list[float]:
+    """Median seconds of steps in each precision, taken in turn."""
+    copied, shape = copy.deepcopy(network).train(), (batch, size, size, network.prepare.channels)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        images, truth = torch.randint(0, 256, shape, device=device).float(), truth.to(device)
-        seconds: dict[bool, list[float]] = {False: [], True: []}
+        images = torch.randint(0, 256, shape, device=device).float()
+        truth = torch.from_numpy(np.resize(targets, (batch, *targets.shape[1:]))).to(device)
+        seconds: dict[bool, list[float]] = {half: [] for half in halves}
         for _ in range(1 + REPEATS):  # the first of each is not counted: libraries prepare themselves there
             for half, taken in seconds.items():
                 taken.append(_step_seconds(copied, objective, images, truth, half))
-    fp32, bf16 = (statistics.median(seconds[half][1:]) for half in (False, True))
-    return fp32 / bf16
+    return [statistics.median(taken[1:]) for taken in seconds.values()]
 
 
 def _step_seconds(network: Network, objective: Objective, images: torch.Tensor, targets: torch.Tensor, half: bool) -> float:

@@ -1,81 +1,127 @@
-"""A training session: build the network, fit its head on frozen features, train it."""
+"""A training session: build the network and bring it, by one way or another, through the loop."""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sightline import console
 from sightline.config import TrainSettings
-from sightline.data.prepare import Prepare
 from sightline.data.store import Store
 from sightline.errors import UsageError
 from sightline.model.choose import Choice
-from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, torch_infer
-from sightline.records import Dataset, Infer
+from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, Trainable, torch_infer
+from sightline.records import Dataset
 from sightline.tasks import TASKS, load_task
-from sightline.training.averaging import average_with_start, keep_start
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, plain_batches
 from sightline.training.logs import Log
-from sightline.training.loop import Trained, fit
+from sightline.training.objective import Objective
 from sightline.training.plan import Plan
 from sightline.training.precision import choose_precision
 
 VALIDATION_BATCH = 32
 
 
-def train_network(
-    dataset: Dataset,
-    store: Store,
-    choice: Choice,
-    plan: Plan,
-    settings: TrainSettings,
-    device: torch.device,
-    folder: Path,
-    log: Log,
-    *,
-    resume: bool,
-) -> Trained:
-    """The trained network; ``dataset`` is split and ``store`` has its images, row for row."""
-    torch.manual_seed(settings.run.seed)
-    task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
-    classes = len(dataset.labels)
-    network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
-    train, val = dataset.rows_of("train"), dataset.rows_of("validation")
-    assert dataset.targets is not None
-    train_targets, val_targets = dataset.targets[train], dataset.targets[val]
-    train_store, val_store = store.select(train), store.select(val)
-    if plan.probe and not resume:
-        console.say(_fit_head(network, head_module, train_store, train_targets, val_store, val_targets, classes, device))
-        keep_start(network, folder)
-    balance = settings.training.balance
-    weights = torch.from_numpy(class_weights(train_targets, classes)).to(device) if balance == "weights" else None
-    objective = head_module.Objective(settings.training.label_smoothing, weights)
+@dataclass(frozen=True)
+class Part:
+    """The images of a split in their store, and their targets, row for row."""
 
-    def validate(candidate: Network) -> dict[str, float]:
-        infer = torch_infer(candidate, device, task.OUTPUTS)
-        return dict(objective.validate(_stored_outputs(infer, val_store, choice.prepare), val_targets))
+    store: Store
+    targets: NDArray[Any]
 
-    augment = replace(settings.augment, flip=plan.flip)
-    shares = sampling_shares(train_targets, classes) if balance == "sampling" else None
-    batches = TrainBatches(
-        train_store, train_targets, choice.prepare, augment, plan.batch_size, settings.run.seed, device, classes=classes, shares=shares
-    )
-    # A resumed run goes on in the precision of its checkpoint.
-    precision = "" if resume else choose_precision(settings.training.precision, network, objective, train_targets, device)[0]
-    trained = fit(network, objective, batches, validate, plan, folder, log, resume=resume, precision=precision)
-    averaged = ""
-    if plan.probe and plan.keep == "best" and trained.best_epoch > 0:
-        averaged = average_with_start(trained.network, validate, folder, device)
-    return replace(trained, notes=(*trained.notes, *([averaged] if averaged else [])))
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A network and all it learns from; what the ways of training share.
+
+    ``n_test`` is the number of images that the bundle will be tested on, and an image takes ``read_seconds`` from its file.
+    """
+
+    network: Network
+    head_module: ModuleType
+    outputs: tuple[str, ...]
+    train: Part
+    validation: Part
+    n_test: int
+    classes: int
+    choice: Choice
+    plan: Plan
+    settings: TrainSettings
+    device: torch.device
+    folder: Path
+    log: Log
+    read_seconds: float
+
+    @classmethod
+    def begin(
+        cls, dataset: Dataset, store: Store, choice: Choice, plan: Plan, settings: TrainSettings, device: torch.device, folder: Path,
+        log: Log, read_seconds: float = 0.0,
+    ) -> Session:  # fmt: skip
+        """The session's network is built here; ``dataset`` is split and ``store`` has its images, row for row."""
+        torch.manual_seed(settings.run.seed)
+        task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
+        classes = len(dataset.labels)
+        network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
+        targets = dataset.targets
+        assert targets is not None
+        train, validation = (Part(store.select(rows), targets[rows]) for rows in map(dataset.rows_of, ("train", "validation")))
+        n_test = len(dataset.rows_of("test"))
+        parts = network, head_module, task.OUTPUTS, train, validation, n_test, classes
+        return cls(*parts, choice, plan, settings, device, folder, log, read_seconds)
+
+    @cached_property
+    def objective(self) -> Objective:
+        return self.objective_with(self.settings.training.label_smoothing)
+
+    def objective_with(self, label_smoothing: float) -> Objective:
+        balanced = self.settings.training.balance == "weights"
+        weights = torch.from_numpy(class_weights(self.train.targets, self.classes)).to(self.device) if balanced else None
+        objective: Objective = self.head_module.Objective(label_smoothing, weights)
+        return objective
+
+    @cached_property
+    def shares(self) -> NDArray[np.float64] | None:
+        """Each training image's chances to be drawn; None for all alike."""
+        return sampling_shares(self.train.targets, self.classes) if self.settings.training.balance == "sampling" else None
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """Changed training images."""
+        augment = replace(self.settings.augment, flip=self.plan.flip)
+        return TrainBatches(
+            self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed,
+            self.device, classes=self.classes, shares=self.shares,
+        )  # fmt: skip
+
+    def plain(self, part: Part) -> Iterator[Tensor]:
+        """A part's images as evaluation sees them, in order: (n, size, size, channels) uint8 on the device."""
+        for batch in plain_batches(part.store, self.choice.prepare, VALIDATION_BATCH):
+            yield torch.from_numpy(batch).to(self.device)
+
+    def validate(self, candidate: Trainable) -> dict[str, float]:
+        """The objective's figures of a whole network on the validation images."""
+        infer = torch_infer(candidate, self.device, self.outputs)
+        found = [infer(batch) for batch in plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH)]
+        raw = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        return dict(self.objective.validate(raw, self.validation.targets))
+
+    def precision(self) -> str:
+        """The numbers that steps are to be computed in, which is said."""
+        return choose_precision(self.settings.training.precision, self.network, self.objective, self.train.targets, self.device)[0]
 
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
@@ -87,28 +133,3 @@ def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dr
     if plan.batch_size == 1 and not plan.freeze_norm and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise UsageError("--batch-size 1: this network's batch normalisation needs several images in a step; give 2 or more.")
     return network
-
-
-def _fit_head(
-    network: Network,
-    head_module: ModuleType,
-    train: Store,
-    train_targets: NDArray[np.int64],
-    val: Store,
-    val_targets: NDArray[np.int64],
-    classes: int,
-    device: torch.device,
-) -> str:
-    infer = torch_infer(network, device, ("embedding",))
-    embeddings = [_stored_outputs(infer, part, network.prepare)["embedding"] for part in (train, val)]
-    probe = head_module.fit_probe(embeddings[0], train_targets, embeddings[1], val_targets, classes)
-    network.head.set_linear(probe.weight, probe.bias)
-    return (
-        f"The frozen backbone with logistic regression reaches {probe.measure} {probe.reached:.3f} on validation (C = {probe.strength:g})."
-    )
-
-
-def _stored_outputs(infer: Infer, store: Store, prepare: Prepare) -> dict[str, NDArray[np.float32]]:
-    """Raw outputs of all stored images, as evaluation would see them."""
-    found = [infer(batch) for batch in plain_batches(store, prepare, VALIDATION_BATCH)]
-    return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}

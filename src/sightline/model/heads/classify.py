@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.model.heads.linear import PROBE_STRENGTHS, Probe, make_head, over_all_heads
-from sightline.model.network import Network
+from sightline.model.network import Trainable
 
 __all__ = ["PROBE_STRENGTHS", "Objective", "fit_probe", "make_head"]
 
 
 def fit_probe(
-    train: NDArray[np.float32], train_targets: NDArray[np.int64], val: NDArray[np.float32], val_targets: NDArray[np.int64], classes: int
+    train: NDArray[np.float32],
+    train_targets: NDArray[np.int64],
+    val: NDArray[np.float32],
+    val_targets: NDArray[np.int64],
+    classes: int,
+    strengths: Sequence[float] = PROBE_STRENGTHS,
 ) -> Probe:
     """Logistic regression on embeddings (n, features), its strength chosen on validation.
 
@@ -29,7 +35,7 @@ def fit_probe(
     if len(absent):
         raise ValueError(f"no training image has the class {', '.join(map(str, absent))}")
     best: Probe | None = None
-    for strength in PROBE_STRENGTHS:
+    for strength in strengths:
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(train, train_targets)
         accuracy = float(fitted.score(val, val_targets))
         if best is None or accuracy > best.reached:
@@ -51,7 +57,7 @@ class Objective:
     label_smoothing: float
     class_weights: Tensor | None = None
 
-    def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, network: Trainable, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to differentiate, and figures to log.
 
         Images as ``Network`` takes them; targets (n,) int64, or (n, k) float32 with the share of each class in each image.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,18 @@ from torch.nn import functional as F
 
 from sightline.evaluation.multilabel import average_precision, mean_average_precision
 from sightline.model.heads.linear import PROBE_STRENGTHS, Probe, make_head, over_all_heads
-from sightline.model.network import Network
+from sightline.model.network import Trainable
 
 __all__ = ["Objective", "fit_probe", "make_head"]
 
 
 def fit_probe(
-    train: NDArray[np.float32], train_targets: NDArray[np.bool_], val: NDArray[np.float32], val_targets: NDArray[np.bool_], classes: int
+    train: NDArray[np.float32],
+    train_targets: NDArray[np.bool_],
+    val: NDArray[np.float32],
+    val_targets: NDArray[np.bool_],
+    classes: int,
+    strengths: Sequence[float] = PROBE_STRENGTHS,
 ) -> Probe:
     """A logistic regression a label on embeddings (n, features), one strength for all, chosen on validation.
 
@@ -32,7 +38,7 @@ def fit_probe(
     parted = np.flatnonzero(train_targets.any(axis=0) & ~train_targets.all(axis=0)).tolist()
     # Each strength goes on from the weights of the one before, which saves most of the steps.
     regressions = {label: LogisticRegression(max_iter=2000, warm_start=True) for label in parted}
-    for strength in PROBE_STRENGTHS:
+    for strength in strengths:
         for label, regression in regressions.items():
             regression.set_params(C=strength).fit(train, train_targets[:, label])
             weight[label], bias[label] = regression.coef_[0], regression.intercept_[0]
@@ -61,7 +67,7 @@ class Objective:
     label_smoothing: float
     class_weights: Tensor | None = None
 
-    def step(self, network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, network: Trainable, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to differentiate, and no figures, as the ranking within a batch says little.
 
         Images as ``Network`` takes them; targets (n, k) bool, or float32 in [0, 1].

@@ -1,0 +1,34 @@
+"""Where a stage stands in a training of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the loop has to know of the stages before the one it is in.
+
+    stage   its number, from 0
+    layers  what learns in it: "all" layers or the "upper" ones
+    rows    those of the epochs before, the start as epoch 0
+    best    the epoch among them that was kept
+    """
+
+    stage: int = 0
+    layers: str = "all"
+    rows: tuple[dict[str, Any], ...] = ()
+    best: int = 0
+
+    def counted(self, epoch: int) -> int:
+        """The number of this stage's epoch among those of all stages."""
+        return epoch + (self.rows[-1]["epoch"] if self.rows else 0)
+
+    def whole(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of all stages up to this one, of which ``rows`` are given; where it starts from is the last one's end."""
+        return [*self.rows, *({**row, "epoch": self.counted(row["epoch"])} for row in rows[1:])] if self.rows else rows
+
+    def kept(self, best: int) -> int:
+        """The epoch that is kept among those of all stages, when ``best`` is this stage's."""
+        return self.counted(best) if best or not self.rows else self.best

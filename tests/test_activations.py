@@ -1,0 +1,81 @@
+"""Kept activations are those of the images, and batches of them depend on seed, epoch and step alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sightline.config import AugmentConfig
+from sightline.training.activations import Kept, KeptBatches, computed
+
+CPU = torch.device("cpu")
+
+
+def kept_of(n: int = 10, views: int = 3, shape: tuple[int, ...] = (2, 4, 5)) -> Kept:
+    """Every number of a view of an image is 100 x view + image."""
+    kept = Kept(n, shape)
+    for view in range(views):
+        rows = torch.arange(n).float() + 100 * view
+        kept.add_view(part.reshape(-1, *([1] * len(shape))).expand(-1, *shape) for part in rows.split(4))
+    return kept
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5), (7, 3), (6,)])
+def test_what_is_kept_comes_back_in_its_shape(shape):
+    kept = kept_of(shape=shape)
+    found = kept.get([0, 2, 1], [9, 0, 4], CPU)
+    assert found.shape == (3, *shape)
+    assert found.dtype == torch.float32
+    assert found.flatten(1)[:, 0].tolist() == [9.0, 200.0, 104.0]
+    assert len(kept) == 10
+    assert kept.bytes_of_view == 10 * int(np.prod(shape)) * 2 == kept.views[0].numel() * kept.views[0].element_size()
+
+
+def test_maps_are_kept_and_given_channels_last_as_convolutions_like_them():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(4, 3, 5, 6, generator=generator)
+    kept = Kept(4, (3, 5, 6))
+    kept.add_view([maps])
+    found = kept.get([0] * 4, range(4), CPU)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, maps, rtol=1e-3, atol=1e-3)
+
+
+def batches(kept: Kept, **settings) -> KeptBatches:
+    return KeptBatches(kept, np.arange(len(kept)) % 3, AugmentConfig(**settings), 4, 0, CPU, 3)
+
+
+def test_an_epoch_has_every_image_once_with_its_target_in_views_at_random():
+    found = list(batches(kept_of()).epoch(1))
+    assert [len(activations) for activations, _ in found] == [4, 4, 2] == [4] * (len(batches(kept_of())) - 1) + [2]
+    numbers = torch.cat([activations[:, 0, 0, 0] for activations, _ in found])
+    targets = torch.cat([targets for _, targets in found])
+    assert sorted((numbers % 100).tolist()) == list(range(10))
+    assert (numbers % 100 % 3).tolist() == targets.tolist()
+    assert len(set((numbers // 100).tolist())) > 1
+
+
+def test_an_epoch_is_the_same_again_and_from_its_middle_and_another_is_not():
+    data = batches(kept_of(), mixup=0.4)
+    whole, again, other = list(data.epoch(2)), list(data.epoch(2)), list(data.epoch(3))
+    for (ours, truth), (theirs, same) in zip(whole, again, strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(truth, same)
+    assert all(torch.equal(ours[0], rest[0]) for ours, rest in zip(whole[1:], data.epoch(2, 1), strict=True))
+    assert not torch.equal(whole[0][0], other[0][0])
+
+
+def test_mixed_activations_have_mixed_targets():
+    for activations, truth in batches(kept_of(views=1), mixup=0.4).epoch(1):
+        assert truth.shape == (len(activations), 3)
+        torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
+
+
+def test_layers_are_run_over_batches_without_learning():
+    layer = nn.Linear(3, 2)
+    found = list(computed(layer, iter([torch.ones(4, 3), torch.zeros(1, 3)]), "fp32"))
+    assert [tuple(each.shape) for each in found] == [(4, 2), (1, 2)]
+    assert not any(each.requires_grad for each in found)
+    torch.testing.assert_close(found[1][0], layer.bias.detach())
