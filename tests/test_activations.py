@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sightline.config import AugmentConfig
-from sightline.training.activations import Kept, KeptBatches, computed
+from sightline.training.activations import Kept, KeptBatches
 
 CPU = torch.device("cpu")
 
@@ -71,11 +70,3 @@ def test_mixed_activations_have_mixed_targets():
     for activations, truth in batches(kept_of(views=1), mixup=0.4).epoch(1):
         assert truth.shape == (len(activations), 3)
         torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
-
-
-def test_layers_are_run_over_batches_without_learning():
-    layer = nn.Linear(3, 2)
-    found = list(computed(layer, iter([torch.ones(4, 3), torch.zeros(1, 3)]), "fp32"))
-    assert [tuple(each.shape) for each in found] == [(4, 2), (1, 2)]
-    assert not any(each.requires_grad for each in found)
-    torch.testing.assert_close(found[1][0], layer.bias.detach())

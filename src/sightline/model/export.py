@@ -30,7 +30,7 @@ def export_graph(network: Network, size: int) -> bytes:
 
     example = torch.zeros(2, size, size, network.prepare.channels, dtype=torch.uint8)
     copied = copy.deepcopy(network).cpu().eval()
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "model.onnx")
         try:
             torch.onnx.export(
@@ -65,7 +65,7 @@ def _output_names(network: Network, example: torch.Tensor) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter talks to its developers on every channel there is; none of it is for our users."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.config import AugmentConfig
 from sightline.training.batches import MIXING, batches_of, shuffled
@@ -55,13 +55,6 @@ class Kept:
         """(b, *shape) float32 of b images, each in its own one of the views."""
         found = torch.stack([self.views[view][row] for view, row in zip(views, rows, strict=True)]).to(device).float()
         return found.permute(0, 3, 1, 2) if self.is_map else found
-
-
-def computed(layers: nn.Module, batches: Iterable[Tensor], precision: str) -> Iterator[Tensor]:
-    """What layers make of batches, nothing being learned."""
-    for batch in batches:
-        with torch.inference_mode(), torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield layers(batch)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from torch import Tensor
 from sightline import console
 from sightline.model.cut import Cut, cuts
 from sightline.model.network import Trainable, torch_infer
+from sightline.model.quick import TORCH, Layers, by, by_torch, quickest
 from sightline.training import checkpoint
-from sightline.training.activations import Kept, KeptBatches, computed
+from sightline.training.activations import Kept, KeptBatches
 from sightline.training.averaging import Figures, average_with_start
 from sightline.training.budget import Budget, spoken
 from sightline.training.curve import LearningCurve, learning_curve
@@ -31,7 +32,7 @@ from sightline.training.place import Place
 from sightline.training.plan import Plan
 from sightline.training.session import VALIDATION_BATCH, Session
 from sightline.training.shipping import shipping_seconds
-from sightline.training.stages import Stage, Workload, most_kept_bytes, plan_stages
+from sightline.training.stages import UPPER_SIZES, Stage, Workload, most_kept_bytes, plan_stages
 
 # Above the cut all layers are near the labels and learn at this share of the head's rate.
 UPPER_LR_SCALE = 0.5
@@ -44,6 +45,7 @@ class Start:
     """What a stage begins with and what was done before it; written once a stage, so that a stopped run can go on in it.
 
     network  weights of the whole network
+    engine   what computes the layers below the cut
     reserve  of the budget, for what follows training
     told     of each stage before, as ``Trained.stages``
     """
@@ -52,6 +54,7 @@ class Start:
     stages: tuple[Stage, ...]
     place: Place
     precision: str
+    engine: str
     notes: tuple[str, ...]
     reserve: float = 0.0
     told: tuple[dict[str, Any], ...] = ()
@@ -72,7 +75,7 @@ class Start:
         stages = tuple(Stage(**fields) for fields in state["stages"])
         curve = LearningCurve(**state["curve"]) if state["curve"] else None
         notes, told = tuple(state["notes"]), tuple(state["told"])
-        return cls(state["network"], stages, place, state["precision"], notes, state["reserve"], told, curve)
+        return cls(state["network"], stages, place, state["precision"], state["engine"], notes, state["reserve"], told, curve)
 
 
 def _file(stage: int) -> str:
@@ -86,25 +89,36 @@ class Halves:
     cut: Cut
     train: Kept
     validation: Kept
+    engine: str
+    lower: Layers
 
     @classmethod
-    def of(cls, session: Session, precision: str) -> Halves | None:
-        """None where the network cannot be cut, or where the activations would take too much memory."""
+    def of(cls, session: Session, precision: str, engine: str | None = None) -> Halves | None:
+        """None where the network cannot be cut, or where the activations would take too much memory.
+
+        ``engine`` computes the lower layers; the quickest if none is named.
+        """
         found = cuts(session.network)
         if not found:
             return None
-        halves = cls(found[0], Kept(len(session.train), found[0].shape), Kept(len(session.validation), found[0].shape))
-        if halves.train.bytes_of_view + halves.validation.bytes_of_view > most_kept_bytes():
+        cut, train, validation = found[0], Kept(len(session.train), found[0].shape), Kept(len(session.validation), found[0].shape)
+        if train.bytes_of_view + validation.bytes_of_view > most_kept_bytes():
             return None
-        for part, kept, numbers in ((session.train, halves.train, precision), (session.validation, halves.validation, "fp32")):
-            kept.add_view(computed(halves.cut.lower, session.plain(part), numbers))
-        return halves
+        some = next(session.plain(session.train))
+        if engine is None:
+            engine, lower = quickest(cut.lower, some, precision, len(train) * UPPER_SIZES[0][0])
+        else:
+            lower = by(engine, cut.lower, some, precision)
+        train.add_view(map(lower, session.plain(session.train)))
+        validation.add_view(map(lower if precision == "fp32" else by_torch(cut.lower, "fp32"), session.plain(session.validation)))
+        return cls(cut, train, validation, engine, lower)
 
 
 def outputs(upper: Trainable, kept: Kept, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
     """The raw outputs of the layers above a cut for kept images as evaluation sees them."""
     device = next(upper.parameters()).device
-    found = list(computed(upper.eval(), _plain_batches(kept, device), "fp32"))
+    with torch.inference_mode():
+        found = [upper.eval()(batch) for batch in _plain_batches(kept, device)]
     return {name: torch.cat([raw[name] for raw in found]).float().cpu().numpy() for name in names}
 
 
@@ -121,7 +135,7 @@ def fine_tune(session: Session, budget: Budget, *, resume: bool) -> Trained:
         budget = replace(budget, reserve=start.reserve)
         session.network.load_state_dict(start.network)
         wanted = start.stages[start.place.stage].layers == "upper"
-        halves = Halves.of(session, start.precision) if wanted else None
+        halves = Halves.of(session, start.precision, start.engine) if wanted else None
     else:
         start, halves, budget = _probed(session, budget)
     while True:
@@ -154,7 +168,16 @@ def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None, Bud
     notes += [curve.sentence, said] if curve else [said]
     for sentence in notes:
         console.say(sentence)
-    start = Start(_copied(session.network), stages, Place(layers=stages[0].layers), precision, tuple(notes), budget.reserve, curve=curve)
+    start = Start(
+        _copied(session.network),
+        stages,
+        Place(layers=stages[0].layers),
+        precision,
+        halves.engine if halves else TORCH,
+        tuple(notes),
+        budget.reserve,
+        curve=curve,
+    )
     start.save(session.folder)
     return start, halves, budget
 
@@ -178,7 +201,7 @@ def _run(session: Session, start: Start, halves: Halves | None, budget: Budget, 
     stage, begun = start.stages[start.place.stage], time.monotonic()
     if stage.layers == "upper" and halves is not None:
         trainable: Trainable = halves.cut.upper
-        plan, objective, batches, validate = _above_the_cut(session, stage, halves, start.precision)
+        plan, objective, batches, validate = _above_the_cut(session, stage, halves)
     else:
         trainable, objective, batches, validate = session.network, session.objective, session.batches, session.validate
         plan = replace(session.plan, epochs=stage.epochs)
@@ -208,11 +231,11 @@ def _figures_before(start: Start, trained: Trained) -> Figures:
     return dict(start.told[-1]["after"]) if start.told else _figures(trained.rows[0])
 
 
-def _above_the_cut(session: Session, stage: Stage, halves: Halves, precision: str) -> tuple[Plan, Objective, KeptBatches, Validate]:
+def _above_the_cut(session: Session, stage: Stage, halves: Halves) -> tuple[Plan, Objective, KeptBatches, Validate]:
     """What the loop needs to train the upper layers on kept views, which are made here."""
     views = range(len(halves.train.views), stage.views)
     for view in console.track(views, len(views), "Looking at each image in several ways"):
-        halves.train.add_view(computed(halves.cut.lower, session.batches.in_order(view), precision))
+        halves.train.add_view(map(halves.lower, session.batches.in_order(view)))
     augment = replace(session.settings.augment, mixup=session.settings.augment.mixup or MIXUP, cutmix=0.0)
     plan = replace(session.plan, epochs=stage.epochs, patience=stage.epochs, frozen_epochs=0, backbone_lr_scale=UPPER_LR_SCALE, sizes=None)
     objective = session.objective_with(0.0)  # mixing has smoothed the labels
