@@ -23,7 +23,7 @@ from sightline.data.readers import read_dataset
 from sightline.engines.choice import TOLERANCE
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
-from sightline.runtime import Model
+from sightline.runtime import Model, batch_share
 
 # Suffixes of formats that hold several images.
 PAGED = (".tif", ".tiff", ".dcm", ".dicom")
@@ -76,7 +76,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model)) as bundle:
-        opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
+        opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
@@ -84,7 +84,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     rows, name = _rows_for(dataset, split, seen, limits)
     refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
-    for batch in console.track(stream, -(-len(rows) // config.batch_size), "Evaluating"):
+    for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
         refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
         used += [rows[position] for position in batch.positions]
         raws.append(batch.raw)
@@ -138,7 +138,8 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
-    opened = Model.open(model, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
+    several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
+    opened = Model.open(model, **_runtime(config), many=several)
     refs: list[ImageRef] = []
     limits = Limits(config.max_pixels, config.max_bytes)
     for image in map(Path, images):
@@ -146,6 +147,10 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
         refs += [page for ref in found for page in _pages(ref, limits)]
     stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
     return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
+
+
+def _runtime(config: RuntimeConfig) -> dict[str, Any]:
+    return {"threads": config.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
 
 
 def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:
