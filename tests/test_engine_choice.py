@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -139,6 +141,24 @@ def test_figures_are_medians_of_turns_of_the_batch_asked_for():
     assert timed[1 : 1 + 2 * choice.ROUNDS] == [FIRST, OTHER] * choice.ROUNDS
 
 
+def test_streams_are_timed_beside_each_other():
+    together = threading.Barrier(3)
+
+    def load(work):
+        def infer(images):
+            if len(images) > 1:  # timed, not warmed up
+                together.wait(20)
+            return {"logits": np.zeros((len(images), 2), np.float32)}
+
+        return infer
+
+    ticks = count(step=0.001)
+    measured = measure(
+        replace(WORK, threads=3, streams=3), evidence(), [Candidate("onnxruntime", "fp32", load)], clock=lambda: next(ticks)
+    )[1]
+    assert measured.images_per_second[FIRST] == pytest.approx(3 * 8 / 0.001)
+
+
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.1, 10.0])
 @pytest.mark.parametrize("batch", [1, 16, 4096])
 def test_the_timing_takes_about_a_second_whatever_the_network_and_the_batch(seconds, batch):
@@ -182,7 +202,7 @@ def test_a_choice_is_kept_with_its_figures_and_not_measured_again(kept_choices):
 
 @pytest.mark.parametrize(
     "change",
-    [{"batch": 9}, {"threads": 2}, {"graph": b"another"}, {"outputs": ("logits", "embedding")}],
+    [{"batch": 9}, {"threads": 2}, {"streams": 2}, {"graph": b"another"}, {"outputs": ("logits", "embedding")}],
     ids=lambda change: next(iter(change)),
 )
 def test_other_work_is_measured_for_itself(kept_choices, change):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,27 @@ def test_fp32_is_fp32_where_openvino_would_take_bf16_by_itself(run):
     work = work_of(run.model)
     images = noise(work, 4)
     assert np.abs(openvino_infer(work)(images)["embedding"] - onnx_infer(work)(images)["embedding"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("load", [onnx_infer, pytest.param(openvino_infer, marks=needs_openvino)])
+@pytest.mark.parametrize(("threads", "streams"), [(2, 2), (3, 2), (1, 2)])
+def test_several_streams_compute_what_one_does_however_they_are_called(run, load, threads, streams):
+    work = work_of(run.model, threads)
+    one, several = load(work), load(replace(work, streams=streams))
+    batches = [noise(work, count) for count in (4, 1, 3, 2, 4, 4)]
+    with ThreadPoolExecutor(streams + 1) as pool:
+        found = list(pool.map(several, batches))
+    for batch, raw in zip(batches, found, strict=True):
+        expected = one(batch)
+        assert all(np.abs(raw[name] - expected[name]).max() < 1e-4 for name in expected)
+
+
+def test_a_model_for_many_images_predicts_what_one_for_single_images_does(run, shapes):
+    images = sorted((shapes / "disc").glob("*.png"))
+    single, many = (sightline.Model.open(run.model, threads=2, engine="onnxruntime", many=many) for many in (False, True))
+    assert (single.streams, many.streams) == (1, 2)
+    for one, other in zip(single.predict(images), many.predict(images), strict=True):
+        assert dict(zip(one.labels, one.scores, strict=True)) == pytest.approx(dict(zip(other.labels, other.scores, strict=True)), abs=1e-5)
 
 
 @needs_openvino

@@ -38,6 +38,7 @@ DRAFT = ".model.sight.draft"
 TEST_BATCH = 16
 # A graph is released only if every probability is this close to the network's. fp32 engines agree to about 1e-6.
 TOLERANCE = 1e-4
+SIDES = ("shipped ", "original ")
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings
         model, graph_bytes = Model.of(opened, engine="onnxruntime", precision="fp32"), len(opened.read("graph"))
     test, validation = dataset.of_split("test"), dataset.of_split("validation")
     assert validation.targets is not None
-    decision = task.decide(_outputs(model.infer, model, validation, limits, "Choosing on validation"), validation.targets, dataset.labels)
     started = time.monotonic()
-    raw = _outputs(model.infer, model, test, limits, "Testing the bundle")
-    speed = len(test) / (time.monotonic() - started)
+    chosen_on = _outputs(model.infer, model, validation, limits, "Choosing on validation")
+    speed = len(validation) / (time.monotonic() - started)
+    decision = task.decide(chosen_on, validation.targets, dataset.labels)
     original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
-    expected = _outputs(original, model, test, limits, "Testing the network")
+    both = _outputs(_side_by_side(model.infer, original), model, test, limits, "Testing the bundle")
+    raw, expected = ({name: both[side + name] for name in task.OUTPUTS} for side in SIDES)
     difference = task.difference(raw, expected, decision)
     check_agreement(difference)
     export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
@@ -108,6 +110,15 @@ def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings
     photographs = _replay_files(test, limits, settings.run.embed_images)
     replayed = choose_images(photographs or rendered_images(bands=max(model.prepare.reading.bands or (3,))))
     return Judged(decision, raw, record(model, replayed, rendered=not photographs), export)
+
+
+def _side_by_side(shipped: Infer, original: Infer) -> Infer:
+    """Two computations of the same images, which are only read once; ``SIDES`` begin the names of their outputs."""
+
+    def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {side + name: values for side, one in zip(SIDES, (shipped, original), strict=True) for name, values in one(batch).items()}
+
+    return infer
 
 
 def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
@@ -145,7 +156,7 @@ def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what:
         if batch.errors:
             raise batch.errors[0][1]
         found.append(batch.raw)
-    return {name: np.concatenate([raw[name] for raw in found]) for name in model.task.OUTPUTS}
+    return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}
 
 
 def _replay_files(dataset: Dataset, limits: Limits, embed_images: str) -> list[bytes]:

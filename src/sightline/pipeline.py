@@ -6,8 +6,9 @@ Only ``train`` and ``backbones`` need torch, and their rooms are imported when t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from sightline.data.readers import read_dataset
 from sightline.engines.choice import TOLERANCE
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
-from sightline.runtime import Model
+from sightline.runtime import Model, batch_share
 
 # Suffixes of formats that hold several images.
 PAGED = (".tif", ".tiff", ".dcm", ".dicom")
@@ -78,15 +79,20 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model)) as bundle:
-        opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
+        opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
     targets = _targets_for(opened, dataset, bundle.path)
-    rows, name = _rows_for(dataset, split, seen, limits)
+
+    @cache
+    def is_seen(row: int) -> bool:
+        return bool(seen) and content_key(dataset.refs[row], limits) in seen
+
+    rows, name = _rows_for(dataset, split, is_seen if seen else None)
     refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
-    for batch in console.track(stream, -(-len(rows) // config.batch_size), "Evaluating"):
+    for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
         refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
         used += [rows[position] for position in batch.positions]
         raws.append(batch.raw)
@@ -95,7 +101,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in opened.task.OUTPUTS}
     keys = [str(dataset.refs[row]) for row in used]
     result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
-    known = sum(content_key(dataset.refs[row], limits) in seen for row in used) if seen else 0
+    known = sum(map(is_seen, used))
     if known and name != "train":
         console.warn(f"{known} of these {len(used)} images were used in training, so these figures flatter the model.")
     for entry in refused:
@@ -113,7 +119,8 @@ def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[Any]:
     return dataset.targets_among(model.labels)
 
 
-def _rows_for(dataset: Dataset, split: str | None, seen: set[int], limits: Limits) -> tuple[NDArray[np.int64], str]:
+def _rows_for(dataset: Dataset, split: str | None, is_seen: Callable[[int], bool] | None) -> tuple[NDArray[np.int64], str]:
+    """The rows to evaluate and what they are called; ``is_seen`` tells which were trained on, where the model knows that."""
     everything = np.arange(len(dataset))
     if split == "all":
         return everything, "all"
@@ -125,12 +132,13 @@ def _rows_for(dataset: Dataset, split: str | None, seen: set[int], limits: Limit
         return rows, split or "test"
     if split in ("train", "validation"):
         raise DataError(f"{dataset.root}: did not come split, so there are no {split} images to choose; use --split all.")
-    rows = np.array([row for row in everything if content_key(dataset.refs[row], limits) not in seen], np.int64)
+    if is_seen is None:
+        return everything, "all"
+    rows = np.array([row for row in everything if not is_seen(row)], np.int64)
     if not len(rows):
         raise DataError(f"{dataset.root}: the model was trained on all of these images; give it new ones, or --split all.")
-    if seen:
-        console.say(f"The data did not come split: evaluating the {len(rows)} of {len(dataset)} images not used in training.")
-    return rows, "test" if seen else "all"
+    console.say(f"The data did not come split: evaluating the {len(rows)} of {len(dataset)} images not used in training.")
+    return rows, "test"
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
@@ -140,7 +148,8 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
     """
     config = make(RuntimeConfig, settings)
-    opened = Model.open(model, threads=config.threads, engine=config.engine, precision=config.precision, batch_size=config.batch_size)
+    several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
+    opened = Model.open(model, **_runtime(config), many=several)
     refs: list[ImageRef] = []
     limits = Limits(config.max_pixels, config.max_bytes)
     for image in map(Path, images):
@@ -148,6 +157,10 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
         refs += [page for ref in found for page in _pages(ref, limits)]
     stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
     return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
+
+
+def _runtime(config: RuntimeConfig) -> dict[str, Any]:
+    return {"threads": config.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
 
 
 def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:

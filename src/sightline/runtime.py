@@ -7,9 +7,11 @@ all go through it, whatever satisfies ``Infer``: what is shipped is what is judg
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.bundle import Bundle
-from sightline.data.decode import Limits, decode
+from sightline.data.decode import Limits, decode_picture
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
@@ -30,6 +32,9 @@ from sightline.records import ImageRef, Infer, Prediction
 from sightline.tasks import load_task
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
+Prepared = NDArray[np.uint8] | ImageError
+# Fewer images in a batch are computed less quickly: the weights are read from memory for each.
+SMALLEST_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -56,33 +61,62 @@ def raw_outputs(
     batch_size: int = 16,
     limits: Limits = Limits(),
     threads: int | None = None,
+    streams: int = 1,
 ) -> Iterator[RawBatch]:
-    """Prepare and infer a stream of images in order, in bounded memory; bad images are reported, never raised."""
-    threads = threads or processors()
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[NDArray[np.uint8] | ImageError]] = deque()
-        stream, start, exhausted = iter(sources), 0, False
-        while True:
-            while not exhausted and len(ahead) < 2 * batch_size:
-                source = next(stream, None)
-                if source is None:
-                    exhausted = True
-                else:
-                    ahead.append(pool.submit(_prepared, source, prepare, limits))
-            if not ahead:
-                return
-            images = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-            good = [place for place, image in enumerate(images) if not isinstance(image, ImageError)]
-            readable = [image for image in images if not isinstance(image, ImageError)]
-            raw = infer(np.stack(readable)) if readable else {}
-            errors = [(start + place, image) for place, image in enumerate(images) if isinstance(image, ImageError)]
-            yield RawBatch([start + place for place in good], raw, errors, len(images))
+    """Prepare and infer a stream of images in order, in bounded memory; bad images are reported, never raised.
+
+    threads  images that are prepared at once, beside inference; as many as this process may use when not given
+    streams  batches that ``infer`` is called with at once, each from a thread of its own
+    """
+    start, pending = 0, deque[Future[RawBatch]]()
+    with _pool(threads or processors()) as preparing, _pool(streams) as computing:
+        ahead = _ahead(sources, lambda source: preparing.submit(_prepared, source, prepare, limits), streams * batch_size)
+        while futures := list(islice(ahead, batch_size)):
+            images = [future.result() for future in futures]
+            pending.append(computing.submit(_computed, infer, images, start))
             start += len(images)
+            if len(pending) > streams:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _prepared(source: Source, prepare: Prepare, limits: Limits) -> NDArray[np.uint8] | ImageError:
+def batch_share(batch_size: int, streams: int) -> int:
+    """Images in a batch of one of several streams that share ``batch_size`` images, so that more streams take no more memory."""
+    return min(batch_size, max(SMALLEST_SHARE, -(-batch_size // streams)))
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that only finish what they are at when the block is left, be it by an error, an interrupt or a reader who has enough."""
+    pool = ThreadPoolExecutor(threads)
     try:
-        return prepare(decode(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0]
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(sources: Iterable[Source], submit: Callable[[Source], Future[Prepared]], count: int) -> Iterator[Future[Prepared]]:
+    """The futures of the sources in order, of which up to ``count`` are under way; no more sources than that are taken."""
+    under_way: deque[Future[Prepared]] = deque()
+    for source in sources:
+        under_way.append(submit(source))
+        if len(under_way) == count:
+            yield under_way.popleft()
+    yield from under_way
+
+
+def _computed(infer: Infer, images: list[Prepared], start: int) -> RawBatch:
+    """The raw outputs of consecutive images of the stream, the first of which has the place ``start``."""
+    readable = {place: image for place, image in enumerate(images, start) if not isinstance(image, ImageError)}
+    errors = [(place, image) for place, image in enumerate(images, start) if isinstance(image, ImageError)]
+    raw = infer(np.stack(list(readable.values()))) if readable else {}
+    return RawBatch(list(readable), raw, errors, len(images))
+
+
+def _prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
+    try:
+        return prepare(decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0]
     except ImageError as error:
         return error
 
@@ -100,45 +134,69 @@ class Model:
     """
 
     def __init__(
-        self, manifest: Manifest, infer: Infer, *, threads: int | None = None, engine: str = "a function", precision: str = "fp32"
+        self,
+        manifest: Manifest,
+        infer: Infer,
+        *,
+        threads: int | None = None,
+        streams: int = 1,
+        engine: str = "a function",
+        precision: str = "fp32",
     ) -> None:
-        """A model over any ``Infer``; use ``Model.open`` for a file. ``engine`` says in words what computes."""
+        """A model over any ``Infer``; use ``Model.open`` for a file.
+
+        streams  how many threads may call ``infer`` at once
+        engine   says in words what computes
+        """
         self.manifest = manifest
         self.infer = infer
         self.engine = engine
         self.precision = precision
         self.threads = threads or processors()
+        self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)
         self.task = load_task(manifest.task)
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, threads: int | None = None, engine: str = "auto", precision: str = "auto", batch_size: int = 16
-    ) -> Model:
+    def open(cls, path: str | Path, **settings: Any) -> Model:
         """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new.
 
-        engine      "onnxruntime", "openvino" (of the ``fast`` extra), or "auto": the fastest here of those installed
-        precision   "fp32", "bf16", or "auto": bf16 only where it is faster and changes no answer on the bundle's photographs
-        batch_size  for how many images at once the fastest is sought, which is measured once and then remembered
-
-        Raises UsageError for an engine that is not installed, DeviceError for a precision that the processor has not.
+        settings  as ``of`` takes them
         """
         with Bundle.open(Path(path)) as bundle:
-            return cls.of(bundle, threads=threads, engine=engine, precision=precision, batch_size=batch_size)
+            return cls.of(bundle, **settings)
 
     @classmethod
     def of(
-        cls, bundle: Bundle, *, threads: int | None = None, engine: str = "auto", precision: str = "auto", batch_size: int = 16
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        engine: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 16,
+        many: bool = False,
     ) -> Model:
-        """As ``open``, of a bundle that is open already."""
+        """The model of a bundle that is open already, which may be closed afterwards.
+
+        threads     processor threads; as many as this process may use when not given
+        engine      "onnxruntime", "openvino" (of the ``fast`` extra), or "auto": the fastest here of those installed
+        precision   "fp32", "bf16", or "auto": bf16 only where it is faster and changes no answer on the bundle's photographs
+        batch_size  for how many images at once the fastest is sought, which is measured once and then remembered
+        many        made for many images a second: each thread computes images of its own. Otherwise all of them share in each
+                    image, which is done sooner
+
+        Raises UsageError for an engine that is not installed, DeviceError for a precision that the processor has not.
+        """
         able = candidates(engine, precision)
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
-        shape = (prepare.size, prepare.size, prepare.channels)
-        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch_size)
-        infer, chosen = choose_engine(work, evidence_of(bundle), able)
-        return cls(
-            bundle.manifest, infer, threads=threads, engine=f"{chosen}, {threads} thread{'s'[: threads != 1]}", precision=chosen.precision
+        shape, streams = (prepare.size, prepare.size, prepare.channels), threads if many else 1
+        work = Work(
+            bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch=batch_share(batch_size, streams), streams=streams
         )
+        infer, chosen = choose_engine(work, evidence_of(bundle), able)
+        words = f"{chosen}, {threads} thread{'s'[: threads != 1]}"
+        return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -174,7 +232,8 @@ class Model:
 
     def raw(self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()) -> Iterator[RawBatch]:
         """Raw outputs batch by batch, as ``raw_outputs`` gives them."""
-        return raw_outputs(self.infer, self.prepare, images, batch_size=batch_size, limits=limits, threads=self.threads)
+        share = batch_share(batch_size, self.streams)
+        return raw_outputs(self.infer, self.prepare, images, batch_size=share, limits=limits, threads=self.threads, streams=self.streams)
 
     def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds."""

@@ -11,8 +11,10 @@ from PIL import Image
 GREY = 128
 
 
-def changed(image: NDArray[np.uint8], change: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
-    """What a Pillow operation makes of an image (h, w, c) uint8: at once of three channels, of others one by one."""
+def changed(image: NDArray[np.uint8] | Image.Image, change: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
+    """What a Pillow operation makes of an image, (h, w, c) uint8 or Pillow's: at once of three channels, of others one by one."""
+    if isinstance(image, Image.Image):
+        return np.asarray(change(image))
     if image.shape[2] == 3:
         return np.asarray(change(Image.fromarray(image)))
     return np.stack([np.asarray(change(Image.fromarray(np.ascontiguousarray(plane)))) for plane in np.moveaxis(image, -1, 0)], axis=-1)

@@ -13,9 +13,8 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -23,9 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ExifTags import IFD, Base
 
-from sightline.data import dicom, tiff
+from sightline.data import dicom, exif, tiff
 from sightline.data.colour import as_stored, srgb
 from sightline.data.container import read_member
 from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
@@ -36,6 +34,7 @@ from sightline.errors import ImageError
 from sightline.records import ImageRef
 
 Pixels = NDArray[np.uint8]
+Picture = Image.Image | Pixels  # in mode RGB, or (h, w, channels)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Header:
     note: str | None  # what is odd about a file that can be used all the same
 
 
+UNNAMED = "the image"
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
 
 
@@ -100,8 +100,22 @@ def decode(
     limits: Limits = Limits(),
     reading: Reading = Reading(),
 ) -> Pixels:
-    """Upright pixels (h, w, reading.channels) uint8: sRGB as a viewer would show them, unless ``reading`` states bands.
+    """What ``decode_picture`` gives, as pixels (h, w, reading.channels) uint8."""
+    picture = decode_picture(source, name=name, min_side=min_side, limits=limits, reading=reading)
+    return _array(picture, name or (str(source) if isinstance(source, ImageRef) else UNNAMED))
 
+
+def decode_picture(
+    source: ImageRef | bytes | Pixels | Image.Image,
+    *,
+    name: str = "",
+    min_side: int | None = None,
+    limits: Limits = Limits(),
+    reading: Reading = Reading(),
+) -> Picture:
+    """Upright pixels: sRGB as a viewer would show them, unless ``reading`` states bands.
+
+    They come as Pillow or numpy has them: copies of a large image take longer than making it small.
     ``source`` is a reference, a file's bytes, a Pillow image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8; where a
     window or bands are stated, an array (h, w) or (h, w, n) of any kind of number.
     With ``min_side`` the JPEG decoder may shrink the image by 2, 4 or 8 while its shorter side stays at least that long; a window
@@ -109,7 +123,7 @@ def decode(
     as the file says it uses, all others from their own minimum and maximum. Raises ImageError, which carries ``name`` (of a
     reference, unless given, the reference) and one reason.
     """
-    ref = source if isinstance(source, ImageRef) else ImageRef("the image")
+    ref = source if isinstance(source, ImageRef) else ImageRef(UNNAMED)
     name = name or str(ref)
     if isinstance(source, ImageRef):
         source = read_bytes(source, limits)
@@ -117,16 +131,22 @@ def decode(
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
     if isinstance(source, bytes):
         side = min_side if ref.window is None else None
-        pixels = decode_with_header(source, name, frame=ref.frame, min_side=side, limits=limits, reading=reading)[1]
+        picture = _picture_with_header(source, name, ref.frame, side, limits, reading)[1]
     else:
         with _one_reason(name, source):
-            pixels = _pixels_of(source, name, reading)
+            picture = _picture_of(source, name, reading)
     if ref.window is None:
-        return pixels
+        return picture
+    pixels = _array(picture, name)
     (left, top, right, bottom), (height, width, _) = ref.window, pixels.shape
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ImageError(name, f"its window {left},{top},{right},{bottom} is not inside the image of {width} x {height} pixels")
     return pixels[top:bottom, left:right].copy()
+
+
+def _array(picture: Picture, name: str) -> Pixels:
+    with _one_reason(name, picture):  # there may be no memory for a copy
+        return picture if isinstance(picture, np.ndarray) else np.array(picture)
 
 
 def decode_with_header(
@@ -139,6 +159,13 @@ def decode_with_header(
     reading: Reading = Reading(),
 ) -> tuple[Header, Pixels]:
     """The facts about a file and what ``decode`` gives for its bytes, opened once; raises ImageError."""
+    header, picture = _picture_with_header(data, name, frame, min_side, limits, reading)
+    return header, _array(picture, name)
+
+
+def _picture_with_header(
+    data: bytes, name: str, frame: int, min_side: int | None, limits: Limits, reading: Reading
+) -> tuple[Header, Picture]:
     with _one_reason(name, data):
         if format_of(data) == "DICOM":
             scan = dicom.open_scan(data, name, limits)
@@ -153,12 +180,10 @@ def decode_with_header(
         mode, size = image.mode, image.size
         if min_side:
             image.draft(None, (min_side, min_side))  # does nothing unless the format is JPEG
-        pixels, orientation = _upright(image, name, reading, page.most if page else None)
+        picture, orientation = _upright(image, name, reading, page.most if page else None)
         width, height = size[::-1] if orientation >= 5 else size
-        make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))
-        camera = model if model.startswith(make) else f"{make} {model}".strip()
-        taken = _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
-        return Header(str(image.format), mode, width, height, camera or None, taken, _notes(name, data, frame, _count_pages(data))), pixels
+        camera, taken = exif.camera(image), exif.time_taken(image)
+        return Header(str(image.format), mode, width, height, camera, taken, _notes(name, data, frame, _count_pages(data))), picture
 
 
 def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:
@@ -241,19 +266,6 @@ def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Ima
     return image
 
 
-def _tag(image: Image.Image, tag: int, directory: int | None = None) -> Any:
-    """An EXIF value, or None where there is none or it cannot be parsed: broken EXIF does not cost the image."""
-    with suppress(Exception):
-        return (image.getexif().get_ifd(directory) if directory else image.getexif()).get(tag)
-    return None
-
-
-def _iso_time(value: object) -> str | None:
-    with suppress(ValueError):
-        return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
-    return None
-
-
 def _lost_levels(image: Image.Image) -> bool:
     """Whether Pillow will reduce deep colour to 8 bits, or stretch levels to its own range; to be asked before pixels are loaded."""
     arguments = [part for tile in getattr(image, "tile", ()) for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
@@ -261,21 +273,20 @@ def _lost_levels(image: Image.Image) -> bool:
     return deep or (image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in arguments))
 
 
-def _upright(image: Image.Image, name: str, reading: Reading, most: int | None = None) -> tuple[Pixels, int]:
-    """The pixels as they are read, upright, and the EXIF orientation (1 to 8) that they were stored in."""
+def _upright(image: Image.Image, name: str, reading: Reading, most: int | None = None) -> tuple[Picture, int]:
+    """The picture as it is read, upright, and the EXIF orientation (1 to 8) that they were stored in."""
     image.load()  # before asking for EXIF data, which may stand behind the pixels: reading that far would hide a fault in them
-    stored = _tag(image, Base.Orientation)
-    orientation = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
+    orientation = exif.orientation(image)
     if reading.bands:
         values = np.asarray(as_stored(image))
         values = values if values.ndim == 3 else values[:, :, None]
         return channels_of(tiff.upright(values, orientation), reading, name, most), orientation
     image = srgb(image, reading.window, most)
-    return np.array(image if orientation == 1 else image.transpose(Image.Transpose[_BY_ORIENTATION[orientation - 2]])), orientation
+    return image if orientation == 1 else image.transpose(Image.Transpose[_BY_ORIENTATION[orientation - 2]]), orientation
 
 
-def _pixels_of(source: NDArray[Any] | Image.Image, name: str, reading: Reading) -> Pixels:
-    """What ``decode`` gives for an array or a Pillow image."""
+def _picture_of(source: NDArray[Any] | Image.Image, name: str, reading: Reading) -> Picture:
+    """What ``decode_picture`` gives for an array or a Pillow image."""
     if isinstance(source, Image.Image):
         return _upright(source, name, reading)[0]
     if reading != Reading() and source.ndim in (2, 3) and source.dtype.kind in "uif" and source.size:

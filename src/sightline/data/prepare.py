@@ -59,17 +59,17 @@ class Prepare:
         """The shorter side in pixels that decoding has to leave."""
         return DECODE_MARGIN * self.size
 
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def __call__(self, image: NDArray[np.uint8] | Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input and the way back.
 
-        image    (h, w, channels) uint8
+        image    (h, w, channels) uint8, or a Pillow image in mode RGB
         returns  (size, size, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
                  to (x, y) in ``image``; pixel centres are at half-integers
         """
-        height, width = image.shape[:2]
+        width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
         resample = RESAMPLE[self.interpolation]
         if self.fit == "pad":
-            return self._padded(image, resample)
+            return self._padded(image, width, height, resample)
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if self.fit == "crop":
             side = min(width, height) * self.crop_fraction
@@ -79,17 +79,19 @@ class Prepare:
         back = np.array([[(right - left) / self.size, 0, left], [0, (bottom - top) / self.size, top]])
         return pixels, back
 
-    def _padded(self, image: NDArray[np.uint8], resample: Image.Resampling) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        scale = self.size / max(image.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-        left, top = (self.size - width) // 2, (self.size - height) // 2
+    def _padded(
+        self, image: NDArray[np.uint8] | Image.Image, width: int, height: int, resample: Image.Resampling
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        scale = self.size / max(width, height)
+        inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
+        left, top = (self.size - inner_width) // 2, (self.size - inner_height) // 2
 
         def on_grey(source: Image.Image) -> Image.Image:
             canvas = Image.new(source.mode, (self.size, self.size), background(source))
-            canvas.paste(source.resize((width, height), resample), (left, top))
+            canvas.paste(source.resize((inner_width, inner_height), resample), (left, top))
             return canvas
 
-        x, y = image.shape[1] / width, image.shape[0] / height
+        x, y = width / inner_width, height / inner_height
         return changed(image, on_grey), np.array([[x, 0, -left * x], [0, y, -top * y]])
 
     def to_json(self) -> dict[str, Any]:

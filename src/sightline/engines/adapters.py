@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import queue
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,9 @@ class Work:
     source   begins the messages of errors
     shape    height, width and channels of an image
     threads  processor threads to compute with
-    batch    images that will mostly be computed at once
+    batch    images that will mostly be computed at once, in each stream
+    streams  batches that are computed beside each other, each called from a thread of its own, with their share of the threads:
+             one has a batch done soonest, as many as there are threads get most done, because no thread waits for another
     """
 
     graph: bytes
@@ -46,6 +48,7 @@ class Work:
     shape: tuple[int, int, int]
     threads: int
     batch: int = 16
+    streams: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def onnx_infer(work: Work) -> Infer:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = work.threads
+    options.intra_op_num_threads = max(1, work.threads // work.streams)
+    # Threads that spin while they wait take the processor from those that decode (decision 008).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"])
@@ -104,7 +109,7 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
     # two processes with one thread each would otherwise share a core and leave another idle.
     options = {
         "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": work.threads, "ENABLE_HYPER_THREADING": True,
-        "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False, "NUM_STREAMS": work.streams,
     }  # fmt: skip
     openvino = _import_openvino()
     try:
@@ -118,14 +123,19 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
         raise ModelFileError(f"{work.source}: OpenVINO cannot load its graph ({_said(error)}); use --engine onnxruntime.") from error
     if (given := compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) != precision:
         raise DeviceError(f"OpenVINO computes in {given} on this processor where {precision} was asked for; use --engine onnxruntime.")
-    request, turn = compiled.create_infer_request(), threading.Lock()
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request holds its inputs and outputs, so each serves one call at a time
+    for _ in range(work.streams):
+        requests.put(compiled.create_infer_request())
 
     def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         if batch.dtype != np.uint8 or batch.shape[1:] != work.shape:  # it would compute something
             raise ValueError(f"The graph takes (n, {', '.join(map(str, work.shape))}) uint8, not {batch.shape} {batch.dtype}.")
-        with turn:  # a request holds its inputs and outputs
+        request = requests.get()
+        try:
             request.infer({images: batch})
             return {name: request.get_tensor(name).data.copy() for name in work.outputs}
+        finally:
+            requests.put(request)
 
     return infer
 

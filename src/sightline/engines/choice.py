@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -25,7 +26,7 @@ from sightline.processor import processor_features, processor_name
 from sightline.records import Infer
 
 # Raised when what is measured or how it is judged changes.
-VERSION = 1
+VERSION = 2
 # How far a candidate may be from the first, in the task's measure: engines of fp32 agree to about 1e-6.
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 # Seconds that the timed batches take together, about, and how many of each candidate's there are at most.
@@ -72,7 +73,8 @@ def choose_engine(work: Work, evidence: Evidence, candidates: Sequence[Candidate
 def _key(work: Work, evidence: Evidence, candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {
         "version": VERSION, "graph": hashlib.sha256(work.graph).hexdigest(), "evidence": evidence.digest, "outputs": list(work.outputs),
-        "batch": work.batch, "threads": work.threads, "processor": processor_name(), "features": processor_features(),
+        "batch": work.batch, "threads": work.threads, "streams": work.streams,
+        "processor": processor_name(), "features": processor_features(),
         "candidates": {candidate.name: version_of(candidate.engine) for candidate in candidates},
     }  # fmt: skip
 
@@ -96,7 +98,9 @@ def measure(
             infers[candidate.name] = infer
         except (SightlineError, RuntimeError) as error:  # OpenVINO fails with the latter
             dropped[candidate.name] = str(error)
-    speeds = {name: batch / seconds for name, seconds in _seconds(infers, images, clock).items()}
+    with ThreadPoolExecutor(work.streams) as pool:
+        seconds = _seconds(infers, lambda infer: list(pool.map(infer, [images] * work.streams)), clock)
+    speeds = {name: work.streams * batch / taken for name, taken in seconds.items()}
     fastest = [candidate for candidate in candidates if candidate.name in infers]
     fastest.sort(key=lambda candidate: -speeds[candidate.name])
     for candidate in fastest:
@@ -119,8 +123,8 @@ def _batch(work: Work, seconds: float, candidates: int) -> int:
     return max(1, min(work.batch, int(SECONDS / (ROUNDS * candidates * max(seconds, 1e-9)))))
 
 
-def _seconds(infers: Mapping[str, Infer], images: NDArray[np.uint8], clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of a batch; candidates take turns, so that what else the machine does meets all of them."""
+def _seconds(infers: Mapping[str, Infer], use: Callable[[Infer], object], clock: Callable[[], float]) -> dict[str, float]:
+    """Median seconds of a use; candidates take turns, so that what else the machine does meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in infers}
     began = clock()
     for done in range(ROUNDS):
@@ -128,7 +132,7 @@ def _seconds(infers: Mapping[str, Infer], images: NDArray[np.uint8], clock: Call
             break
         for name, infer in infers.items():
             started = clock()
-            infer(images)
+            use(infer)
             seconds[name].append(clock() - started)
     return {name: max(median(values), 1e-9) for name, values in seconds.items()}
 

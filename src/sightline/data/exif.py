@@ -1,0 +1,39 @@
+"""What a camera wrote into an image file. Broken EXIF does not cost the image: what cannot be parsed is not there."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+
+def orientation(image: Image.Image) -> int:
+    """How the pixels are stored, 1 (upright) to 8, as EXIF counts."""
+    stored = _tag(image, Base.Orientation)
+    return stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
+
+
+def camera(image: Image.Image) -> str | None:
+    """Its make and model."""
+    make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))
+    return (model if model.startswith(make) else f"{make} {model}".strip()) or None
+
+
+def time_taken(image: Image.Image) -> str | None:
+    """DateTimeOriginal, else DateTime, in ISO 8601."""
+    return _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
+
+
+def _tag(image: Image.Image, tag: int, directory: int | None = None) -> Any:
+    with suppress(Exception):
+        return (image.getexif().get_ifd(directory) if directory else image.getexif()).get(tag)
+    return None
+
+
+def _iso_time(value: object) -> str | None:
+    with suppress(ValueError):
+        return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+    return None
