@@ -68,7 +68,7 @@ def main() -> None:
     per_class, test_per_class = (20, 10) if args.quick else (500, 1000)
     seconds = QUICK_SECONDS if args.quick else args.seconds
     data = image_sets.cifar(per_class, test_per_class)
-    claim = f"CIFAR-10 from scratch in {seconds / 60:g} minutes on the processor: more test accuracy than timm's recipe for ResNet-18 and than fastai."
+    claim = f"CIFAR-10 from scratch in {seconds / 60:g} minutes: more test accuracy than timm's recipe for ResNet-18 and than fastai."
     settings = {"per_class": per_class, "test_per_class": test_per_class, "seconds": seconds, "sizes": args.sizes}
     record = Record("cifar_ten_minutes", claim, f"{10 * per_class:,} training and {10 * test_per_class:,} test images", settings)
     folder = results_folder(args)

@@ -13,7 +13,8 @@ from fastai.vision.all import ImageDataLoaders, Resize, accuracy, aug_transforms
 args = peer.arguments(weights=peer.Path(), epochs=5, out=peer.Path("learner.pkl"), size=224)
 set_seed(args.seed, reproducible=True)
 loaders = ImageDataLoaders.from_folder(
-    args.data, train="train", valid="validation", seed=args.seed, item_tfms=Resize(args.size), batch_tfms=aug_transforms(), num_workers=peer.workers()
+    args.data, train="train", valid="validation", seed=args.seed, item_tfms=Resize(args.size),
+    batch_tfms=aug_transforms(), num_workers=peer.workers(),
 )  # fmt: skip
 learner = vision_learner(loaders, "mobilenetv2_100", metrics=accuracy, **peer.mobilenet_arguments(args.weights))
 with learner.no_bar(), learner.no_logging():

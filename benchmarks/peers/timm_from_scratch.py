@@ -63,7 +63,8 @@ def train() -> tuple[torch.nn.Module, int]:
     model, optimizer = new()
     warmup = min(5, epochs // 10)
     schedule, _ = create_scheduler_v2(
-        optimizer, sched="cosine", num_epochs=epochs, warmup_epochs=warmup, warmup_lr=1e-5, step_on_epochs=False, updates_per_epoch=len(batches)
+        optimizer, sched="cosine", num_epochs=epochs, warmup_epochs=warmup, warmup_lr=1e-5, step_on_epochs=False,
+        updates_per_epoch=len(batches),
     )  # fmt: skip
     done = 0
     for epoch in range(epochs):

@@ -20,6 +20,8 @@ with tempfile.TemporaryDirectory() as scratch:
         seed=args.seed, workers=peer.workers(), val=False, plots=False, verbose=False, project=scratch, name="run",
     )  # fmt: skip
     peer.say(event="trained")
-    found = model.val(data=str(args.data.resolve()), split="test", imgsz=args.size, device="cpu", plots=False, verbose=False, project=scratch)
+    found = model.val(
+        data=str(args.data.resolve()), split="test", imgsz=args.size, device="cpu", plots=False, verbose=False, project=scratch
+    )
 n = sum(1 for _ in (args.data / "test").glob("*/*"))
 peer.say(accuracy=float(found.top1), n=n)
