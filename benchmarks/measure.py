@@ -89,11 +89,11 @@ def run_sightline(*words: str | Path, memory: bool = False, **environment: str) 
 
 
 def run_peer(script: str, *words: str | Path, memory: bool = False) -> Child:
-    """A script of ``benchmarks/peers`` in the peers' own environment, with no hub to ask."""
+    """A script of ``benchmarks/peers`` in the peers' own environment, with no hub to ask and no settings left in the user's home."""
     python = PEERS / "bin" / "python"
     if not python.exists():
         sys.exit(f"There is no environment of the peers at {PEERS}: run `make bench-peers`, or set SIGHTLINE_PEERS.")
-    offline = {"HF_HUB_OFFLINE": "1", "YOLO_OFFLINE": "true", "TRANSFORMERS_VERBOSITY": "error"}
+    offline = {"HF_HUB_OFFLINE": "1", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(MADE), "TRANSFORMERS_VERBOSITY": "error"}
     return run_child([python, HERE / "peers" / script, *words], memory=memory, **offline)
 
 
