@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test lint bench
+.PHONY: venv demo test lint bench bench-peers
 
 venv: $(STAMP)
 
@@ -24,5 +24,27 @@ lint: venv
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/mypy
 
-bench: venv
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+# The peers that are measured against, on top of .venv's torch, timm and Pillow: a .pth file lends them, so both sides compute with the same.
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+
+bench-peers: venv $(PEERS_STAMP)
+
+$(PEERS_STAMP): benchmarks/peers/requirements.txt $(STAMP)
+	test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$$($(PEERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/training_libraries.pth"
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
+	touch $@
+
+# A night's work on two cores; docs/benchmarks.md says how long each takes. Every one is run, whatever the others found.
+SEEDS ?= 0 1 2 3 4
+BENCHMARKS := startup memorise tag_mosaics look_once files_to_labels clothing_time cifar_ten_minutes budgets
+SEEDED := look_once files_to_labels clothing_time cifar_ten_minutes budgets
+
+bench: venv bench-peers
+	missed=; for name in $(BENCHMARKS); do \
+	  case " $(SEEDED) " in *" $$name "*) seeds="--seeds $(SEEDS)";; *) seeds=;; esac; \
+	  $(BIN)/python benchmarks/$$name.py $$seeds $(BENCH_FLAGS) || missed="$$missed $$name"; \
+	done; \
+	$(BIN)/python benchmarks/write_docs.py; \
+	test -z "$$missed" || { echo "Missed or failed:$$missed"; exit 1; }

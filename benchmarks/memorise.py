@@ -1,25 +1,21 @@
 """Claim: every network we name learns: trained from scratch on 200 CIFAR-10 images, it knows at least 95% of those same images.
 
-    python benchmarks/memorise.py [NAME...]
+    python benchmarks/memorise.py [NETWORK...] [--seeds 0] [--add] [--quick]
 
-One command each, with augmentation off and the last epoch kept, as nothing is to be generalised here. Prints accuracy on the 200
-training images by ``sightline evaluate`` and the seconds from process start to report, and writes benchmarks/results/memorise.json.
-Needs the data that SIGHTLINE_DATA points to (default ../shared/data).
+One command each, with augmentation off and the last epoch kept, as nothing is to be generalised here. Measures accuracy on the 200
+training images by ``sightline evaluate``, and the seconds from process start to report.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-DATA = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+from measure import DATA, Check, Record, arguments, finish, need_data, results_folder, run_sightline
+
 # Images of each class: to learn, and for the splits a data set has to have.
 COUNTS = {"train": 20, "val": 5, "test": 5}
 PLAIN = ["--weights", "none", "--keep", "last", "--crop-scale", "1", "--rotate", "0", "--no-flip", "--colour", "0",
@@ -31,6 +27,7 @@ NETWORKS = {
     "googlenet": "--backbone googlenet --epochs 80",
     "inception_v3": "--backbone inception_v3 --size 96 --epochs 40",
 }
+QUICK = ["--epochs", "1", "--size", "32"]
 LEAST = 0.95
 
 
@@ -47,31 +44,36 @@ def make_data(folder: Path) -> Path:
     return folder / "set"
 
 
-def sightline(*words: str) -> dict[str, object]:
-    done = subprocess.run([sys.executable, "-m", "sightline.cli", *words, "--json"], check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout))
+def checks(record: Record) -> list[Check]:
+    reached = {network: record.mean(network, "accuracy") for network in record.sides}
+    return [
+        Check(f"{network}: accuracy on what it learned", f"at least {LEAST}", f"{value:.3f}", value >= LEAST)
+        for network, value in reached.items()
+    ]
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(NETWORKS)
-    if not (DATA / "cifar10").is_dir():
-        sys.exit(f"The data is not at {DATA}; set SIGHTLINE_DATA.")
-    found = {}
+    parser = arguments(__doc__, [0])
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
+    args = parser.parse_args()
+    need_data()
+    claim = "Every network we name learns: from scratch, it knows at least 95% of 200 CIFAR-10 images."
+    record, folder = Record("memorise", claim, "200 images", {"images": 200}), results_folder(args)
+    if args.add:
+        record.restore(folder)
     with tempfile.TemporaryDirectory() as scratch:
         data = make_data(Path(scratch))
-        for name in chosen:
-            start = time.perf_counter()
-            run = sightline("train", str(data), "--out", str(Path(scratch) / name), *NETWORKS[name].split(), *PLAIN)
-            seconds = time.perf_counter() - start
-            accuracy = sightline("evaluate", str(run["model"]), str(data), "--split", "train")["metrics"]["accuracy"]  # type: ignore[index]
-            found[name] = {"accuracy": accuracy, "seconds": round(seconds, 1)}
-            print(f"{name:<14} {accuracy:.3f} of 200 images, {seconds:.0f} s", flush=True)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    settings = {"python": platform.python_version(), "machine": platform.machine(), "n": 200}
-    (results / "memorise.json").write_text(json.dumps(settings | {"networks": found}, indent=2) + "\n")
-    if short := [name for name, figures in found.items() if figures["accuracy"] < LEAST]:
-        sys.exit(f"Under {LEAST}: {', '.join(short)}.")
+        for seed in args.seeds:
+            for network in ["resnet18"] if args.quick else args.networks:
+                out, words = (
+                    Path(scratch) / f"{network}-{seed}",
+                    ["--backbone", "resnet18", *QUICK] if args.quick else NETWORKS[network].split(),
+                )
+                run = run_sightline("train", data, "--out", out, "--seed", str(seed), *words, *PLAIN)
+                found = run_sightline("evaluate", run.last["model"], data, "--split", "train").last
+                record.add(network, seed, accuracy=found["metrics"]["accuracy"], seconds=round(run.seconds, 1))
+                record.write(folder, checks(record))
+    finish(checks(record))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
-"""Claim: the command line answers at once. `sightline --help` and `import sightline` against a bare interpreter, in one run.
+"""Claim: the command line answers at once. `sightline --help` and `import sightline` against a bare interpreter and `import torch`.
 
-Prints medians and their ratios and writes benchmarks/results/startup.json.
+    python benchmarks/startup.py [--seeds 0 1 2...] [--add] [--quick]
+
+Each command once a seed, in turn, so that a slow moment of the machine meets all.
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-RUNS = 15
+from measure import Check, Record, arguments, finish, results_folder
+
+BARE, IMPORT, HELP, TORCH = "bare interpreter", "import sightline", "sightline --help", "import torch"
 COMMANDS = {
-    "bare interpreter": ["-c", "pass"],
-    "import sightline": ["-c", "import sightline"],
-    "sightline --help": ["-m", "sightline.cli", "--help"],
-    "import torch": ["-c", "import torch"],
+    BARE: ["-c", "pass"],
+    IMPORT: ["-c", "import sightline"],
+    HELP: ["-m", "sightline.cli", "--help"],
+    TORCH: ["-c", "import torch"],
 }
+RUNS, QUICK_RUNS = range(15), [0, 1]
+IMPORT_SECONDS = 0.05
 
 
 def seconds(words: list[str]) -> float:
@@ -28,21 +30,29 @@ def seconds(words: list[str]) -> float:
     return time.perf_counter() - start
 
 
+def checks(record: Record) -> list[Check]:
+    bare, imported, shown, torch = (record.median(side, "seconds") for side in COMMANDS)
+    return [
+        Check(
+            "import sightline, median beyond a bare interpreter", f"at most {IMPORT_SECONDS:g} s", f"{imported - bare:.3f} s",
+            imported - bare <= IMPORT_SECONDS,
+        ),
+        Check("sightline --help, ratio of medians to import torch alone", "below 1", f"{shown / torch:.2f}", shown < torch),
+    ]  # fmt: skip
+
+
 def main() -> None:
-    measured: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    args = arguments(__doc__, RUNS).parse_args()
     for words in COMMANDS.values():  # once unmeasured, so that files are in memory for all
         seconds(words)
-    for _ in range(RUNS):  # in turn, so that a slow moment of the machine meets all
-        for name, words in COMMANDS.items():
-            measured[name].append(seconds(words))
-    medians = {name: statistics.median(values) for name, values in measured.items()}
-    base = medians["bare interpreter"]
-    for name, median in medians.items():
-        print(f"{name:<18} {median:6.3f} s   {median / base:5.1f} times a bare interpreter")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    found = {"python": platform.python_version(), "machine": platform.machine(), "runs": RUNS, "median_seconds": medians}
-    (results / "startup.json").write_text(json.dumps(found, indent=2) + "\n")
+    record, folder = Record("startup", "The command line answers at once.", "one start of each a run", {}), results_folder(args)
+    if args.add:
+        record.restore(folder)
+    for seed in QUICK_RUNS if args.quick else args.seeds:
+        for side, words in COMMANDS.items():
+            record.add(side, seed, seconds=round(seconds(words), 4))
+    record.write(folder, checks(record))
+    finish(checks(record))
 
 
 if __name__ == "__main__":

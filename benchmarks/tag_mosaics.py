@@ -1,19 +1,16 @@
 """Claim: tagging learns which things are on a picture, and every figure of its report is what scikit-learn says.
 
     python benchmarks/tag_mosaics.py [--train 1500] [--validation 300] [--test 500] [--side 128] [--make-only DEST]
+                                     [--seeds 0] [--add] [--quick]
 
 Makes pictures of four CIFAR-10 images each, two by two, whose labels are the classes on them; trains on them from MobileNetV2's
-weights; prints mean average precision beside the labels' share of the pictures and the largest difference from scikit-learn, and
-writes benchmarks/results/tag_mosaics.json. Needs the data that SIGHTLINE_DATA points to (default ../shared/data).
+weights; measures mean average precision beside the labels' share of the pictures, and the largest difference from scikit-learn.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import DATA, WEIGHTS, Check, Record, arguments, finish, need_data, results_folder, run_sightline
 from PIL import Image
 
-DATA = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-WEIGHTS = DATA / "weights" / "mobilenetv2_100_same_imagenet.safetensors"
 # At the pictures' own size a pass takes a third of the time that it takes at the 224 px of the weights.
 SIZE, EPOCHS = 128, 6
 CLASSES = 10
 TILES = 4
 # Between the report and scikit-learn, on probabilities from the same bundle.
 TOLERANCE = 1e-6
+SIDE = "Sightline"
 
 
 def make_mosaics(folder: Path, tiles: Path, counts: dict[str, int], side: int, seed: int = 0) -> Path:
@@ -74,24 +71,9 @@ def unpack_tiles(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
-def train(table: Path, out: Path) -> dict[str, Any]:
-    words = [
-        "train",
-        str(table),
-        "--task",
-        "tag",
-        "--weights",
-        str(WEIGHTS),
-        "--size",
-        str(SIZE),
-        "--epochs",
-        str(EPOCHS),
-        "--out",
-        str(out),
-        "--json",
-    ]
-    done = subprocess.run([sys.executable, "-m", "sightline.cli", *words], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+def train(table: Path, out: Path, seed: int) -> dict[str, Any]:
+    words = ["--task", "tag", "--weights", WEIGHTS, "--size", str(SIZE), "--epochs", str(EPOCHS), "--seed", str(seed), "--out", out]
+    return run_sightline("train", table, *words).last
 
 
 def by_scikit_learn(table: Path, model: Path) -> tuple[dict[str, float], dict[str, float], float]:
@@ -134,21 +116,29 @@ def compare(table: Path, run: dict[str, Any]) -> dict[str, Any]:
     theirs = figures | {f"ap {label}": value for label, value in precisions.items()} | {"prevalence": share}
     if ours.keys() != theirs.keys():
         sys.exit(f"Not every figure was checked: {sorted(ours.keys() ^ theirs.keys())}")
+    low, high = test["intervals"]["map"]
     return {
-        "n": test["n"],
-        "share_of_labels": share,
-        "chance": test["chance"],
-        "map_interval": test["intervals"]["map"],
-        "report": ours,
-        "scikit_learn": theirs,
+        "map": ours["map"], "interval_low": low, "interval_high": high, "share_of_labels": share, "figures_compared": len(ours),
         "largest_difference": max(abs(ours[name] - theirs[name]) for name in ours),
-        "seconds": report["training"]["seconds"],
-        "verdict": report["verdict"],
-    }
+    }  # fmt: skip
+
+
+def checks(record: Record) -> list[Check]:
+    difference, lows = max(record.values(SIDE, "largest_difference")), record.values(SIDE, "interval_low")
+    share = record.mean(SIDE, "share_of_labels")
+    return [
+        Check("largest difference from scikit-learn", f"at most {TOLERANCE:g}", f"{difference:.1e}", difference <= TOLERANCE),
+        Check(
+            "mean average precision, lower end of its interval",
+            f"above the labels' share, {share:.3f}",
+            f"{min(lows):.3f}",
+            min(lows) > share,
+        ),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__, [0])
     parser.add_argument("--train", type=int, default=1500)
     parser.add_argument("--validation", type=int, default=300)
     parser.add_argument("--test", type=int, default=500)
@@ -156,25 +146,23 @@ def main() -> None:
     parser.add_argument("--make-only", type=Path, metavar="DEST", help="write the data set there and stop")
     args = parser.parse_args()
     counts = {"train": args.train, "validation": args.validation, "test": args.test}
-    if not (DATA / "cifar10").is_dir():
-        sys.exit(f"The data is not at {DATA}; set SIGHTLINE_DATA.")
+    if args.quick:
+        counts = {"train": 60, "validation": 30, "test": 40}
+    need_data()
+    claim = "Tagging learns which things are on a picture, and every figure of its report is what scikit-learn says."
+    n = ", ".join(f"{count:,} {split}" for split, count in counts.items()) + " pictures"
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.make_only or Path(scratch) / "mosaics"
-        table = make_mosaics(folder, unpack_tiles(Path(scratch) / "tiles", counts), counts, args.side)
+        table = make_mosaics(args.make_only or Path(scratch) / "mosaics", unpack_tiles(Path(scratch) / "tiles", counts), counts, args.side)
         if args.make_only:
             print(table)
             return
-        found = compare(table, train(table, Path(scratch) / "run"))
-    low, high = found["map_interval"]
-    print(f"mean average precision {found['report']['map']:.3f} ({low:.3f} to {high:.3f}) on {found['n']} test pictures")
-    print(f"share of the labels    {found['share_of_labels']:.3f}")
-    print(f"largest difference from scikit-learn over {len(found['report'])} figures: {found['largest_difference']:.1e}")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    settings = {"python": platform.python_version(), "machine": platform.machine(), "counts": counts, "side": args.side}
-    (results / "tag_mosaics.json").write_text(json.dumps(settings | found, indent=2) + "\n")
-    if found["largest_difference"] > TOLERANCE:
-        sys.exit(f"That is more than {TOLERANCE:g}.")
+        record, folder = Record("tag_mosaics", claim, n, {"counts": counts, "side": args.side}), results_folder(args)
+        if args.add:
+            record.restore(folder)
+        for seed in args.seeds:
+            record.add(SIDE, seed, **compare(table, train(table, Path(scratch) / f"run-{seed}", seed)))
+            record.write(folder, checks(record))
+    finish(checks(record))
 
 
 if __name__ == "__main__":

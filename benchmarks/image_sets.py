@@ -1,0 +1,130 @@
+"""The data sets of the benchmarks, made once from the real data into ``build/benchmarks`` and found there from then on."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from measure import DATA, MADE
+from PIL import Image, ImageOps
+
+PHOTOGRAPH = (1800, 1200)
+QUALITIES = (75, 96)
+# Digits are 8 pixels wide; a few times that, so that they can be looked at.
+DIGIT_SIDE, DIGIT_LEVELS = 32, 16
+
+
+def made(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of this name, made under another one, so that it is there whole or not at all."""
+    folder = MADE / name
+    if not folder.is_dir():
+        draft = folder.with_name(f".{name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        print(f"Making {folder}.", file=sys.stderr)
+        make(draft)
+        draft.rename(folder)
+    return folder
+
+
+def cifar(per_class: int, test_per_class: int) -> Path:
+    """CIFAR-10 as ``{train,test}/CLASS/*.png``, the first images of each class."""
+
+    def make(folder: Path) -> None:
+        tiles = folder / "tiles"
+        subprocess.run([sys.executable, DATA / "unpack.py", tiles, "--per-class", str(max(per_class, test_per_class))], check=True)
+        _move_first(tiles, folder, {"train": per_class, "test": test_per_class})
+        shutil.rmtree(tiles)
+
+    return made(f"cifar-{per_class}-{test_per_class}", make)
+
+
+def clothing(per_class: int | None = None) -> Path:
+    """The clothing photographs as they are, or the first of each class, for a quick look."""
+    source = DATA / "clothing"
+    if per_class is None:
+        return source
+
+    def make(folder: Path) -> None:
+        for split, label in itertools.product(("train", "validation", "test"), sorted(path.name for path in (source / "train").iterdir())):
+            (folder / split / label).mkdir(parents=True)
+            for file in sorted((source / split / label).iterdir())[:per_class]:
+                shutil.copy(file, folder / split / label)
+
+    return made(f"clothing-{per_class}", make)
+
+
+def digits(per_class: int | None = None) -> Path:
+    """scikit-learn's handwritten digits as ``DIGIT/*.png``: 1,797 of them, unsplit."""
+
+    def make(folder: Path) -> None:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        counts = dict.fromkeys(range(10), 0)
+        for pixels, digit in zip(found.images, found.target.tolist(), strict=True):
+            counts[digit] += 1
+            if per_class is not None and counts[digit] > per_class:
+                continue
+            (folder / str(digit)).mkdir(exist_ok=True)
+            shades = Image.fromarray((pixels * (255 / DIGIT_LEVELS)).astype(np.uint8))
+            shades.resize((DIGIT_SIDE, DIGIT_SIDE)).save(folder / str(digit) / f"{counts[digit]:04d}.png")
+
+    return made(f"digits-{per_class or 'all'}", make)
+
+
+def photographs(n: int) -> Path:
+    """``n`` JPEG files of 1800 x 1200, in a folder: crops of the two photographs, recompressed at several qualities.
+
+    A file's name begins with what it shows: one of the two photographs, and one of its four corners.
+    """
+
+    def make(folder: Path) -> None:
+        sources = [_upright(DATA / "photos" / name) for name in ("Landscape_1.jpg", "Portrait_1.jpg")]
+        for number in range(n):
+            rng = np.random.default_rng(number)
+            photograph, right, low = number % 2, number // 2 % 2, number // 4 % 2
+            crop = _crop(sources[photograph], rng, right=right, low=low)
+            crop.save(folder / f"{photograph}{right}{low}-{number:05d}.jpg", quality=int(rng.integers(*QUALITIES)))
+
+    return made(f"photographs-{n}", make)
+
+
+def photographs_by_corner(n: int) -> Path:
+    """The same in class folders, for training a network that has something to say about them."""
+
+    def make(folder: Path) -> None:
+        for file in sorted(photographs(n).iterdir()):
+            (folder / file.name[:3]).mkdir(exist_ok=True)
+            shutil.copy(file, folder / file.name[:3])
+
+    return made(f"photographs-by-corner-{n}", make)
+
+
+def _upright(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _crop(image: Image.Image, rng: np.random.Generator, *, right: int, low: int) -> Image.Image:
+    """A crop from near a corner, of half to seven tenths of the picture's sides, scaled to the size of all."""
+    width, height = (rng.uniform(0.5, 0.7) * side for side in image.size)
+    left, top = (rng.uniform(0, 0.1) * side for side in image.size)
+    if right:
+        left = image.width - width - left
+    if low:
+        top = image.height - height - top
+    return image.resize(PHOTOGRAPH, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+
+
+def _move_first(source: Path, folder: Path, counts: dict[str, int]) -> None:
+    for split, count in counts.items():
+        for label in sorted((source / split).iterdir()):
+            (folder / split / label.name).mkdir(parents=True)
+            for file in sorted(label.iterdir())[:count]:
+                file.rename(folder / split / label.name / file.name)

@@ -1,0 +1,68 @@
+"""The fine-tune many write by hand: timm's network and transforms, torch's DataLoader, AdamW on all layers, a moving average, 6 epochs.
+
+Settings: batch 32, AdamW at 5e-4 after a twentieth of the steps, falling to nothing as a cosine, weight decay 0.05, label smoothing
+0.1, random crops of at least a third of the picture, flips and colour jitter, weights averaged with a decay of 0.98.
+"""
+
+from __future__ import annotations
+
+import math
+
+import peer
+import timm
+import torch
+from timm.data import ImageDataset, create_transform, resolve_model_data_config
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+
+BATCH, RATE, WARMUP, SMALLEST_CROP, DECAY = 32, 5e-4, 0.05, 0.35, 0.98
+
+
+def loader(split: str, *, training: bool) -> DataLoader:
+    more = {"scale": (SMALLEST_CROP, 1.0), "color_jitter": 0.3} if training else {}
+    transform = create_transform(**config, is_training=training, **more)
+    images = ImageDataset(str(args.data / split), transform=transform)
+    return DataLoader(images, BATCH, shuffle=training, num_workers=peer.workers(), drop_last=training, persistent_workers=True)
+
+
+def train(model: torch.nn.Module) -> torch.nn.Module:
+    """The averaged network."""
+    batches, average = loader("train", training=True), ModelEmaV3(model, decay=DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.05)
+    steps = args.epochs * len(batches)
+    rising = max(1, int(WARMUP * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / rising, (1 + math.cos(math.pi * step / steps)) / 2)
+    )  # fmt: skip
+    loss_of = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    model.train()
+    for _ in range(args.epochs):
+        for images, targets in batches:
+            loss = loss_of(model(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update(model)
+    return average.module.eval()
+
+
+def accuracy(model: torch.nn.Module) -> tuple[float, int]:
+    right = count = 0
+    with torch.inference_mode():
+        for images, targets in loader("test", training=False):
+            right += int((model(images).argmax(1) == targets).sum())
+            count += len(targets)
+    return right / count, count
+
+
+args = peer.arguments(weights=peer.Path(), epochs=6, out=peer.Path("plain.pt"), size=224)
+torch.manual_seed(args.seed)
+classes = len([folder for folder in (args.data / "train").iterdir() if folder.is_dir()])
+network = timm.create_model("mobilenetv2_100", pretrained=True, num_classes=classes, **peer.mobilenet_arguments(args.weights))
+config = {**resolve_model_data_config(network), "input_size": (3, args.size, args.size)}
+trained = train(network)
+torch.save(trained.state_dict(), args.out)
+peer.say(event="trained")
+reached, n = accuracy(trained)
+peer.say(accuracy=reached, n=n)

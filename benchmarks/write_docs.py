@@ -1,0 +1,105 @@
+"""Make docs/performance.md from what was measured, benchmarks/results/*.json: a section a claim, with what was asked and what was found.
+
+python benchmarks/write_docs.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+# In which order the claims stand, with their titles.
+TITLES = {
+    "clothing_time": "Accuracy in a fifth of the time",
+    "cifar_ten_minutes": "From scratch in ten minutes",
+    "budgets": "A budget that holds",
+    "files_to_labels": "Files to labels",
+    "look_once": "Looking once",
+    "int8": "INT8 that is checked",
+    "startup": "The command line answers at once",
+    "memorise": "Every network learns",
+    "tag_mosaics": "Tagging is measured as scikit-learn does",
+}
+NEEDED = ("claim", "date", "n", "machine", "checks", "sides")
+INTRODUCTION = """# What was measured
+
+Each table comes from a script in `benchmarks/` that anyone can run again; [how](benchmarks.md). Both sides were measured in one run on
+one machine, in turn, and what is claimed is a ratio of medians or a difference of means, never a figure of one side alone: another
+machine gives other seconds. This page is written by `benchmarks/write_docs.py` from `benchmarks/results/`, misses included.
+"""
+
+
+def page(results: Iterable[Mapping[str, Any]]) -> str:
+    """The page in Markdown, its sections in the order of ``TITLES``."""
+    found = {result["name"]: result for result in results}
+    parts = [INTRODUCTION, *(section(TITLES[name], found[name]) for name in TITLES if name in found)]
+    if not found:
+        parts.append("Nothing was measured yet with this version.\n")
+    return "\n".join(parts)
+
+
+def section(title: str, result: Mapping[str, Any]) -> str:
+    lines = [f"## {title}", "", result["claim"], "", "| what | asked | measured | |", "|---|---|---|---|"]
+    lines += [
+        f"| {check['what']} | {check['asked']} | {check['measured']} | {'holds' if check['holds'] else '**missed**'} |"
+        for check in result["checks"]
+    ]
+    lines += ["", "| side | figure | median | mean ± deviation | least to most | runs |", "|---|---|---|---|---|---|"]
+    for side, figures in result["sides"].items():
+        lines += [row(side, name, figure) for name, figure in figures.items()]
+    return "\n".join([*lines, "", measured_on(result), ""])
+
+
+def row(side: str, name: str, figure: Mapping[str, float]) -> str:
+    spread = f"{number(figure['mean'])} ± {number(figure['deviation'])}" if figure["n"] > 1 else number(figure["mean"])
+    ends = f"{number(figure['least'])} to {number(figure['most'])}"
+    return f"| {side} | {name.replace('_', ' ')} | {number(figure['median'])} | {spread} | {ends} | {figure['n']} |"
+
+
+def number(value: float) -> str:
+    """Shares to three places, large figures whole, others to four digits."""
+    if value == 0 or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.4g}"
+
+
+def measured_on(result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    ours = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
+    features = ", ".join(machine["features"]) or "no features of note"
+    return (
+        f"n: {result['n']}. Measured {result['date']} on {machine['processor']}, {machine['processors']} processors ({features}), "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}. Sightline {machine['sightline']} with {ours}."
+        + (f" Peers: {peers}." if peers else "")
+    )
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Every result in a folder; SystemExit naming those that are not in the layout of ``measure.Record``."""
+    found, problems = [], []
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [name for name in NEEDED if name not in result]
+        if lacking:
+            problems.append(f"{path} lacks {', '.join(lacking)}: write it with measure.Record.")
+        elif result.get("name") not in TITLES:
+            problems.append(f"{path}: give {result.get('name')!r} a title in write_docs.TITLES.")
+        found.append(result)
+    if problems:
+        sys.exit("\n".join(problems))
+    return found
+
+
+def main() -> None:
+    PAGE.write_text(page(read_results(HERE / "results")), encoding="utf-8")
+    print(f"{PAGE} is up to date.")
+
+
+if __name__ == "__main__":
+    main()
