@@ -134,11 +134,11 @@ class Model:
         able = candidates(engine, precision)
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
         shape = (prepare.size, prepare.size, prepare.channels)
-        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch_size)
+        int8 = bundle.manifest.is_int8
+        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch_size, int8)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
-        return cls(
-            bundle.manifest, infer, threads=threads, engine=f"{chosen}, {threads} thread{'s'[: threads != 1]}", precision=chosen.precision
-        )
+        engine = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
+        return cls(bundle.manifest, infer, threads=threads, engine=engine, precision=chosen.precision)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Work:
     shape    height, width and channels of an image
     threads  processor threads to compute with
     batch    images that will mostly be computed at once
+    int8     whether the graph rounds to eight bits, in which case engines differ by more than in float
     """
 
     graph: bytes
@@ -46,6 +47,7 @@ class Work:
     shape: tuple[int, int, int]
     threads: int
     batch: int = 16
+    int8: bool = False
 
 
 @dataclass(frozen=True)
