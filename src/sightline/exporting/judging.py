@@ -55,7 +55,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Figures:
-    """A row of the table; ``interval`` is that of ``value``, the task's ``metric``; ``changed`` the share of answers unlike the source's."""
+    """A row of the table; ``interval`` is that of ``value``, the task's ``metric``; ``changed`` the share of answers that differ."""
 
     name: str
     megabytes: float
@@ -69,7 +69,7 @@ class Figures:
 
     def to_json(self) -> dict[str, Any]:
         plain = asdict(self)
-        return {**plain, **plain.pop("speed"), "interval": list(self.interval)}
+        return {**{name: value for name, value in plain.items() if name != "speed"}, **plain["speed"], "interval": list(self.interval)}
 
 
 @dataclass(frozen=True)
