@@ -38,7 +38,7 @@ needs_openvino = pytest.mark.skipif(adapters.version_of("openvino") is None, rea
 def learnt(tmp_path_factory):
     """Data that came split, and a run that tells the shapes apart."""
     folder = tmp_path_factory.mktemp("learnt")
-    for split, count, seed in (("train", 40, 1), ("val", 12, 2), ("test", 12, 3)):
+    for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
         write_shapes(folder / "data" / split, per_class=count, seed=seed)
     return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})
 
