@@ -29,6 +29,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("TRAIN: may use torch", [
         ("auditing", "copies; the gate"), ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"),
         ("report", "report.html, card.md"), ("package", "export, judge, release"),
+        ("exporting", "variants, judged"),
     ]),
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),

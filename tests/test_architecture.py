@@ -17,7 +17,7 @@ ORDER = [
     ("data", "evaluation", "tasks"),
     ("archive", "manifest", "onnx_check", "bundle"),
     ("engines", "runtime", "replay"),
-    ("auditing", "model", "training", "report", "package"),
+    ("auditing", "model", "training", "report", "package", "exporting"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}

@@ -20,6 +20,7 @@ from sightline.config import (
     AugmentConfig,
     CatalogueConfig,
     DataConfig,
+    ExportConfig,
     NetworkConfig,
     ReadConfig,
     RunConfig,
@@ -156,6 +157,20 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     if json:
         return _print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
+    return None
+
+
+@verb(ReadConfig, ExportConfig)
+def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Write a smaller and faster variant of a bundle, if it keeps what the bundle does on the test images."""
+    from sightline import console, pipeline
+
+    result = pipeline.export(model, **settings)
+    if json:
+        return _print_json(result.to_json())
+    for line in result.lines():
+        console.say(line)
+    print(f"Model   {result.model}")
     return None
 
 

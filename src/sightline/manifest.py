@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Member:
 @dataclass(frozen=True)
 class Manifest:
     """What a bundle says of itself: ``prepare`` is ``Prepare.to_json()``, ``backbone`` rebuilds the network for the weights,
-    ``fingerprint`` is the data set's, ``licences`` those of code and weights; ``members`` are filled in by ``write``."""
+    ``fingerprint`` is the data set's, ``licences`` those of code and weights; ``members`` are filled in by ``write``. ``variant``
+    says of a bundle that was made from another what it is and how it was measured; empty for all others, earlier versions ignore it."""
 
     task: str
     labels: tuple[str, ...]
@@ -50,6 +51,11 @@ class Manifest:
     backbone: dict[str, Any]
     members: tuple[Member, ...] = ()
     format_version: int = FORMAT_VERSION
+    variant: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_int8(self) -> bool:
+        return self.variant.get("precision") == "int8"
 
     @property
     def decision(self) -> Decision:
@@ -57,6 +63,8 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         plain = asdict(self)
+        if not self.variant:
+            del plain["variant"]
         return plain | {"labels": list(plain["labels"]), "members": list(plain["members"])}
 
     @classmethod
@@ -71,7 +79,7 @@ class Manifest:
         values = {name: data[name] for name in _KINDS}
         values["labels"] = tuple(values["labels"])
         values["members"] = tuple(Member(**{name: member[name] for name in _MEMBER_KINDS}) for member in values["members"])
-        return cls(**values)
+        return cls(**values, variant=data.get("variant", {}))
 
 
 # What each value must be: a type, [kind] for a list, {str: kind} for an object with any names.
@@ -81,6 +89,7 @@ _KINDS: dict[str, Any] = {
     "config": {str: object}, "seed": int, "fingerprint": str, "versions": {str: str}, "licences": {str: str},
     "created": str, "backbone": {str: object}, "members": [{str: object}], "format_version": int,
 }  # fmt: skip
+_OPTIONAL_KINDS: dict[str, Any] = {"variant": {str: object}}
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false", object: "anything"}
 
 
@@ -109,7 +118,7 @@ def _type_problems(data: Any, kinds: Mapping[str, Any]) -> list[str]:
 
 def _problems(data: Any) -> list[str]:
     """Everything wrong with a manifest, in words."""
-    if problems := _type_problems(data, _KINDS):
+    if problems := _type_problems(data, _KINDS) or _type_problems({"variant": {}, **data}, _OPTIONAL_KINDS):
         return problems
     members = data["members"]
     if len(members) > MAX_MEMBERS:

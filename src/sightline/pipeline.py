@@ -1,10 +1,12 @@
-"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify``, ``compare`` and ``backbones`` do.
+"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify``, ``compare``, ``export`` and
+``backbones`` do.
 
-Only ``train`` and ``backbones`` need torch, and their rooms are imported when they are called.
+Only ``train`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,13 +19,14 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import CatalogueConfig, ReadConfig, RuntimeConfig, VerifyConfig, make, make_all
+from sightline.config import CatalogueConfig, ExportConfig, ReadConfig, RuntimeConfig, VerifyConfig, make, make_all
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, pages, read_bytes
 from sightline.data.folder import read_unlabelled
 from sightline.data.readers import read_dataset
-from sightline.engines.choice import TOLERANCE
-from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
+from sightline.engines.choice import tolerance_of
+from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
+from sightline.processor import int8_features
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model, batch_share
 
@@ -32,6 +35,7 @@ PAGED = (".tif", ".tiff", ".dcm", ".dicom")
 
 if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
+    from sightline.exporting.release import Exported
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
 
@@ -83,7 +87,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
-    targets = _targets_for(opened, dataset, bundle.path)
+    targets = _targets_for(opened.labels, dataset, bundle.path)
 
     @cache
     def is_seen(row: int) -> bool:
@@ -110,13 +114,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
             "intervals": result["intervals"], "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
 
 
-def _targets_for(model: Model, dataset: Dataset, path: Path) -> NDArray[Any]:
-    """The data's targets in terms of the model's labels; DataError naming every class the model does not know."""
-    unknown = [label for label in dataset.labels if label not in model.labels]
+def _targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:
+    """The data's targets in terms of the model's ``labels``; DataError naming every class the model does not know."""
+    unknown = [label for label in dataset.labels if label not in labels]
     if unknown:
-        hints = "".join(did_you_mean(label, model.labels) for label in unknown[:1])
+        hints = "".join(did_you_mean(label, labels) for label in unknown[:1])
         raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
-    return dataset.targets_among(model.labels)
+    return dataset.targets_among(labels)
 
 
 def _rows_for(dataset: Dataset, split: str | None, is_seen: Callable[[int], bool] | None) -> tuple[NDArray[np.int64], str]:
@@ -186,13 +190,44 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     with Bundle.open(Path(model)) as bundle:
         opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
         count, difference = replay.largest_difference(bundle, opened)
-    tolerance = max(replay.TOLERANCE, TOLERANCE[opened.precision])
+    int8 = opened.manifest.is_int8
+    tolerance = max(replay.TOLERANCE, tolerance_of(opened.precision, int8))
     if not difference <= tolerance:
+        cause = "compare the versions that 'sightline doctor' lists"
+        if int8 and not int8_features():
+            cause = "use the bundle it was made from: this processor has no dot products of int8, without which sums of them overflow"
         raise RequirementNotMet(
             f"{model}: its predictions on this machine differ by up to {difference:.3g} from what was recorded, more than "
-            f"{tolerance:g}; do not use it here, and compare the versions that 'sightline doctor' lists."
+            f"{tolerance:g}; do not use it here, and {cause}."
         )
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
+
+
+def export(model: str | Path, **settings: Any) -> Exported:
+    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``.
+
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``
+
+    Raises UsageError without data or without onnx, ModelFileError for a bundle that is a variant already or cannot be quantised,
+    DataError for data that do not fit, RequirementNotMet, and nothing is written, when the variant loses more.
+    """
+    reading, config = make_all((ReadConfig, ExportConfig), settings)
+    if config.data is None:
+        raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError("Exporting in INT8 needs onnx, which is not installed: pip install 'sightline[train]'.")
+    from sightline.exporting.material import divided
+    from sightline.exporting.release import released
+
+    limits = Limits(config.max_pixels, config.max_bytes)
+    with Bundle.open(Path(model)) as bundle:
+        if bundle.manifest.variant:
+            raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
+        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task)
+        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
+        known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+        return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

@@ -190,12 +190,11 @@ class Model:
         """
         able = candidates(engine, precision)
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
-        shape, streams = (prepare.size, prepare.size, prepare.channels), threads if many else 1
-        work = Work(
-            bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch=batch_share(batch_size, streams), streams=streams
-        )
+        shape, streams, int8 = (prepare.size, prepare.size, prepare.channels), threads if many else 1, bundle.manifest.is_int8
+        share = batch_share(batch_size, streams)
+        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
-        words = f"{chosen}, {threads} thread{'s'[: threads != 1]}"
+        words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision)
 
     @property

@@ -40,6 +40,7 @@ class Work:
     batch    images that will mostly be computed at once, in each stream
     streams  batches that are computed beside each other, each called from a thread of its own, with their share of the threads:
              one has a batch done soonest, as many as there are threads get most done, because no thread waits for another
+    int8     whether the graph rounds to eight bits, in which case engines differ by more than in float
     """
 
     graph: bytes
@@ -49,6 +50,7 @@ class Work:
     threads: int
     batch: int = 16
     streams: int = 1
+    int8: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ class Task(Protocol):
     OUTPUTS: tuple[str, ...]
     """Raw outputs that ``decode`` and ``evaluate`` read."""
 
+    METRIC: str
+    """The metric that stands for all: what a variant may lose little of. It has an interval."""
+
     def decide(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
         """How raw outputs are to become answers, chosen on n validation images."""
         ...

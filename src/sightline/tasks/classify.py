@@ -23,6 +23,7 @@ from sightline.records import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
+METRIC = "accuracy"
 TOP = 5
 CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24
 # A report's level follows the lower end of the accuracy's interval, so that few test images cannot look good.

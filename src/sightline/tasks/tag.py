@@ -28,6 +28,7 @@ from sightline.records import Decision, Tags
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
+METRIC = "map"
 SEPARATOR = "|"
 LISTED_ERRORS, WORST_ERRORS = 500, 24
 # A report's level follows the lower end of the interval, as a share of the way from guessing to perfect: a mean average precision

@@ -1,0 +1,164 @@
+"""A variant held against its source, on the same images: what it loses, which answers change, and how fast each is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline import console
+from sightline.data.decode import Limits
+from sightline.data.prepare import Prepare
+from sightline.errors import DataError
+from sightline.exporting.material import Images
+from sightline.manifest import Manifest
+from sightline.records import Infer, Prediction
+from sightline.runtime import raw_outputs
+from sightline.tasks import Task
+
+Raw = Mapping[str, NDArray[Any]]
+
+BATCH = 16
+# Seconds that are given to the latencies and to the throughputs of all sides together, about, and the fewest rounds of each.
+SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 4.0, 5, 200
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Milliseconds of one image (median and 99th percentile) and images a second in batches of ``BATCH`` (median)."""
+
+    latency_ms: float
+    latency_p99_ms: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a variant loses on n images: ``points`` of the task's metric in percent, and how many answers are others."""
+
+    points: float
+    changed: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        return self.changed / self.n
+
+    def __str__(self) -> str:
+        return f"{self.points:+.2f} points lost, {self.changed} of {self.n} answers changed"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A row of the table; ``interval`` is that of ``value``, the task's ``metric``; ``changed`` the share of answers that differ."""
+
+    name: str
+    megabytes: float
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    changed: float
+    n: int
+    engine: str
+    speed: Speed
+
+    def to_json(self) -> dict[str, Any]:
+        plain = asdict(self)
+        return {**{name: value for name, value in plain.items() if name != "speed"}, **plain["speed"], "interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How outputs of a manifest's task become figures."""
+
+    task: Task
+    manifest: Manifest
+
+    def score(self, raw: Raw, targets: NDArray[Any]) -> tuple[float, tuple[float, float]]:
+        """The task's metric in [0, 1] and its interval; DataError where the images have none."""
+        keys = [str(place) for place in range(len(targets))]
+        found = self.task.evaluate(raw, targets, self.manifest.labels, self.manifest.decision, keys)
+        if self.task.METRIC not in found["metrics"]:
+            raise DataError(
+                f"None of the {len(targets)} images has a label, so that there is no {self.task.METRIC} to lose; give labelled ones."
+            )
+        low, high = found["intervals"][self.task.METRIC]
+        return found["metrics"][self.task.METRIC], (low, high)
+
+    def changed(self, raw: Raw, expected: Raw) -> NDArray[np.bool_]:
+        """(n,) where the answers differ."""
+        pairs = zip(self._decoded(raw), self._decoded(expected), strict=True)
+        return np.array([one.answer != other.answer for one, other in pairs], bool)
+
+    def loss(self, raw: Raw, expected: Raw, targets: NDArray[Any]) -> Loss:
+        points = 100 * (self.score(expected, targets)[0] - self.score(raw, targets)[0])
+        return Loss(points, int(self.changed(raw, expected).sum()), len(targets))
+
+    def farthest(self, raw: Raw, expected: Raw, count: int) -> list[tuple[int, float]]:
+        """Places of the images whose outputs differ most, and by how much in the task's measure."""
+        n = len(next(iter(expected.values())))
+        apart = [self.task.difference(_row(raw, place), _row(expected, place), self.manifest.decision) for place in range(n)]
+        return [(place, apart[place]) for place in sorted(range(n), key=lambda place: -apart[place])[:count]]
+
+    def _decoded(self, raw: Raw) -> list[Prediction]:
+        return self.task.decode(raw, self.manifest.labels, self.manifest.decision)
+
+
+def _row(raw: Raw, place: int) -> Raw:
+    return {name: values[place : place + 1] for name, values in raw.items()}
+
+
+def replayed(infers: Mapping[str, Infer], images: Images, prepare: Prepare, limits: Limits, what: str) -> tuple[dict[str, Raw], Images]:
+    """Raw outputs of each side on the original files, each read once, and the images that could be read; the others are named.
+
+    Raises DataError when none could.
+    """
+
+    def side_by_side(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {f"{side} {name}": values for side, infer in infers.items() for name, values in infer(batch).items()}
+
+    stream = raw_outputs(side_by_side, prepare, images.refs, batch_size=BATCH, limits=limits)
+    raws, places, done = [], [], 0
+    for batch in console.track(stream, -(-len(images) // BATCH), what):
+        for place, error in batch.errors:
+            console.warn(f"{images.refs[place]}: {error.reason}; left out.")
+        places += batch.positions
+        if batch.positions:
+            raws.append(batch.raw)
+        done += batch.size
+    if not places:
+        raise DataError(f"{images.refs[0]} and all {len(images)} images beside it could not be read; mend the data.")
+    joined = {name: np.concatenate([raw[name] for raw in raws]) for name in raws[0]}
+    found = {side: {name.split(" ", 1)[1]: values for name, values in joined.items() if name.split(" ", 1)[0] == side} for side in infers}
+    return found, Images([images.refs[place] for place in places], images.targets[places])
+
+
+def speeds(infers: Mapping[str, Infer], shape: Sequence[int]) -> dict[str, Speed]:
+    """Each side's speed; they take turns, so that what else the machine does meets all of them."""
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
+    single, many = _rounds(infers, images[:1]), _rounds(infers, images)
+    return {
+        side: Speed(1000 * median(single[side]), 1000 * float(np.quantile(single[side], 0.99)), BATCH / median(many[side]))
+        for side in infers
+    }
+
+
+def _rounds(infers: Mapping[str, Infer], images: NDArray[np.uint8]) -> dict[str, list[float]]:
+    """Seconds of each call."""
+    for infer in infers.values():
+        infer(images)  # prepares itself on the first call
+    found: dict[str, list[float]] = {side: [] for side in infers}
+    began = time.perf_counter()
+    for done in range(MOST_ROUNDS):
+        if done >= LEAST_ROUNDS and time.perf_counter() - began > SECONDS / 2:
+            break
+        for side, infer in infers.items():
+            started = time.perf_counter()
+            infer(images)
+            found[side].append(time.perf_counter() - started)
+    return found
