@@ -70,9 +70,7 @@ def _flag(stage: type, entry: Field[Any], place: int) -> inspect.Parameter:
 def train(
     data: Annotated[
         Path | None,
-        Parameter(
-            help="A folder or archive (.zip, .tar) with a folder of images for each class, or a table (.csv, .tsv, .jsonl) of paths."
-        ),
+        Parameter(help="A folder or archive (.zip, .tar) with a folder of images a class, or a table (.csv, .tsv, .jsonl) of paths."),
     ] = None,
     *,
     resume: Annotated[Path | None, Parameter(help="A run's folder: go on after its last finished epoch, as it was started.")] = None,
@@ -273,8 +271,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
         what = "is full; make room" if full else f"cannot be read or written ({error.strerror}); mend that"
         return _report(ResourceError(f"{error.filename or 'The disk'}: {what} and run again."), arguments, error)
     except Exception as error:
-        return _report(SightlineError(f"This is a fault of Sightline, not yours ({type(error).__name__}: {error}); "
-                                      "run again with --debug and report what it prints."), arguments, error)  # fmt: skip
+        fault = f"This is a fault of Sightline, not yours ({type(error).__name__}: {error})"
+        return _report(SightlineError(f"{fault}; run again with --debug and report what it prints."), arguments, error)
     return 0
 
 
