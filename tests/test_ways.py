@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,13 @@ def session_of(folder: Path, **settings) -> Session:
 class Clockwork:
     """Time that only passes in steps of training, so that a test does not depend on the machine's."""
 
-    def __init__(self, monkeypatch, seconds_a_step: float) -> None:
+    def __init__(self, monkeypatch, seconds_a_step: float, *, by_pixels: bool = False) -> None:
         self.now, real = 1000.0, classify.Objective.step
         for module in (course, ways):
             monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
 
         def step(objective, network, images, targets):
-            self.now += seconds_a_step
+            self.now += seconds_a_step * (images.shape[1] ** 2 / 1024 if by_pixels else 1)
             return real(objective, network, images, targets)
 
         monkeypatch.setattr(classify.Objective, "step", step)
@@ -98,20 +97,22 @@ def test_a_stopped_run_has_only_the_time_that_it_had_left(tmp_path, monkeypatch)
 
 
 def test_growing_images_are_counted_with_what_they_cost(tmp_path, monkeypatch):
-    clock = Clockwork(monkeypatch, 1.0)
+    clock = Clockwork(monkeypatch, 1.0, by_pixels=True)
     monkeypatch.setattr(ways, "step_seconds", lambda network, objective, targets, device, precision, size, batch: size**2 / 1024)
     session = session_of(tmp_path)
     assert session.plan.sizes == (20, 32)
-    epochs, seconds = ways._affordable(session, session.plan, "fp32", 0.0, 30.0)
-    assert 10 < epochs < 25
-    assert seconds <= 30
-    assert clock.now == 1000
+    cost = ways._epoch_seconds(session, session.plan, "fp32", 0.0)
+    assert cost(32) == pytest.approx(3.0)
+    assert cost(20) == pytest.approx(3.0 * 400 / 1024)
+    trained = train_network(session, Budget(43, started=clock.now), resume=False)
+    assert 12 <= trained.rows[-1]["epoch"] <= 15  # ten, were all of the full size
+    assert 1020 < clock.now <= 1030
 
 
 def test_real_steps_are_timed(tmp_path):
     session = session_of(tmp_path)
     started = time.monotonic()
-    epochs, seconds = ways._affordable(session, replace(session.plan, epochs=3), "fp32", 0.001, 1e9)
-    assert epochs == 3
-    assert 0 < seconds < 1000
+    cost = ways._epoch_seconds(session, session.plan, "fp32", 0.001)
+    assert cost(20) > 0
+    assert 0 < cost(32) < 1000
     assert 0 < ways._forward_seconds(session) < time.monotonic() - started

@@ -29,6 +29,8 @@ from sightline.training.place import Place
 from sightline.training.plan import Plan
 
 Validate = Callable[[Trainable], dict[str, float]]
+# What an epoch takes whose images have such sides in pixels; None for the network's own.
+Cost = Callable[[int | None], float]
 
 
 class Batches(Protocol):
@@ -48,7 +50,7 @@ MAX_SETBACKS, SETBACK_FACTOR = 2, 0.25
 # Steps between looks at whether the loss is still a number; each look makes the processor wait for an accelerator.
 CHECK_STEPS = 50
 NO_LOG, NO_BUDGET, ALONE = NoLog(), Budget(), Place()
-# Up to this share of the planned epochs a budget may still bring more of them.
+# Up to this share of the epochs a budget may still bring more of them.
 EXTENDABLE = 0.3
 
 
@@ -88,11 +90,13 @@ def fit(
     budget: Budget = NO_BUDGET,
     place: Place = ALONE,
     epochs: int | None = None,
+    cost: Cost | None = None,
 ) -> Trained:
     """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``.
 
     ``precision`` is fp32 or bf16; a resumed run goes on in that of its checkpoint. Where the ``budget`` does not suffice for the
-    plan's epochs there are fewer; ``epochs`` is how many are expected, where that is known. ``place`` says where this stands in a
+    plan's epochs there are fewer; ``epochs`` is how many are expected, where that is known, and ``cost`` what one costs beside another
+    (the same, if not given). ``place`` says where this stands in a
     training of several stages.
     """
     course = Course.at_the_start(network, plan, batches.device, folder, precision, budget, place, plan.epochs if epochs is None else epochs)
@@ -110,7 +114,7 @@ def fit(
             train_epoch(course, objective, batches, plan)
             row = _judged(course, validate, plan)
             course.finish_epoch(row, last=row["epoch"] == course.epochs)
-            _fit_into_budget(course, plan)
+            _fit_into_budget(course, plan, cost or (lambda side: 1.0))
         except Diverged:
             _go_back(course)
         else:
@@ -121,22 +125,23 @@ def fit(
     return Trained(network.eval(), course.all_rows, best, stopped, (f"Steps were computed in {course.precision}.",))
 
 
-def _fit_into_budget(course: Course, plan: Plan) -> None:
+def _fit_into_budget(course: Course, plan: Plan, cost: Cost) -> None:
     """Plan as many epochs as the time allows, by what the last one took; more than before only early on, as rates fall to the end."""
-    done, left = len(course.rows) - 1, course.budget.left()
+    done = len(course.rows) - 1
     if not course.budget.limited or not done:
         return
-    most = plan.epochs if done <= plan.epochs * EXTENDABLE else course.epochs
+    most = plan.epochs if done <= EXTENDABLE * course.epochs else course.epochs
+    slower = float(course.rows[-1]["seconds"]) / cost(plan.size_at(done, course.epochs))
+    course.epochs = affordable(plan, most, done, lambda side: slower * cost(side), course.budget.left())
 
-    def side(epoch: int, epochs: int) -> int:
-        return plan.size_at(epoch, epochs) or 1
 
-    last, size = float(course.rows[-1]["seconds"]), side(done, course.epochs)
+def affordable(plan: Plan, most: int, done: int, cost: Cost, left: float) -> int:
+    """The number of epochs, ``most`` at most and those that are ``done`` at least, for which ``left`` seconds suffice."""
 
     def seconds(epochs: int) -> float:
-        return sum(last * (side(epoch, epochs) / size) ** 2 for epoch in range(done + 1, epochs + 1))
+        return sum(cost(plan.size_at(epoch, epochs)) for epoch in range(done + 1, epochs + 1))
 
-    course.epochs = next((epochs for epochs in range(most, done, -1) if seconds(epochs) <= left), done)
+    return next((epochs for epochs in range(most, done, -1) if seconds(epochs) <= left), done)
 
 
 def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Plan) -> None:

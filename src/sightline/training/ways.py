@@ -10,7 +10,7 @@ from sightline import console
 from sightline.training import checkpoint
 from sightline.training.budget import Budget, spoken
 from sightline.training.finetune import fine_tune
-from sightline.training.loop import Trained, fit
+from sightline.training.loop import Cost, Trained, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.precision import step_seconds
 from sightline.training.session import Session
@@ -31,36 +31,34 @@ def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """All layers together, for as many of the plan's epochs as there is time for."""
     # A resumed run goes on in the precision and with the epochs of its checkpoint.
     precision, plan = "" if resume else session.precision(), session.plan
-    epochs = plan.epochs
+    epochs, cost = plan.epochs, None
     if budget.limited:
         forward = _forward_seconds(session)
         budget = budget.keeping(shipping_seconds(session, forward) + forward * len(session.validation))
+        cost = _epoch_seconds(session, plan, precision, forward)
+        epochs = affordable(plan, plan.epochs, 0, cost, budget.left()) or 1
         if not resume:
-            epochs, seconds = _affordable(session, plan, precision, forward, budget.left())
-            console.say(f"The budget is expected to suffice for {epochs} of up to {plan.epochs} epochs, in {spoken(seconds)}.")
+            expected = spoken(sum(cost(plan.size_at(epoch, epochs)) for epoch in range(1, epochs + 1)))
+            console.say(f"The budget is expected to suffice for {epochs} of up to {plan.epochs} epochs, in {expected}.")
     return fit(
         session.network, session.objective, session.batches, session.validate, plan, session.folder, session.log, resume=resume,
-        precision=precision, budget=budget, epochs=epochs,
+        precision=precision, budget=budget, epochs=epochs, cost=cost,
     )  # fmt: skip
 
 
-def _affordable(session: Session, plan: Plan, precision: str, forward: float, left: float) -> tuple[int, float]:
-    """The number of epochs for so many seconds, at least 1, and what they are expected to take, from the time of a few steps."""
+def _epoch_seconds(session: Session, plan: Plan, precision: str, forward: float) -> Cost:
+    """What an epoch of images with such sides is expected to take, from the time of a few steps with the smallest and the largest."""
     full = session.choice.prepare.size
-    sides = sorted({full, *(plan.sizes or ())})
+    first, last = plan.sizes or (full, full)
     step = {side: step_seconds(session.network, session.objective, session.train.targets, session.device, precision, side, plan.batch_size)
-            for side in sides}  # fmt: skip
-    slope = (step[sides[-1]] - step[sides[0]]) / max(1, sides[-1] ** 2 - sides[0] ** 2)
+            for side in {first, last}}  # fmt: skip
+    slope = (step[last] - step[first]) / max(1, last**2 - first**2)
 
-    def seconds(epochs: int) -> float:
-        total = epochs * forward * len(session.validation)
-        for epoch in range(1, epochs + 1):
-            side = plan.size_at(epoch, epochs) or full
-            total += len(session.batches) * (step[sides[0]] + slope * (side**2 - sides[0] ** 2))
-        return total
+    def seconds(side: int | None) -> float:
+        one = step[first] + slope * ((side or full) ** 2 - first**2)
+        return len(session.batches) * one + forward * len(session.validation)
 
-    epochs = next((epochs for epochs in range(plan.epochs, 1, -1) if seconds(epochs) <= left), 1)
-    return epochs, seconds(epochs)
+    return seconds
 
 
 def _forward_seconds(session: Session) -> float:
