@@ -133,3 +133,11 @@ def test_weights_are_written_to_train_on(exported):
 def test_parameters_are_counted():
     network = tiny_network()
     assert count_parameters(network) == sum(weights.numel() for weights in network.backbone.parameters()) + 96 * 3 + 3
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "torchvision/resnet18"])
+def test_global_pooling_is_a_mean_and_no_gathering(name):
+    graph = onnx.load_from_string(export_graph(tiny_network(name=name), 32)).graph
+    kinds = {node.op_type for node in graph.node}
+    assert "ReduceMean" in kinds
+    assert not kinds & {"Range", "Gather"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from google.protobuf.message import Message
+from torch import Tensor, nn
 
 from sightline.errors import ModelFileError
 from sightline.model.network import Network
@@ -29,7 +30,7 @@ def export_graph(network: Network, size: int) -> bytes:
     import onnx
 
     example = torch.zeros(2, size, size, network.prepare.channels, dtype=torch.uint8)
-    copied = copy.deepcopy(network).cpu().eval()
+    copied = _with_plain_pooling(copy.deepcopy(network).cpu().eval())
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "model.onnx")
         try:
@@ -42,6 +43,19 @@ def export_graph(network: Network, size: int) -> bytes:
         model = onnx.load(path)
     _strip(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+class _Mean(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3), keepdim=True)
+
+
+def _with_plain_pooling(network: Network) -> Network:
+    """The network with global average pooling as a mean, which it is; the exporter would gather each mean by a computed index."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+            network.set_submodule(name, _Mean())
+    return network
 
 
 def _first_line(error: Exception) -> str:
