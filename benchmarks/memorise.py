@@ -2,8 +2,8 @@
 
     python benchmarks/memorise.py [NETWORK...] [--seeds 0] [--add] [--quick]
 
-One command each, with augmentation off and the last epoch kept, as nothing is to be generalised here. Measures accuracy on the 200
-training images by ``sightline evaluate``, and the seconds from process start to report.
+One command each, without augmentation, with images of one size and with the last epoch kept, as nothing is to be generalised here.
+Measures accuracy on the 200 training images by ``sightline evaluate``, and the seconds from process start to report.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ COUNTS = {"train": 20, "val": 5, "test": 5}
 PLAIN = ["--weights", "none", "--keep", "last", "--crop-scale", "1", "--rotate", "0", "--no-flip", "--colour", "0",
          "--label-smoothing", "0", "--dropout", "0"]  # fmt: skip
 NETWORKS = {
-    "alexnet": "--backbone alexnet --size 96 --epochs 60",
-    "vgg11": "--backbone torchvision/vgg11 --size 32 --epochs 45",
-    "resnet18": "--backbone resnet18 --epochs 30",
-    "googlenet": "--backbone googlenet --epochs 80",
-    "inception_v3": "--backbone inception_v3 --size 96 --epochs 40",
+    "alexnet": "--backbone alexnet --size 96 --start-size 96 --epochs 60",
+    "vgg11": "--backbone torchvision/vgg11 --size 32 --start-size 32 --epochs 45",
+    "resnet18": "--backbone resnet18 --start-size 32 --epochs 30",
+    "googlenet": "--backbone googlenet --start-size 32 --epochs 80",
+    "inception_v3": "--backbone inception_v3 --size 96 --start-size 96 --epochs 40",
 }
 QUICK = ["--epochs", "1", "--size", "32"]
 LEAST = 0.95

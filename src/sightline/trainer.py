@@ -70,9 +70,6 @@ class Start:
 
 def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
-    from sightline.auditing.gate import gate
-    from sightline.data.store import look_once
-    from sightline.model.choose import Choice, choose
     from sightline.model.device import torch_device
     from sightline.package import ship
     from sightline.training.logs import open_log
@@ -85,18 +82,8 @@ def train_once(start: Start) -> Trained:
     clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
-        dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
-        console.say(found)
-        limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
-        begun = start.run is not None and start.run.has_checkpoint
-        choice = (
-            Choice.from_json(record["choice"], start.module) if begun
-            else choose(chosen.network, median_side(dataset, limits), reading, start.module)
-        )  # fmt: skip
-        looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
-        store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
-        gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
-        gated.announce()
+        choice, gated = _looked(start)
+    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
@@ -115,6 +102,28 @@ def train_once(start: Start) -> Trained:
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _looked(start: Start) -> tuple[Choice, Gated]:
+    """The network that was chosen for the data, and what of the data passed the gate."""
+    from sightline.auditing.gate import gate
+    from sightline.data.store import look_once
+    from sightline.model.choose import Choice, choose
+
+    chosen = start.settings
+    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
+    console.say(found)
+    limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
+    begun = start.run is not None and start.run.has_checkpoint
+    choice = (
+        Choice.from_json(start.record["choice"], start.module) if begun
+        else choose(chosen.network, median_side(dataset, limits), reading, start.module)
+    )  # fmt: skip
+    looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
+    store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
+    gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
+    gated.announce()
+    return choice, gated
 
 
 def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:

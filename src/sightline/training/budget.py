@@ -68,6 +68,9 @@ class Budget:
         return replace(self, spent=spent)
 
 
+NO_BUDGET = Budget()
+
+
 def process_start() -> float:
     """``time.monotonic()`` when this process was started; now, where the system does not tell."""
     try:

@@ -16,10 +16,9 @@ from torch import Tensor
 from sightline.errors import ModelFileError
 from sightline.model.network import Trainable
 from sightline.training import checkpoint
-from sightline.training.budget import Budget
 from sightline.training.optimizer import make_optimizer
-from sightline.training.place import Place
 from sightline.training.plan import Plan
+from sightline.training.terms import Terms
 
 # Seconds of work that a stop may cost, where an epoch takes longer.
 SAVE_SECONDS = 120.0
@@ -32,8 +31,7 @@ class Course:
     """The networks, the optimiser and how far they have come.
 
     precision the numbers that steps compute in, fp32 or bf16
-    budget    the time there is; epochs: how many there are to be, which may change on the way for it to be kept
-    place     of the stage that this is the course of
+    epochs    how many there are to be, which may change on the way for a budget to be kept
     rows      what the finished epochs gave, the start as epoch 0
     kept      the averaged weights of the epoch that is kept
     step      steps done in the epoch under way
@@ -48,10 +46,9 @@ class Course:
     device: torch.device
     folder: Path
     keep: str
+    terms: Terms
     precision: str
-    budget: Budget
     epochs: int
-    place: Place
     rows: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -63,11 +60,10 @@ class Course:
     _cost: float = 0.0
 
     @classmethod
-    def at_the_start(
-        cls, network: Trainable, plan: Plan, device: torch.device, folder: Path, precision: str, budget: Budget, place: Place, epochs: int
-    ) -> Course:
-        average, optimizer = copy.deepcopy(network), make_optimizer(network, plan)
-        course = cls(network, average, optimizer, device, folder, plan.keep, precision, budget, epochs, place)
+    def at_the_start(cls, network: Trainable, plan: Plan, device: torch.device, folder: Path, terms: Terms) -> Course:
+        average, optimizer, epochs = copy.deepcopy(network), make_optimizer(network, plan), terms.epochs
+        precision, epochs = terms.precision, plan.epochs if epochs is None else epochs
+        course = cls(network, average, optimizer, device, folder, plan.keep, terms, precision, epochs)
         course.loss_sum = course.loss_sum.to(device)
         return course
 
@@ -79,7 +75,7 @@ class Course:
     @property
     def all_rows(self) -> list[dict[str, Any]]:
         """The rows of this stage and those before, their epochs counted through."""
-        return self.place.whole(self.rows)
+        return self.terms.place.whole(self.rows)
 
     @property
     def is_finite(self) -> bool:
@@ -113,10 +109,12 @@ class Course:
 
     def save(self) -> None:
         """Write all that is needed to go on from here, in one file that is whole or not there."""
+        terms = self.terms
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "kept": self.kept,
                  "optimizer": self.optimizer.state_dict(), "random": checkpoint.random_state(self.device), "rows": self.rows,
                  "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks,
-                 "precision": self.precision, "epochs": self.epochs, "stage": self.place.stage, "spent": self.budget.elapsed()}  # fmt: skip
+                 "precision": self.precision, "epochs": self.epochs,
+                 "stage": terms.place.stage, "spent": terms.budget.elapsed()}  # fmt: skip
         start = time.monotonic()
         checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
         self._saved = time.monotonic()

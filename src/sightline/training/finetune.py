@@ -29,11 +29,11 @@ from sightline.training.budget import Budget, spoken
 from sightline.training.curve import LearningCurve, learning_curve
 from sightline.training.loop import Trained, Validate, fit
 from sightline.training.objective import Objective
-from sightline.training.place import Place
 from sightline.training.plan import Plan
 from sightline.training.session import VALIDATION_BATCH, Session
 from sightline.training.shipping import shipping_seconds
 from sightline.training.stages import UPPER_SIZES, Stage, Workload, most_kept_bytes, plan_stages
+from sightline.training.terms import Place, Terms
 
 # Above the cut all layers are near the labels and learn at this share of the head's rate.
 UPPER_LR_SCALE = 0.5
@@ -211,16 +211,15 @@ def _run(session: Session, start: Start, halves: Halves | None, budget: Budget, 
         trainable, objective, batches, validate = session.network, session.objective, session.batches, session.validate
         plan = replace(session.plan, epochs=stage.epochs)
     before = _copied(trainable)
-    trained = fit(
-        trainable, objective, batches, validate, plan, session.folder, session.log, resume=resume, precision=start.precision,
-        budget=budget, place=start.place, epochs=stage.affordable(budget.left()),
-    )  # fmt: skip
+    terms = Terms(start.precision, budget, stage.affordable(budget.left()), place=start.place)
+    trained = fit(trainable, objective, batches, validate, plan, session.folder, session.log, terms, resume=resume)
     ends = _figures_before(start, trained), _figures(trained.rows[trained.best_epoch])
     share, figures = (0.0, ends[0]) if trained.best_epoch == start.place.best else (1.0, ends[1])
     if share and (session.plan.keep == "best" or stage.layers == "upper"):
         share, figures = average_with_start(trainable, before, validate, ends)
     if stage.epochs:
-        told = _told(stage, ends[0], figures, share, time.monotonic() - begun)
+        epochs = trained.rows[-1]["epoch"] - start.place.counted(0)
+        told = _told(replace(stage, epochs=epochs), ends[0], figures, share, time.monotonic() - begun)
         console.say(told["sentence"])
         start = replace(start, notes=(*start.notes, told["sentence"]), told=(*start.told, told))
     best = trained.best_epoch if share else start.place.best

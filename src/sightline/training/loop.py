@@ -19,18 +19,15 @@ from torch import Tensor, nn
 from sightline import console
 from sightline.errors import UsageError
 from sightline.model.network import Trainable
-from sightline.training.budget import Budget
 from sightline.training.course import Course
 from sightline.training.curve import LearningCurve
 from sightline.training.logs import Log, NoLog
 from sightline.training.objective import Objective
 from sightline.training.optimizer import schedule, set_learning_rate, set_training, update_average
-from sightline.training.place import Place
 from sightline.training.plan import Plan
+from sightline.training.terms import Cost, Terms
 
 Validate = Callable[[Trainable], dict[str, float]]
-# What an epoch takes whose images have such sides in pixels; None for the network's own.
-Cost = Callable[[int | None], float]
 
 
 class Batches(Protocol):
@@ -49,7 +46,7 @@ class Batches(Protocol):
 MAX_SETBACKS, SETBACK_FACTOR = 2, 0.25
 # Steps between looks at whether the loss is still a number; each look makes the processor wait for an accelerator.
 CHECK_STEPS = 50
-NO_LOG, NO_BUDGET, ALONE = NoLog(), Budget(), Place()
+NO_LOG, FREELY = NoLog(), Terms()
 # Up to this share of the epochs a budget may still bring more of them.
 EXTENDABLE = 0.3
 
@@ -84,29 +81,16 @@ def fit(
     plan: Plan,
     folder: Path,
     log: Log = NO_LOG,
+    terms: Terms = FREELY,
     *,
     resume: bool,
-    precision: str = "fp32",
-    budget: Budget = NO_BUDGET,
-    place: Place = ALONE,
-    epochs: int | None = None,
-    cost: Cost | None = None,
 ) -> Trained:
-    """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``.
-
-    ``precision`` is fp32 or bf16; a resumed run goes on in that of its checkpoint. Where the ``budget`` does not suffice for the
-    plan's epochs there are fewer; ``epochs`` is how many are expected, where that is known, and ``cost`` what one costs beside another
-    (the same, if not given). ``place`` says where this stands in a
-    training of several stages.
-    """
-    course = Course.at_the_start(network, plan, batches.device, folder, precision, budget, place, plan.epochs if epochs is None else epochs)
+    """Train ``network`` in place by the plan; ``folder`` is the run's, and gets ``results.csv`` and ``checkpoint/``."""
+    course = Course.at_the_start(network, plan, batches.device, folder, terms)
     if resume:
         course.restore()
     else:  # the start counts as epoch 0: fine-tuning that makes a probe worse is not kept
-        figures = validate(course.average)
-        if not math.isfinite(figures["loss"]):
-            raise UsageError("The network's loss is no finite number before training begins; choose other --weights or another --backbone.")
-        course.finish_epoch(_row(0, "probe" if plan.probe else "start", 0.0, None, figures, 0.0))
+        course.finish_epoch(_start_row(course, validate, plan))
     for row in course.all_rows:
         log.epoch(row)
     while not (stopped := _why_stop(course, plan)):
@@ -114,25 +98,32 @@ def fit(
             train_epoch(course, objective, batches, plan)
             row = _judged(course, validate, plan)
             course.finish_epoch(row, last=row["epoch"] == course.epochs)
-            _fit_into_budget(course, plan, cost or (lambda side: 1.0))
+            _fit_into_budget(course, plan)
         except Diverged:
             _go_back(course)
         else:
             console.say(_line(course))
             log.epoch(course.all_rows[-1])
     network.load_state_dict(course.kept)
-    best = place.kept(course.best["epoch"])
+    best = terms.place.kept(course.best["epoch"])
     return Trained(network.eval(), course.all_rows, best, stopped, (f"Steps were computed in {course.precision}.",))
 
 
-def _fit_into_budget(course: Course, plan: Plan, cost: Cost) -> None:
+def _start_row(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]:
+    figures = validate(course.average)
+    if not math.isfinite(figures["loss"]):
+        raise UsageError("The network's loss is no finite number before training begins; choose other --weights or another --backbone.")
+    return _row(0, "probe" if plan.probe else "start", 0.0, None, figures, 0.0)
+
+
+def _fit_into_budget(course: Course, plan: Plan) -> None:
     """Plan as many epochs as the time allows, by what the last one took; more than before only early on, as rates fall to the end."""
-    done = len(course.rows) - 1
-    if not course.budget.limited or not done:
+    done, cost, budget = len(course.rows) - 1, course.terms.cost, course.terms.budget
+    if not budget.limited:
         return
     most = plan.epochs if done <= EXTENDABLE * course.epochs else course.epochs
     slower = float(course.rows[-1]["seconds"]) / cost(plan.size_at(done, course.epochs))
-    course.epochs = affordable(plan, most, done, lambda side: slower * cost(side), course.budget.left())
+    course.epochs = affordable(plan, most, done, lambda side: slower * cost(side), budget.left())
 
 
 def affordable(plan: Plan, most: int, done: int, cost: Cost, left: float) -> int:
@@ -168,7 +159,7 @@ def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Pl
             _check_finite(course)
             course.tick()
             course.save()
-        if course.budget.left() < 0:
+        if course.terms.budget.left() < 0:
             return
 
 
@@ -181,7 +172,7 @@ def _judged(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]:
     course.tick()
     epoch = len(course.rows)
     lr = max(group["lr"] for group in course.optimizer.param_groups)
-    stage = "head" if epoch <= plan.frozen_epochs else course.place.layers
+    stage = "head" if epoch <= plan.frozen_epochs else course.terms.place.layers
     return _row(epoch, stage, lr, float(course.loss_sum) / course.step, figures, course.seconds)
 
 

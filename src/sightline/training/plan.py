@@ -114,35 +114,36 @@ def make_plan(
     scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
     decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
     freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
-    reasons = []
-    if pretrained:
-        reasons.append("First the backbone stays frozen: a logistic regression on its embeddings becomes the head.")
-    elif config.layers != "auto":
-        raise UsageError(f"--layers {config.layers}: random weights have to be learned in all layers; give --weights or leave it out.")
-    if frozen:
-        reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
-    rate = f"at {lr:g}, the backbone at {lr * scale:g}" if scale != 1 else f"at {lr:g}"
-    if pretrained:
-        reasons.append(f"All layers together learn for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
-    elif epochs > frozen:
-        start = "Then the" if reasons else "The"
-        reasons.append(f"{start} whole network learns for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+    sizes = _sizes(config, size, takes, pretrained=pretrained)
+    flip, flip_reason = _flip(augment, labels)
+    reasons = _learning(config, epochs, frozen, lr, lr * scale, pretrained=pretrained)
     if not (normalised or pretrained or config.lr):
         reasons.append("The rate is low because this network has no normalisation layers.")
     reasons += _balance(config.balance, imbalance)
-    sizes = _sizes(config, size, takes, pretrained=pretrained)
     if sizes:
         reasons.append(f"Images are {sizes[0]} px at first and grow to {sizes[1]} px: early steps learn as much from small ones, faster.")
-    flip, flip_reason = _flip(augment, labels)
     reasons += flip_reason
     if freeze_norm:
         reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
-    if config.keep == "last":
-        reasons.append("The last epoch is kept, as asked.")
-    else:
-        reasons.append(f"It stops early after {_count(config.patience, 'epoch')} without a better validation loss; the best epoch is kept.")
+    patience = _count(config.patience, "epoch")
+    stops = f"It stops early after {patience} without a better validation loss; the best epoch is kept."
+    reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
     return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay, config.momentum,
                 config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, sizes, tuple(reasons))  # fmt: skip
+
+
+def _learning(config: TrainConfig, epochs: int, frozen: int, lr: float, backbone_lr: float, *, pretrained: bool) -> list[str]:
+    """What learns, for how long and how fast; UsageError where random weights are to stay as they are."""
+    if not pretrained and config.layers != "auto":
+        raise UsageError(f"--layers {config.layers}: random weights have to be learned in all layers; give --weights or leave it out.")
+    reasons = ["First the backbone stays frozen: a logistic regression on its embeddings becomes the head."] if pretrained else []
+    if frozen:
+        reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
+    if epochs > frozen and config.layers in ("auto", "all"):
+        who = "All layers together learn" if pretrained else f"{'Then the' if reasons else 'The'} whole network learns"
+        rate = f"at {lr:g}" if lr == backbone_lr else f"at {lr:g}, the backbone at {backbone_lr:g}"
+        reasons.append(f"{who} for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
+    return reasons
 
 
 def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool) -> int:

@@ -10,11 +10,12 @@ from sightline import console
 from sightline.training import checkpoint
 from sightline.training.budget import Budget, spoken
 from sightline.training.finetune import fine_tune
-from sightline.training.loop import Cost, Trained, affordable, fit
+from sightline.training.loop import Trained, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.precision import step_seconds
 from sightline.training.session import Session
 from sightline.training.shipping import shipping_seconds
+from sightline.training.terms import Cost, Terms
 
 # Images whose passes are timed.
 TIMED_IMAGES = 16
@@ -31,19 +32,18 @@ def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """All layers together, for as many of the plan's epochs as there is time for."""
     # A resumed run goes on in the precision and with the epochs of its checkpoint.
     precision, plan = "" if resume else session.precision(), session.plan
-    epochs, cost = plan.epochs, None
+    terms = Terms(precision)
     if budget.limited:
         forward = _forward_seconds(session)
         budget = budget.keeping(shipping_seconds(session, forward) + forward * len(session.validation))
         cost = _epoch_seconds(session, plan, precision, forward)
         epochs = affordable(plan, plan.epochs, 0, cost, budget.left()) or 1
+        terms = Terms(precision, budget, epochs, cost)
         if not resume:
             expected = spoken(sum(cost(plan.size_at(epoch, epochs)) for epoch in range(1, epochs + 1)))
             console.say(f"The budget is expected to suffice for {epochs} of up to {plan.epochs} epochs, in {expected}.")
-    return fit(
-        session.network, session.objective, session.batches, session.validate, plan, session.folder, session.log, resume=resume,
-        precision=precision, budget=budget, epochs=epochs, cost=cost,
-    )  # fmt: skip
+    data = session.batches, session.validate
+    return fit(session.network, session.objective, *data, plan, session.folder, session.log, terms, resume=resume)
 
 
 def _epoch_seconds(session: Session, plan: Plan, precision: str, forward: float) -> Cost:

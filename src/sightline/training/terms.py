@@ -1,9 +1,15 @@
-"""Where a stage stands in a training of several."""
+"""On what terms the loop runs a plan: in which numbers, in how much time, after what."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from sightline.training.budget import NO_BUDGET, Budget
+
+# What an epoch takes whose images have such sides in pixels; None for the network's own.
+Cost = Callable[[int | None], float]
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,25 @@ class Place:
     def kept(self, best: int) -> int:
         """The epoch that is kept among those of all stages, when ``best`` is this stage's."""
         return self.counted(best) if best or not self.rows else self.best
+
+
+def _alike(side: int | None) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the loop has to keep to.
+
+    precision  the numbers that steps compute in, fp32 or bf16; a resumed run goes on in those of its checkpoint
+    budget     where it does not suffice for the plan's epochs there are fewer
+    epochs     how many are expected to suffice for it; the plan's if not told
+    cost       what an epoch takes beside another; the same, if not told
+    place      where this stands in a training of several stages
+    """
+
+    precision: str = "fp32"
+    budget: Budget = NO_BUDGET
+    epochs: int | None = None
+    cost: Cost = _alike
+    place: Place = Place()
