@@ -28,7 +28,7 @@ def test_without_a_budget_there_is_the_upper_stage_and_then_everything():
     assert (found[0].views, found[0].epochs) == stages.UPPER_SIZES[0]
     assert found[1].epochs == PLAN.epochs
     assert said.startswith("Then the upper layers learn for")
-    assert said.endswith("each as long as validation gains by it.")
+    assert said.endswith(", the next one only if validation gained by the one before.")
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("head", ["head"]), ("upper", ["upper"]), ("all", ["all"])])
@@ -40,6 +40,12 @@ def test_what_is_asked_for_is_planned(asked, expected):
 
 def test_a_network_without_a_cut_learns_at_once_in_all_layers():
     assert layers(plan_stages("auto", PLAN, replace(WORK, bytes_of_view=None), math.inf)[0]) == ["all"]
+
+
+def test_upper_layers_of_a_network_without_a_cut_cannot_be_had_and_the_reason_is_said():
+    found, said = plan_stages("upper", PLAN, replace(WORK, bytes_of_view=None), math.inf)
+    assert layers(found) == ["head"]
+    assert said.startswith("The probe is the model: this network cannot be cut")
 
 
 def test_activations_that_do_not_fit_into_memory_are_not_kept(monkeypatch):

@@ -75,9 +75,16 @@ def plan_stages(layers: str, plan: Plan, work: Workload, left: float) -> tuple[t
         epochs = int(min(plan.epochs, max(0.0, left) / max(work.epoch_of_all, 1e-9)))
         if epochs >= min(LEAST_EPOCHS, plan.epochs):
             stages.append(Stage("all", epochs, seconds=epochs * work.epoch_of_all))
-    if not stages:
-        return (Stage("head"),), "The probe is the model: " + ("as asked." if layers == "head" else "there is no time for more.")
-    return tuple(stages), f"Then {', then '.join(map(_said, stages))}, each as long as validation gains by it."
+    if stages:
+        paying = ", the next one only if validation gained by the one before" if len(stages) > 1 else ""
+        return tuple(stages), f"Then {', then '.join(map(_said, stages))}{paying}."
+    if layers == "head":
+        why = "as asked"
+    elif layers == "upper" and work.bytes_of_view is None:
+        why = "this network cannot be cut below its upper layers, or what is there takes too much memory"
+    else:
+        why = "there is no time for more"
+    return (Stage("head"),), f"The probe is the model: {why}."
 
 
 def _upper(work: Workload, left: float) -> list[Stage]:
