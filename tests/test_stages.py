@@ -39,7 +39,9 @@ def test_what_is_asked_for_is_planned(asked, expected):
 
 
 def test_a_network_without_a_cut_learns_at_once_in_all_layers():
-    assert layers(plan_stages("auto", PLAN, replace(WORK, bytes_of_view=None), math.inf)[0]) == ["all"]
+    found, said = plan_stages("auto", PLAN, replace(WORK, bytes_of_view=None), math.inf)
+    assert layers(found) == ["all"]
+    assert said.endswith("There is no stage for the upper layers alone: " + stages.UNCUT + ".")
 
 
 def test_upper_layers_of_a_network_without_a_cut_cannot_be_had_and_the_reason_is_said():

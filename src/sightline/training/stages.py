@@ -10,6 +10,7 @@ from sightline.training.plan import Plan
 
 # Views of each image that are kept, one as evaluation sees it, and epochs over them: the most, and what little time may reduce them to.
 UPPER_SIZES = ((7, 12), (5, 10), (4, 8), (3, 6))
+UNCUT = "this network cannot be cut below its upper layers, or what is there takes too much memory"
 # Learning from all layers for less than this is not worth its start.
 LEAST_EPOCHS = 2
 # A step takes the time of a forward pass, a backward pass of twice that, and the optimiser's.
@@ -77,11 +78,12 @@ def plan_stages(layers: str, plan: Plan, work: Workload, left: float) -> tuple[t
             stages.append(Stage("all", epochs, seconds=epochs * work.epoch_of_all))
     if stages:
         paying = ", the next one only if validation gained by the one before" if len(stages) > 1 else ""
-        return tuple(stages), f"Then {', then '.join(map(_said, stages))}{paying}."
+        whole = f" There is no stage for the upper layers alone: {UNCUT}." if layers == "auto" and work.bytes_of_view is None else ""
+        return tuple(stages), f"Then {', then '.join(map(_said, stages))}{paying}.{whole}"
     if layers == "head":
         why = "as asked"
     elif layers == "upper" and work.bytes_of_view is None:
-        why = "this network cannot be cut below its upper layers, or what is there takes too much memory"
+        why = UNCUT
     else:
         why = "there is no time for more"
     return (Stage("head"),), f"The probe is the model: {why}."
