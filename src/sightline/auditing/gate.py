@@ -63,8 +63,7 @@ class Gated:
         for path, note in self.notes:
             console.say(f"{path}: {note}; used all the same.")
         for pair in self.leaks:
-            kind = "the same file" if pair.exact else "nearly the same picture"
-            console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are {kind}, in two splits.")
+            console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are {pair.kind}, in two splits.")
         for pair in self.conflicts:
             console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are copies with different labels.")
         for group, splits in self.straddling:
@@ -110,7 +109,7 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: in
     rows = _in_order(dataset, facts.sha256, np.flatnonzero(facts.readable))
     usable = dataset.select(rows).replace(content_ids=facts.sha256[rows])
     kept = store.select(rows)
-    copies = find_copies(kept.facts, near=config.near_copies)
+    copies = find_copies(kept, near=config.near_copies)
     links = [(pair.a, pair.b) for pair in copies]
     straddling = _straddling(usable)
     if fold is None or config.folds is None:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from sightline.data import dicom, exif, tiff
 from sightline.data.colour import as_stored, srgb
+from sightline.data.compression import jpeg_quality
 from sightline.data.container import read_member
 from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
 from sightline.data.limits import Limits as Limits
@@ -48,6 +49,8 @@ class Header:
     camera: str | None  # EXIF make and model
     taken: str | None  # EXIF DateTimeOriginal, else DateTime, in ISO 8601
     note: str | None  # what is odd about a file that can be used all the same
+    position: bool = False  # whether EXIF tells where it was taken
+    quality: int = 0  # of JPEG compression, 1 to 100 as the IJG counts; 0 for other formats
 
 
 UNNAMED = "the image"
@@ -177,13 +180,13 @@ def _picture_with_header(
         image = _opened(data, name, limits, page.place if page else frame)
         if reading.window and _lost_levels(image):
             raise ImageError(name, "its levels are not read at full depth, so that no window can be applied; save it as TIFF")
-        mode, size = image.mode, image.size
+        mode, size, quality = image.mode, image.size, jpeg_quality(image)
         if min_side:
             image.draft(None, (min_side, min_side))  # does nothing unless the format is JPEG
         picture, orientation = _upright(image, name, reading, page.most if page else None)
         width, height = size[::-1] if orientation >= 5 else size
-        camera, taken = exif.camera(image), exif.time_taken(image)
-        return Header(str(image.format), mode, width, height, camera, taken, _notes(name, data, frame, _count_pages(data))), picture
+        written = exif.camera(image), exif.time_taken(image), _notes(name, data, frame, _count_pages(data)), exif.has_position(image)
+        return Header(str(image.format), mode, width, height, *written, quality), picture
 
 
 def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:

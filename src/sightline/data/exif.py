@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from PIL import Image
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import GPS, IFD, Base
 
 
 def orientation(image: Image.Image) -> int:
@@ -25,6 +25,13 @@ def camera(image: Image.Image) -> str | None:
 def time_taken(image: Image.Image) -> str | None:
     """DateTimeOriginal, else DateTime, in ISO 8601."""
     return _iso_time(_tag(image, Base.DateTimeOriginal, IFD.Exif)) or _iso_time(_tag(image, Base.DateTime))
+
+
+def has_position(image: Image.Image) -> bool:
+    """Whether it says where on earth it was taken."""
+    with suppress(Exception):
+        return GPS.GPSLatitude in image.getexif().get_ifd(IFD.GPSInfo)
+    return False
 
 
 def _tag(image: Image.Image, tag: int, directory: int | None = None) -> Any:

@@ -42,6 +42,8 @@ class Look:
     colour      (3,) float32, mean red, green and blue in [0, 1]
     phash       64-bit perceptual hash: the signs of the low DCT frequencies of a 32x32 grey copy, against their median
     thumb       (16, 16) uint8 grey copy
+    position    whether EXIF tells where it was taken; quality that of JPEG compression, 1 to 100, or 0
+    border      (2,) float32, mean and standard deviation of grey along the edge, in [0, 1]
     """
 
     pixels: NDArray[np.uint8]
@@ -60,6 +62,9 @@ class Look:
     colour: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))
     phash: np.uint64 = field(default_factory=np.uint64)
     thumb: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((THUMB_SIDE, THUMB_SIDE), np.uint8))
+    position: bool = False
+    quality: int = 0
+    border: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2, np.float32))
 
     @classmethod
     def refused(cls, reason: str, sha256: str = "") -> Look:
@@ -91,6 +96,7 @@ def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", re
         camera=header.camera or "", taken=header.taken or "",
         brightness=float(shades.mean()), contrast=float(shades.std()), sharpness=_sharpness(shades),
         colour=colour.astype(np.float32), phash=perceptual_hash(grey), thumb=_thumb(grey),
+        position=header.position, quality=header.quality, border=_border(shades),
     )  # fmt: skip
 
 
@@ -106,6 +112,11 @@ def _sharpness(shades: NDArray[np.float32]) -> float:
     inner = shades[1:-1, 1:-1]
     laplacian = shades[:-2, 1:-1] + shades[2:, 1:-1] + shades[1:-1, :-2] + shades[1:-1, 2:] - 4 * inner
     return float(laplacian.std())
+
+
+def _border(shades: NDArray[np.float32]) -> NDArray[np.float32]:
+    edge = np.concatenate([shades[0], shades[-1], shades[:, 0], shades[:, -1]])
+    return np.array([edge.mean(), edge.std()], np.float32)
 
 
 def _thumb(grey: Image.Image) -> NDArray[np.uint8]:
