@@ -12,7 +12,7 @@ from pathlib import Path
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("ground: no rooms below", [
         ("errors", "every error, its exit code"), ("records", "Dataset, Prediction, Infer"),
-        ("config", "every setting, its help"), ("console", "lines and bars"), ("processor", "cores and features"),
+        ("settings", "fields with bounds"), ("config", "every setting, its help"), ("console", "lines and bars"), ("processor", "cores and features"),
     ]),
     ("numpy and Pillow", [
         ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),
@@ -27,13 +27,13 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
     ]),
     ("TRAIN: may use torch", [
-        ("auditing", "copies; the gate"), ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"),
-        ("report", "report.html, card.md"), ("package", "export, judge, release"),
+        ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
+        ("auditing", "findings; the gate"), ("package", "export, judge, release"),
         ("exporting", "variants, judged"),
     ]),
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
-        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("cli", "flags to pipeline"),
+        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("flags", "from settings"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

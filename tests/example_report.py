@@ -57,6 +57,42 @@ def clothing() -> Example:
         "conflicts": [{"a": "train/shirt/51.jpg", "a_label": "shirt", "b": "train/longsleeve/88.jpg", "b_label": "longsleeve"}],
         "straddling": [{"group": "photographer 7", "splits": ["train", "validation"]}],
     }
+    report["audit"] = {
+        "findings": [
+            {
+                "kind": "suspect-labels",
+                "level": "warning",
+                "title": "Labels that may be wrong",
+                "sentence": "2 images look less like their label than like another.",
+                "advice": "Look at them in this order and stop where most are right.",
+                "figures": {},
+                "items": [
+                    {
+                        "images": ["train/skirt/2210.png"],
+                        "detail": "labelled skirt (0.4%), looks like dress (97.1%)",
+                        "suggestion": "relabel",
+                        "label": "dress",
+                    },
+                    {
+                        "images": ["test/hat/91.jpg"],
+                        "detail": "labelled hat (1.9%), looks like shoes (55.0%)",
+                        "suggestion": "drop",
+                        "label": "",
+                    },
+                ],
+            },
+        ],
+        "decisions": {
+            "before": 0.808,
+            "after": 0.827,
+            "difference": 0.019,
+            "interval": [-0.005, 0.044],
+            "n": 214,
+            "dropped": 3,
+            "relabelled": 5,
+        },
+        "left_out": "Foreign images were not looked for, to keep the budget.",
+    }
     return Example(report, _blocks(list(CLOTHING), counts, errors), pictures)
 
 
@@ -132,6 +168,7 @@ def _report(labels: list[str], counts: np.ndarray, train: Mapping[str, int], n_e
             "conflicts": [],
             "straddling": [],
         },
+        "audit": {"findings": [], "decisions": None, "left_out": ""},
         "network": {
             "backbone": "resnet18",
             "weights": "resnet18.a1_in1k, trained on ImageNet",

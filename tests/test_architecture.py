@@ -13,16 +13,16 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sightline"
 # Ground floor first; a room may import those on floors below, and those to its left. PRODUCT ends with the runtime.
 ORDER = [
-    ("errors", "records", "config", "console", "processor"),
+    ("errors", "records", "settings", "config", "console", "processor"),
     ("data", "evaluation", "tasks"),
     ("archive", "manifest", "onnx_check", "bundle"),
     ("engines", "runtime", "replay"),
-    ("auditing", "model", "training", "report", "package", "exporting"),
-    ("diagnosis", "comparison", "trainer", "folds", "pipeline", "cli"),
+    ("model", "training", "report", "auditing", "package", "exporting"),
+    ("diagnosis", "comparison", "trainer", "folds", "pipeline", "flags", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
-PRODUCT = ("errors", "processor", "records", "config", "console", "data", "evaluation", "tasks", "archive", "manifest", "onnx_check",
-           "bundle", "engines", "runtime", "replay", "comparison", "pipeline", "cli")  # fmt: skip
+PRODUCT = ("errors", "processor", "records", "settings", "config", "console", "data", "evaluation", "tasks", "archive", "manifest",
+           "onnx_check", "bundle", "engines", "runtime", "replay", "comparison", "pipeline", "flags", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

@@ -20,10 +20,9 @@ from sightline.config import (
     RuntimeConfig,
     TrainConfig,
     TrainSettings,
-    make,
-    names_of,
 )
 from sightline.errors import ConfigError
+from sightline.settings import make, names_of
 
 STAGES = (DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig, RuntimeConfig)
 SETTINGS = [pytest.param(stage, entry, id=f"{stage.__name__}.{entry.name}") for stage in STAGES for entry in fields(stage)]

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import json as jsonlib
 import signal
 import sys
-import typing
-from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from sightline.config import (
+    AuditConfig,
     AugmentConfig,
     CatalogueConfig,
     DataConfig,
     ExportConfig,
+    LookConfig,
     NetworkConfig,
     ReadConfig,
     RunConfig,
@@ -29,41 +28,7 @@ from sightline.config import (
     VerifyConfig,
 )
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
-
-app = App(
-    name="sightline",
-    help="From a folder of images to a recogniser you can trust, ship and keep up to date.",
-    help_format="plaintext",
-    version_flags=["--version"],
-)
-
-Json = Annotated[bool, Parameter(negative="", help="Print the result as JSON.")]
-Debug = Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")]
-ModelPath = Annotated[Path, Parameter(help="A *.sight bundle.")]
-
-
-def verb(*stages: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose ``**settings`` are the fields of these configuration stages, as flags with their help and defaults."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(function, eval_str=True)
-        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-        flags = [_flag(stage, entry, place) for place, stage in enumerate(stages) for entry in fields(stage)]
-        function.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
-        function.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
-        app.command(function)
-        return function
-
-    return register
-
-
-def _flag(stage: type, entry: Field[Any], place: int) -> inspect.Parameter:
-    kind = typing.get_type_hints(stage)[entry.name]
-    if choices := entry.metadata["choices"]:
-        kind = Literal[choices]
-    group = Group((stage.__doc__ or "").rstrip("."), sort_key=place)
-    annotation = Annotated[kind, Parameter(help=entry.metadata["help"], group=group)]
-    return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)
+from sightline.flags import Debug, Json, ModelPath, app, verb
 
 
 @verb(ReadConfig, DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
@@ -88,6 +53,26 @@ def train(
     else:
         print(run.to_json()["verdict"])
         print(f"Model   {run.model}\nReport  {run.report}")
+
+
+@verb(ReadConfig, LookConfig, AuditConfig)
+def audit(
+    data: Annotated[Path, Parameter(help="A folder or archive of images, in a folder for each class or not, or a table of paths.")],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Check images and labels before anything is learned from them; writes a page, and decisions.csv to be edited."""
+    from sightline import pipeline
+
+    found = pipeline.audit(data, **settings)
+    if json:
+        return _print_json(found.to_json())
+    for line in found.lines():
+        print(line)
+    return None
 
 
 @verb(ReadConfig, RuntimeConfig)

@@ -6,34 +6,16 @@ setting is written once. ``None`` as a default means "chosen from the data", and
 
 from __future__ import annotations
 
-import math
-import os
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from sightline.errors import ConfigError, did_you_mean
-
-Settings = TypeVar("Settings")
+from sightline.settings import make_all, setting
 
 # What computes a bundle's graph, and in which numbers; a test holds them against the engines there are.
 ENGINES = ("auto", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A dataclass field with its help, its inclusive bounds and the words it accepts."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -49,10 +31,29 @@ class ReadConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class LookConfig:
+    """Looking at the images."""
+
+    window: str | None = setting(
+        None, "Levels that become black and white, of images deeper than 8 bits: --window=0,4095 for a 12-bit X-ray, --window=-1024,3071."
+    )
+    bands: str | None = setting(
+        None, "Bands of the images that are read, in this order, counted from 1: '4,3,2'; what a viewer shows if not given."
+    )
+    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
+    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    workers: int | None = setting(None, "Processes that read images; as many as there are processors when not given.", low=1, high=256)
+    store_limit: float = setting(20.0, "Gigabytes that the store of decoded images may take on disk.", low=0.01)
+
+
+@dataclass(frozen=True)
+class DataConfig(LookConfig):
     """Reading, looking at and splitting the images."""
 
     task: str | None = setting(None, "What to learn; guessed from the data when not given.")
+    decisions: str | None = setting(
+        None, "The decisions.csv of an audit, edited: images to drop or to relabel before anything is split or learned."
+    )
     val_fraction: float = setting(0.15, "Share of the images for validation, where the data did not come split.", low=0.01, high=0.5)
     test_fraction: float = setting(
         0.15, "Share of the images for the untouched test set, where the data did not come split.", low=0.01, high=0.5
@@ -60,17 +61,24 @@ class DataConfig:
     folds: int | None = setting(
         None, "Cross-validation for small sets: train once for each of so many folds, each the test set once.", low=2, high=20
     )
-    window: str | None = setting(
-        None, "Levels that become black and white, of images deeper than 8 bits: --window=0,4095 for a 12-bit X-ray, --window=-1024,3071."
-    )
-    bands: str | None = setting(
-        None, "Bands of the images that are read, in this order, counted from 1: '4,3,2'; what a viewer shows if not given."
-    )
     near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
-    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
-    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
-    workers: int | None = setting(None, "Processes that read images; as many as there are processors when not given.", low=1, high=256)
-    store_limit: float = setting(20.0, "Gigabytes that the store of decoded images may take on disk.", low=0.01)
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Auditing a data set."""
+
+    weights: str = setting(
+        "auto",
+        "Of the network that compares images: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy here, else none).",
+    )
+    backbone: str | None = setting(None, "A timm or torchvision backbone by name, such as resnet18; that of the weights when not given.")
+    size: int | None = setting(None, "Side in pixels at which the network compares images.", low=8, high=2048)
+    face_detector: str | None = setting(None, "A YuNet model (.onnx) that looks for faces; none are looked for when not given.")
+    strip_metadata: str | None = setting(None, "A new folder for a copy of the images without EXIF, GPS positions and comments.")
+    blur_faces: str | None = setting(None, "A new folder for a copy of the images with faces blurred and without metadata.")
+    out: str | None = setting(None, "Folder for what is found; runs/audit/NAME when not given.")
+    seed: int = setting(0, "Seed of everything random.", low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -232,67 +240,3 @@ class TrainSettings:
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         return asdict(self)
-
-
-def make_all(stages: Sequence[type], flat: Mapping[str, Any]) -> list[Any]:
-    """Several stages' settings from flat names; raises ConfigError naming every mistake."""
-    flat = _plain(flat)
-    check(flat, stages)
-    return [stage(**{name: value for name, value in flat.items() if name in names_of(stage)}) for stage in stages]
-
-
-def make(stage: type[Settings], flat: Mapping[str, Any]) -> Settings:
-    """One stage's settings from flat names; raises ConfigError naming every mistake."""
-    made: Settings = make_all([stage], flat)[0]
-    return made
-
-
-def _plain(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with numpy's numbers and paths as Python's own numbers and text, as JSON needs them."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        return value.item() if getattr(value, "ndim", None) == 0 else value
-
-    return {name: plain(value) for name, value in flat.items()}
-
-
-def names_of(stage: type) -> set[str]:
-    return {entry.name for entry in fields(stage)}
-
-
-def check(flat: Mapping[str, Any], stages: Iterable[type]) -> None:
-    """Raise one ConfigError that lists every unknown name, wrong type and value out of bounds."""
-    entries: dict[str, tuple[Field[Any], Any]] = {}
-    for stage in stages:
-        hints = typing.get_type_hints(stage)
-        entries.update({entry.name: (entry, hints[entry.name]) for entry in fields(stage)})
-    problems = []
-    for name, value in flat.items():
-        if name not in entries:
-            problems.append(f"There is no setting {name!r}.{did_you_mean(name, entries)}")
-        elif problem := _problem_with(value, *entries[name]):
-            problems.append(f"{name} {problem}, not {value!r}.")
-    if problems:
-        raise ConfigError(problems)
-
-
-def _problem_with(value: Any, entry: Field[Any], hint: Any) -> str | None:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        return "must be " + " or ".join(KINDS[kind] for kind in kinds if kind is not type(None))
-    if isinstance(value, float) and not math.isfinite(value):
-        return "must be a finite number"
-    low, high, choices = (entry.metadata[key] for key in ("low", "high", "choices"))
-    if choices and value not in choices:
-        return f"must be one of {', '.join(choices)}"
-    if low is not None and not value >= low:
-        return f"must be at least {low}"
-    if high is not None and not value <= high:
-        return f"must be at most {high}"
-    return None

@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ class Judged:
     export: dict[str, Any]
 
 
-def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock) -> dict[str, Any]:
+def ship(
+    trained: Trained, gated: Gated, audit: Mapping[str, Any], choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock
+) -> dict[str, Any]:
     """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
 
     The bundle is first written as a draft, which is what is judged. It gets its real name together with its report, and only
@@ -71,7 +74,7 @@ def ship(trained: Trained, gated: Gated, choice: Choice, plan: Plan, settings: T
         with clock("testing"):
             judged = _judge(draft, trained.network, gated.dataset, task, settings)
         manifest = replace(manifest, temperature=judged.decision.temperature, thresholds=dict(judged.decision.thresholds))
-        numbers = _numbers(task, judged, trained, gated, choice, plan, settings, clock)
+        numbers = {**_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit}
         page = html(numbers, task, gated.refs, choice.prepare.reading, Limits(settings.data.max_pixels, settings.data.max_bytes))
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)

@@ -1,7 +1,7 @@
-"""The verbs, each a short list of stages: what ``train``, ``evaluate``, ``predict``, ``verify``, ``compare``, ``export`` and
+"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``verify``, ``compare``, ``export`` and
 ``backbones`` do.
 
-Only ``train`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
+Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import CatalogueConfig, ExportConfig, ReadConfig, RuntimeConfig, VerifyConfig, make, make_all
+from sightline.config import AuditConfig, CatalogueConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, pages, read_bytes
 from sightline.data.folder import read_unlabelled
@@ -29,11 +29,13 @@ from sightline.errors import DataError, ImageError, ModelFileError, RequirementN
 from sightline.processor import int8_features
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
 from sightline.runtime import Model, batch_share
+from sightline.settings import make, make_all
 
 # Suffixes of formats that hold several images.
 PAGED = (".tif", ".tiff", ".dcm", ".dicom")
 
 if TYPE_CHECKING:
+    from sightline.auditing.audit import Audited
     from sightline.comparison.pairs import Comparison
     from sightline.exporting.release import Exported
     from sightline.model.catalogue import Catalogue
@@ -55,6 +57,23 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, s
 
     start = trainer.start(data, resume, settings, time.monotonic() if started is None else started)
     return folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
+
+
+def audit(data: str | Path, **settings: Any) -> Audited:
+    """Check images and labels before anything is learned: copies, wrong labels, shortcuts, poor pictures, leaks, privacy.
+
+    data      a folder or archive of images, in class folders or not, or a table
+    settings  fields of ``config.AuditConfig``, ``config.LookConfig`` and ``config.ReadConfig`` by name, such as ``weights="hub"``
+
+    Raises DataError where no image can be read, UsageError for a folder of clean copies that is taken.
+    """
+    from sightline.trainer import check_libraries
+
+    reading, looking, config = make_all((ReadConfig, LookConfig, AuditConfig), settings)
+    check_libraries("Auditing", "sightline.auditing.audit")
+    from sightline.auditing.audit import audit as carry_out
+
+    return carry_out(Path(data), reading, looking, config)
 
 
 def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -14,22 +15,26 @@ import numpy as np
 
 from sightline import console
 from sightline.config import TrainSettings
-from sightline.data.decode import Limits, decode, read_size
+from sightline.data.decode import Limits, decode
+from sightline.data.look import median_side
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
-from sightline.errors import ImageError, Interrupted, UsageError, did_you_mean
+from sightline.errors import Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset
 from sightline.training.budget import Budget, parse_budget, spoken
 
 if TYPE_CHECKING:
+    from sightline.auditing.decisions import Decisions
     from sightline.auditing.gate import Gated
     from sightline.data.prepare import Prepare
+    from sightline.data.store import Store
     from sightline.model.choose import Choice
     from sightline.training.plan import Plan
     from sightline.training.run import Run
 
-PEEKED_IMAGES, TIMED_FILES = 64, 12
+TIMED_FILES = 12
+AUDIT = "audit.json"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ def train_once(start: Start) -> Trained:
     clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
     device = torch_device(chosen.run.device)
     with clock("reading and looking"):
-        choice, gated = _looked(start)
+        choice, seen = _looked(start)
+        gated = seen.gated
     limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
@@ -91,11 +97,13 @@ def train_once(start: Start) -> Trained:
     run.check_unchanged(gated.dataset)
     try:
         with run.held(), open_log(run) as log:
+            with clock("auditing"):
+                audit = _audited(run, seen, choice, start)
             with clock("training"):
                 reading_time = read_seconds(gated.dataset, choice.prepare, limits) if start.budget.limited else 0.0
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
-            numbers = ship(trained, gated, choice, plan, chosen, run, clock)
+            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock)
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
@@ -104,8 +112,17 @@ def train_once(start: Start) -> Trained:
     return Trained(run.folder, run.model, run.report, numbers)
 
 
-def _looked(start: Start) -> tuple[Choice, Gated]:
-    """The network that was chosen for the data, and what of the data passed the gate."""
+@dataclass(frozen=True)
+class Seen:
+    """The data as they came, with all their images, and what of them passed the gate."""
+
+    dataset: Dataset
+    store: Store
+    gated: Gated
+
+
+def _looked(start: Start) -> tuple[Choice, Seen]:
+    """The network that was chosen for the data, and the data, looked at."""
     from sightline.auditing.gate import gate
     from sightline.data.store import look_once
     from sightline.model.choose import Choice, choose
@@ -113,6 +130,7 @@ def _looked(start: Start) -> tuple[Choice, Gated]:
     chosen = start.settings
     dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
     console.say(found)
+    decisions = _decided(dataset, chosen.data.decisions)
     limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
@@ -121,9 +139,34 @@ def _looked(start: Start) -> tuple[Choice, Gated]:
     )  # fmt: skip
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
-    gated = gate(dataset, store, chosen.data, chosen.run.seed, start.fold)
+    kept = decisions.kept(dataset)
+    gated = gate(decisions.applied(dataset), store.select(kept), chosen.data, chosen.run.seed, start.fold)
     gated.announce()
-    return choice, gated
+    return choice, Seen(dataset, store, gated)
+
+
+def _decided(dataset: Dataset, path: str | None) -> Decisions:
+    """What a person decided about the images; nothing where no file is given."""
+    from sightline.auditing.decisions import Decisions, read_decisions
+    from sightline.auditing.gate import relative_name
+
+    if path is None:
+        return Decisions()
+    decisions = read_decisions(Path(path), dataset, [relative_name(ref, dataset.root) for ref in dataset.refs])
+    decisions.say()
+    return decisions
+
+
+def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, Any]:
+    """The report's ``audit`` section: made once a run, as the network it takes is not the same after a stop."""
+    from sightline.auditing.inside import audit_of_run
+
+    if (run.folder / AUDIT).exists():
+        return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
+    decided = start.settings.data.decisions is not None
+    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
+    run.write_json(AUDIT, found)
+    return found
 
 
 def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
@@ -203,16 +246,3 @@ def read_seconds(dataset: Dataset, prepare: Prepare, limits: Limits) -> float:
         prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))
         taken.append(time.perf_counter() - started)
     return float(np.median(taken))
-
-
-def median_side(dataset: Dataset, limits: Limits) -> int:
-    """Median shorter side in pixels of some images, from their headers; files without a sound one are passed over here
-    and named when they are looked at."""
-    places = np.unique(np.linspace(0, len(dataset) - 1, PEEKED_IMAGES).astype(int))
-    sides = []
-    for place in places:
-        try:
-            sides.append(min(read_size(dataset.refs[place], limits)))
-        except ImageError:
-            continue
-    return int(np.median(sides)) if sides else 0

@@ -47,7 +47,7 @@ WAYS = ("", "mirrored", "flipped top to bottom", "turned by 180°", "mirrored an
 
 @dataclass(frozen=True)
 class CopyPair:
-    """Rows ``a`` < ``b`` hold the same picture: ``exact`` when byte for byte, else ``how`` is what was done to it, "" for nearly nothing."""
+    """Rows ``a`` < ``b`` hold the same picture: ``exact`` when byte for byte; else ``how`` is what was done to it, mostly nothing ("")."""
 
     a: int
     b: int

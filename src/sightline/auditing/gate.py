@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sightline.auditing.copies import CopyPair, find_copies
 from sightline.config import DataConfig
 from sightline.data.split import fold as split_fold
 from sightline.data.split import split
-from sightline.data.store import Store
+from sightline.data.store import Facts, Store
 from sightline.errors import DataError
 from sightline.records import SPLITS, Dataset, ImageRef
 
@@ -23,28 +23,42 @@ NAMED_IN_ERROR = 3
 
 
 @dataclass(frozen=True)
-class Gated:
-    """What passed: usable images, split; and the findings, whose paths are relative to the data's root.
+class Usable:
+    """What can be used of a data set that was looked at, and what is odd about it; names are relative to the data's root.
 
+    names      (n,) of the images; of those with an error there is none
     refused    (path, reason) of files that cannot be used
     notes      (path, note) of files that are used all the same
-    leaks      pairs of copies in different splits, in rows of ``dataset``
-    copies     pairs of copies altogether
-    conflicts  pairs of copies with different labels
+    copies     pairs of copies, in rows of ``dataset``
     straddling (group, its splits) of groups that came in more than one split
-    origin     a sentence on how the split came about
     """
 
     dataset: Dataset
     store: Store
+    names: list[str]
     refused: list[tuple[str, str]]
     notes: list[tuple[str, str]]
-    leaks: list[CopyPair]
     copies: list[CopyPair]
-    conflicts: list[CopyPair]
     straddling: list[tuple[str, list[str]]]
+
+    @property
+    def links(self) -> list[tuple[int, int]]:
+        """Rows that show the same picture."""
+        return [(pair.a, pair.b) for pair in self.copies]
+
+
+@dataclass(frozen=True)
+class Gated(Usable):
+    """What passed the gate: usable images, now split.
+
+    leaks      pairs of copies in different splits, in rows of ``dataset``
+    conflicts  pairs of copies with different labels
+    origin     a sentence on how the split came about
+    """
+
+    leaks: list[CopyPair]
+    conflicts: list[CopyPair]
     origin: str
-    names: list[str] = field(default_factory=list)
 
     @property
     def n_train(self) -> int:
@@ -102,32 +116,34 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: in
     They come in the order of their contents, so that the same images give the same split and the same training however they are
     stored. ``fold`` is the number, from 1, of the fold of ``config.folds`` that is the test split.
     """
-    names = [relative_name(ref, dataset.root) for ref in dataset.refs]
-    facts = store.facts
-    refused = [(names[row], str(facts.error[row])) for row in np.flatnonzero(~facts.readable)]
-    _check_usable(dataset, facts.readable, refused)
-    rows = _in_order(dataset, facts.sha256, np.flatnonzero(facts.readable))
-    usable = dataset.select(rows).replace(content_ids=facts.sha256[rows])
-    kept = store.select(rows)
-    copies = find_copies(kept, near=config.near_copies)
-    links = [(pair.a, pair.b) for pair in copies]
-    straddling = _straddling(usable)
+    _check_usable(dataset, store.facts)
+    found = usable(dataset, store, near=config.near_copies)
     if fold is None or config.folds is None:
-        usable, origin = split(usable, links, validation=config.val_fraction, test=config.test_fraction, seed=seed)
+        parted, origin = split(found.dataset, found.links, validation=config.val_fraction, test=config.test_fraction, seed=seed)
     else:
-        usable, origin = split_fold(usable, links, folds=config.folds, number=fold, validation=config.val_fraction, seed=seed)
-    assert usable.splits is not None
+        parted, origin = split_fold(found.dataset, found.links, folds=config.folds, number=fold, validation=config.val_fraction, seed=seed)
+    assert parted.splits is not None
     return Gated(
-        dataset=usable,
-        store=kept,
-        refused=refused,
-        notes=[(names[row], str(facts.note[row])) for row in rows if facts.note[row]],
-        leaks=[pair for pair in copies if usable.splits[pair.a] != usable.splits[pair.b]],
-        copies=copies,
-        conflicts=[pair for pair in copies if usable.label_names(pair.a) != usable.label_names(pair.b)],
-        straddling=straddling,
+        **{**vars(found), "dataset": parted},
+        leaks=[pair for pair in found.copies if parted.splits[pair.a] != parted.splits[pair.b]],
+        conflicts=[pair for pair in found.copies if parted.label_names(pair.a) != parted.label_names(pair.b)],
         origin=origin,
-        names=[names[row] for row in rows],
+    )
+
+
+def usable(dataset: Dataset, store: Store, *, near: bool = True) -> Usable:
+    """The readable images, in the order of their contents, with the copies among them."""
+    names, facts = [relative_name(ref, dataset.root) for ref in dataset.refs], store.facts
+    rows = _in_order(dataset, facts.sha256, np.flatnonzero(facts.readable))
+    kept, readable = store.select(rows), dataset.select(rows).replace(content_ids=facts.sha256[rows])
+    return Usable(
+        readable,
+        kept,
+        [names[row] for row in rows],
+        _refused(dataset, facts),
+        [(names[row], str(facts.note[row])) for row in rows if facts.note[row]],
+        find_copies(kept, near=near),
+        _straddling(readable),
     )
 
 
@@ -172,8 +188,14 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def _check_usable(dataset: Dataset, readable: NDArray[np.bool_], refused: list[tuple[str, str]]) -> None:
+def _refused(dataset: Dataset, facts: Facts) -> list[tuple[str, str]]:
+    rows = np.flatnonzero(~facts.readable).tolist()
+    return [(relative_name(dataset.refs[row], dataset.root), str(facts.error[row])) for row in rows]
+
+
+def _check_usable(dataset: Dataset, facts: Facts) -> None:
     """Raise DataError when nothing can be read, there is a single class, or no image of a class can be read."""
+    readable, refused = facts.readable, _refused(dataset, facts)
     if not readable.any():
         examples = "; ".join(f"{path}: {reason}" for path, reason in refused[:NAMED_IN_ERROR])
         raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be used as an image ({examples}).")

@@ -64,7 +64,8 @@ def _leaves(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
         a, b = rng.choice(n, 2, replace=False)
         along = vectors @ (vectors[a] - vectors[b])
         node = np.searchsorted(starts, np.arange(n) // BLOCK, side="right")
-        order = order[np.lexsort((along[order], node))]
+        # One key for node and place in it, as the projection is between -2 and 2: much faster to sort than two.
+        order = order[np.argsort(node + (along[order].astype(np.float64) + 2) / 4.001)]
         starts = np.unique(np.concatenate([starts, (starts[:-1] + starts[1:] + 1) // 2]))
     return order
 

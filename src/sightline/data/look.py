@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.data.channels import changed, picture_of
-from sightline.data.decode import Limits, decode_with_header, read_bytes
+from sightline.data.decode import Limits, decode_with_header, read_bytes, read_size
 from sightline.data.reading import Reading
 from sightline.errors import ImageError
-from sightline.records import ImageRef
+from sightline.records import Dataset, ImageRef
 
 BATCH = 16
 IDLE_SECONDS = 20
@@ -27,6 +27,8 @@ IDLE_SECONDS = 20
 MAX_ASPECT = 4
 HASH_SIDE, HASH_FREQUENCIES = 32, 8
 THUMB_SIDE = 16
+# Images whose headers tell how large the others may be.
+PEEKED_IMAGES = 64
 
 # An image, its shorter side in pixels, the limits, the sha256 it had when last looked at ("" for a new one), and what is read of it.
 Job = tuple[ImageRef, int, Limits, str, Reading]
@@ -179,3 +181,16 @@ def _one_by_one(batch: Sequence[Job], workers: int) -> Iterator[Look | None]:
             yield from _submit([job], workers).result()
         except BrokenProcessPool:
             yield Look.refused("the image decoder crashed on it")
+
+
+def median_side(dataset: Dataset, limits: Limits) -> int:
+    """Median shorter side in pixels of some images, from their headers; files without a sound one are passed over here
+    and named when they are looked at."""
+    places = np.unique(np.linspace(0, len(dataset) - 1, PEEKED_IMAGES).astype(int))
+    sides = []
+    for place in places:
+        try:
+            sides.append(min(read_size(dataset.refs[place], limits)))
+        except ImageError:
+            continue
+    return int(np.median(sides)) if sides else 0

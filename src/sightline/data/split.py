@@ -22,7 +22,7 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
     A split that the data came with is kept as it is, and rows without one count as training images; only what is missing is
     drawn, from the training images. Raises DataError naming every class that cannot be split.
     """
-    units = _units(dataset, links)
+    units = units_of(dataset, links)
     came_split = dataset.splits is not None
     assigned = np.full(len(dataset), "train", dtype="<U10") if dataset.splits is None else dataset.splits.astype("<U10")
     assigned[assigned == ""] = "train"
@@ -45,7 +45,7 @@ def split(dataset: Dataset, links: Sequence[tuple[int, int]], *, validation: flo
     return dataset.replace(splits=assigned), f"{origin} Now {_shares(assigned)}."
 
 
-def _units(dataset: Dataset, links: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+def units_of(dataset: Dataset, links: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     """(n,) the smallest row of each row's unit: rows tied by a link or a group are one unit (union-find)."""
     parent = list(range(len(dataset)))
 
@@ -148,11 +148,11 @@ def fold(
         raise DataError(
             f"{dataset.root}: the data came split, and --folds would mix what was kept apart; leave it out, or give unsplit data."
         )
-    units = _units(dataset, links)
+    units = units_of(dataset, links)
     # Beside a fold that is tested there is one for training and one for validation, so of two folds each has two.
     fewest, share = (folds, "one") if folds >= MIN_IMAGES else (2 * folds, "two")
     _check_drawable(dataset, units, fewest, f"{folds} folds need {share} each")
-    which = _folds(dataset, units, folds, seed)
+    which = folds_of(dataset, units, folds, seed)
     assigned = np.where(which == number - 1, "test", "train").astype("<U10")
     _draw(dataset, units, assigned, {"validation": validation}, seed)
     _check_parts(dataset, assigned)
@@ -160,7 +160,7 @@ def fold(
     return dataset.replace(splits=assigned), origin
 
 
-def _folds(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+def folds_of(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """(n,) the fold of each row, from 0: rare labels and large units first, each unit to the fold that has least of its label.
 
     A fold takes no more of a label's units than leave one for training and one for validation, unless all have as many.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sightline.records import SPLITS
 from sightline.report import amounts
+from sightline.report.audit import audit_blocks
 from sightline.report.tables import rows_table
 from sightline.report.training import training_blocks
 from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
@@ -32,6 +33,7 @@ def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> lis
         Section("results", "Results", task_blocks, _results_lead(report)),
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
+        Section("audit", "What the audit found", audit_blocks(report["audit"])),
         Section("shipping", "Shipping", shipping_blocks(report["export"])),
         Section("reproduce", "To reproduce", reproduce_blocks(report)),
     ])  # fmt: skip

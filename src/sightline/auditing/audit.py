@@ -1,0 +1,159 @@
+"""``sightline audit``: read, look, find, and write down what was found: a page, its numbers, and decisions to be edited."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline import console
+from sightline.auditing.cleaning import write_clean
+from sightline.auditing.decisions import FILE, decisions_text
+from sightline.auditing.embedding import choose_for_audit, embed
+from sightline.auditing.faces import Detector, Face
+from sightline.auditing.finding import LEVELS, NOTE, PROBLEM, Finding
+from sightline.auditing.findings import all_findings
+from sightline.auditing.gate import Usable, usable
+from sightline.auditing.page import audit_page
+from sightline.auditing.privacy import find_faces
+from sightline.config import AuditConfig, LookConfig, NetworkConfig, ReadConfig
+from sightline.data.container import stem
+from sightline.data.decode import Limits
+from sightline.data.folder import read_unlabelled
+from sightline.data.look import median_side
+from sightline.data.readers import read_dataset
+from sightline.data.reading import Reading
+from sightline.data.store import look_once
+from sightline.data.table import is_table
+from sightline.errors import DataError, UsageError
+from sightline.model.choose import Choice
+from sightline.processor import processors
+from sightline.records import Dataset
+from sightline.report.build import now
+from sightline.training.run import new_run
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What ``audit`` leaves: a folder with ``audit.html``, ``audit.json`` and ``decisions.csv``; the numbers, and copies that were made."""
+
+    folder: Path
+    numbers: dict[str, Any]
+    copies: tuple[Path, ...] = ()
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "audit.html"
+
+    @property
+    def decisions(self) -> Path:
+        return self.folder / FILE
+
+    def to_json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "page": str(self.page), "decisions": str(self.decisions),
+                "copies": list(map(str, self.copies)), **self.numbers}  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """For a terminal: the verdict, a line for each finding, and where to go on."""
+        found = [f"{entry['level'].upper():<8} {entry['title']}: {entry['sentence']}" for entry in self.numbers["findings"]]
+        places = [f"Page       {self.page}", f"Decisions  {self.decisions}", *(f"Copy       {copy}" for copy in self.copies)]
+        return [self.numbers["verdict"], *found, *places]
+
+
+def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditConfig) -> Audited:
+    """Audit the images at ``data``; see ``pipeline.audit``."""
+    detector = _detector(config)
+    dataset, unread = _read(data, reading)
+    limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
+    choice = choose_for_audit(NetworkConfig(config.backbone, config.weights, config.size), median_side(dataset, limits), read_as)
+    workers = looking.workers or processors()
+    store = look_once(dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=looking.store_limit * 1e9, reading=read_as)
+    if not store.facts.readable.any():
+        raise DataError(f"{data}: none of its {len(dataset)} files can be used as an image ({store.facts.error[0]}).")
+    found = usable(dataset, store)
+    refs = dict(zip(found.names, found.dataset.refs, strict=True))
+    faces = None if detector is None else find_faces(detector, refs, limits, read_as)
+    findings = [*unread, *all_findings(found, _embeddings(found, choice, config), config.seed, faces)]
+    numbers = _numbers(found, findings, choice, config, faces)
+    run = new_run(config.out, "audit", stem(data))
+    run.write_json("audit.json", numbers)
+    run.write_text("audit.html", audit_page(numbers, findings, found))
+    run.write_text(FILE, decisions_text(findings, found.dataset, found.names))
+    return Audited(run.folder, numbers, _clean_copies(config, found, faces, limits))
+
+
+def _detector(config: AuditConfig) -> Detector | None:
+    """The face detector, opened before anything takes time; UsageError where it is needed and not named."""
+    if config.blur_faces and not config.face_detector:
+        raise UsageError("--blur-faces: name the model that finds them with --face-detector FILE (a YuNet model, .onnx).")
+    return Detector.open(Path(config.face_detector)) if config.face_detector else None
+
+
+def _read(data: Path, reading: ReadConfig) -> tuple[Dataset, list[Finding]]:
+    """The data set, or all images without labels where these cannot be read, and a finding that says why."""
+    try:
+        dataset, said = read_dataset(data, reading)
+    except DataError as error:
+        if is_table(data) or not data.exists():
+            raise
+        dataset = read_unlabelled(data)
+        order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
+        console.warn(f"{error} Audited without labels.")
+        advice = "If the images have labels, put each into a folder of its label's name, or write a table of paths and labels."
+        sentence = f"The images were audited without labels: {error}"
+        return dataset.select(order).replace(targets=None), [Finding("no-labels", NOTE, "No labels", sentence, advice)]
+    console.say(said)
+    return dataset, []
+
+
+def _embeddings(found: Usable, choice: Choice, config: AuditConfig) -> NDArray[np.float32] | None:
+    if not choice.pretrained:
+        console.warn(
+            "Without pretrained weights, nothing is said of wrong labels and foreign images: --weights FILE or --weights hub gives them."
+        )
+        return None
+    for reason in choice.reasons[:2]:
+        console.say(reason)
+    return embed(found.store, choice, size=config.size)
+
+
+def _numbers(
+    found: Usable, findings: Sequence[Finding], choice: Choice, config: AuditConfig, faces: Mapping[str, Sequence[Face]] | None
+) -> dict[str, Any]:
+    """``audit.json``."""
+    data = found.dataset
+    counted = Counter(finding.level for finding in findings)
+    return {
+        "format": FORMAT, "sightline": importlib.metadata.version("sightline"), "created": now(), "seed": config.seed,
+        "title": stem(data.root), "n": len(data), "refused": len(found.refused), "labels": list(data.labels), "task": data.task or None,
+        "network": choice.spec.name if choice.pretrained else None, "faces_looked_for": faces is not None,
+        "verdict": _verdict(findings, len(data)), "counts": {level: counted[level] for level in LEVELS},
+        "findings": [finding.to_json() for finding in findings],
+    }  # fmt: skip
+
+
+def _verdict(findings: Sequence[Finding], n: int) -> str:
+    problems = [finding.title.lower() for finding in findings if finding.level == PROBLEM]
+    others = len(findings) - len(problems)
+    more = f" {others} other finding{'s' * (others != 1)} to look at." if others else ""
+    if problems:
+        return f"In {n} images there is what spoils a model or its figures: {'; '.join(problems)}.{more}"
+    return f"Nothing was found in {n} images that would spoil a model or its figures.{more}"
+
+
+def _clean_copies(config: AuditConfig, found: Usable, faces: Mapping[str, Sequence[Face]] | None, limits: Limits) -> tuple[Path, ...]:
+    refs = dict(zip(found.names, found.dataset.refs, strict=True))
+    made = []
+    if config.strip_metadata:
+        made.append(write_clean(refs, Path(config.strip_metadata), strip_metadata=True, faces=None, limits=limits).folder)
+    if config.blur_faces:
+        made.append(write_clean(refs, Path(config.blur_faces), strip_metadata=True, faces=faces, limits=limits).folder)
+    return tuple(made)

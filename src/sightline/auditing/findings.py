@@ -1,0 +1,51 @@
+"""All that an audit finds, from the facts of looking once and, where there is a pretrained network, from what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.auditing.copy_findings import copy_findings
+from sightline.auditing.faces import Face
+from sightline.auditing.files import file_findings
+from sightline.auditing.finding import LEVELS, Finding
+from sightline.auditing.gate import Usable
+from sightline.auditing.labels import label_findings
+from sightline.auditing.privacy import privacy_findings
+from sightline.auditing.quality import quality_findings
+from sightline.auditing.shortcuts import find_shortcuts
+from sightline.auditing.suspects import Judged, foreign_images, judge, suspect_labels
+from sightline.data.split import units_of
+
+
+def all_findings(
+    found: Usable, embeddings: NDArray[np.float32] | None, seed: int, faces: Mapping[str, Sequence[Face]] | None = None
+) -> list[Finding]:
+    """What is wrong, to be looked at, or good to know, in this order.
+
+    embeddings  (n, d) of the usable images, or None: then nothing is said of suspect labels and of foreign images
+    faces       those that were found, by the image's name; None where none were looked for
+    """
+    data, facts, names = found.dataset, found.store.facts, found.names
+    judged = None if embeddings is None else judge(embeddings, data, found.links, seed)
+    findings: list[Finding | None] = [
+        *file_findings(found.refused, found.notes),
+        *copy_findings(data, names, found.copies, found.straddling),
+        *label_findings(data),
+        _shortcut(found, judged, seed),
+        *(() if judged is None else (suspect_labels(judged, data, names), foreign_images(judged, names, found.links, seed))),
+        *quality_findings(facts, names),
+        *privacy_findings(facts, names, faces),
+    ]
+    return sorted(filter(None, findings), key=lambda finding: LEVELS.index(finding.level))
+
+
+def _shortcut(found: Usable, judged: Judged | None, seed: int) -> Finding | None:
+    data = found.dataset
+    if data.targets is None or len(data.labels) < 2:
+        return None
+    images = None if judged is None else judged.probabilities
+    units = units_of(data, found.links)
+    return find_shortcuts(found.store.facts, found.names, data.targets, data.labels, images, units, seed).finding()
