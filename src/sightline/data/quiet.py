@@ -18,7 +18,11 @@ from typing import Any
 # matches the libraries' modules, in a thread that is decoding.
 _THREAD = threading.local()
 _LIBRARIES = ("PIL.", "tifffile.", "pydicom.")
-_WHILE_DECODING = SimpleNamespace(match=lambda module: module.startswith(_LIBRARIES) and getattr(_THREAD, "decoding", False))
+_WHILE_DECODING = SimpleNamespace(
+    match=lambda module: module.startswith(_LIBRARIES) and getattr(_THREAD, "decoding", False),
+    # Whoever rebuilds the filters from their parts, as scikit-learn does for its forests, asks a pattern for its text.
+    pattern="|".join(map(re.escape, _LIBRARIES)),
+)
 _MUTE: Any = ("ignore", None, Warning, _WHILE_DECODING, 0)
 
 
