@@ -1,8 +1,8 @@
 """Image files without what was written beside the picture: camera, time, position, thumbnail, comments.
 
-JPEG, PNG and WebP files are taken apart into their segments or chunks, and put together again from those that the picture is made of; these
-are copied byte by byte, so that every pixel stays as it was. What is kept is listed, not what is dropped: a kind of metadata that is invented
-tomorrow goes too, and so does whatever stands behind the end of the picture, where phones put films.
+JPEG, PNG and WebP files are taken apart into their segments or chunks, and put together again from those that make the picture, byte by
+byte, so that every pixel stays as it was. What is kept is listed, not what is dropped: a kind of metadata that is invented tomorrow goes
+too, and so does whatever stands behind the end of the picture, where phones put films.
 """
 
 from __future__ import annotations

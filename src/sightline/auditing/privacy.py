@@ -8,7 +8,7 @@ import numpy as np
 
 from sightline import console
 from sightline.auditing.ahead import worked
-from sightline.auditing.faces import SIDES, Detector, Face
+from sightline.auditing.faces import SIDES, SURE, Detector, Face
 from sightline.auditing.finding import WARNING, Finding, Item
 from sightline.data.channels import picture_of
 from sightline.data.decode import decode_with_header, read_bytes
@@ -23,11 +23,13 @@ def privacy_findings(facts: Facts, names: Sequence[str], faces: Mapping[str, Seq
     """A finding for positions and one for faces, where there are any.
 
     ``names`` are those of the rows of ``facts``; ``faces`` are what ``find_faces`` gives, None when they were not looked for.
+    An image counts when one of its faces is sure.
     """
     placed = [names[row] for row in np.flatnonzero(facts.position)]
-    shown = {name: faces[name] for name in names if faces and faces.get(name)}
+    found = {name: faces[name] for name in names if faces and faces.get(name)}
+    shown = {name: some for name, some in found.items() if max(face.score for face in some) >= SURE}
     findings = [_of_positions(placed, len(names))] if placed else []
-    return findings + ([_of_faces(shown, len(names))] if shown else [])
+    return findings + ([_of_faces(shown, len(found) - len(shown), len(names))] if shown else [])
 
 
 def _of_positions(placed: Sequence[str], n: int) -> Finding:
@@ -44,19 +46,20 @@ def _of_positions(placed: Sequence[str], n: int) -> Finding:
     )
 
 
-def _of_faces(shown: Mapping[str, Sequence[Face]], n: int) -> Finding:
+def _of_faces(shown: Mapping[str, Sequence[Face]], unsure: int, n: int) -> Finding:
     total = sum(map(len, shown.values()))
+    more = f" {unsure:,} more may show one, and may not." if unsure else ""
     return Finding(
         kind="faces",
         level=WARNING,
         title="Faces",
-        sentence=f"{_count(len(shown), n, 'shows', 'show')} people's faces, {total} in all. Pictures in which somebody can be recognised are "
-        "personal data, and whoever learns from them or passes them on needs a right to. The count is a detector's: it misses some faces "
-        "that are turned away, covered or very small, and takes a few other things for faces.",
+        sentence=f"{_count(len(shown), n, 'shows', 'show')} people's faces, {total:,} in all.{more} Pictures in which somebody can be "
+        "recognised are personal data: whoever learns from them or passes them on needs a right to. A program has counted, which misses "
+        "some faces that are turned away, covered or very small, and takes a few other things for faces.",
         advice="Where the faces do not matter, write a copy in which they are blurred beyond recognition, --blur-faces NEW_FOLDER, and "
         "look through it before it is passed on.",
         items=[Item((name,), f"{len(found)} face{'s'[: len(found) != 1]}") for name, found in shown.items()],
-        figures={"images": len(shown), "faces": total},
+        figures={"images": len(shown), "faces": total, "unsure": unsure},
     )
 
 
