@@ -51,6 +51,7 @@ class Header:
     note: str | None  # what is odd about a file that can be used all the same
     position: bool = False  # whether EXIF tells where it was taken
     quality: int = 0  # of JPEG compression, 1 to 100 as the IJG counts; 0 for other formats
+    orientation: int = 1  # how the pixels are stored, 1 (upright) to 8 as EXIF counts
 
 
 UNNAMED = "the image"
@@ -186,7 +187,7 @@ def _picture_with_header(
         picture, orientation = _upright(image, name, reading, page.most if page else None)
         width, height = size[::-1] if orientation >= 5 else size
         written = exif.camera(image), exif.time_taken(image), _notes(name, data, frame, _count_pages(data)), exif.has_position(image)
-        return Header(str(image.format), mode, width, height, *written, quality), picture
+        return Header(str(image.format), mode, width, height, *written, quality, orientation), picture
 
 
 def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:
@@ -253,8 +254,7 @@ def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Ima
     if not data:
         raise ImageError(name, "the file is empty")
     limits.check_bytes(len(data), name)
-    found = format_of(data)
-    if found is None:
+    if (found := format_of(data)) is None:
         raise ImageError(name, why_unsupported(data))
     import_module(f"PIL.{FORMATS[found].plugin}ImagePlugin")  # registers itself
     if found == "TIFF":
