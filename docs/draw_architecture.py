@@ -12,7 +12,8 @@ from pathlib import Path
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("ground: no rooms below", [
         ("errors", "every error, its exit code"), ("records", "Dataset, Prediction, Infer"),
-        ("settings", "fields with bounds"), ("config", "every setting, its help"), ("console", "lines and bars"), ("processor", "cores and features"),
+        ("settings", "fields with bounds"), ("config", "every setting, its help"),
+        ("console", "lines and bars"), ("processor", "cores and features"),
     ]),
     ("numpy and Pillow", [
         ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),

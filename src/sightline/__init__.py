@@ -57,6 +57,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "DeviceError", "ImageError", "ImageRef", "Infer", "Model", "ModelFileError",
-    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "Tags", "UsageError", "audit", "backbones", "compare", "evaluate",
-    "export", "predict", "train", "verify",
+    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "Tags", "UsageError", "audit", "backbones", "compare",
+    "evaluate", "export", "predict", "train", "verify",
 ]  # fmt: skip

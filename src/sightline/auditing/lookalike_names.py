@@ -37,7 +37,9 @@ def lookalikes(names: Sequence[str]) -> list[Alike]:
     found: dict[tuple[int, int], Alike] = {}
     for a, b in _sharing([_joined(name)] if len(name) > 1 else [] for name in written):
         spaced = [" ".join(written[place].casefold().split()) for place in (a, b)]
-        found[a, b] = Alike(a, b, "differ only in case or blanks" if spaced[0] == spaced[1] else "differ only in blanks, hyphens or underscores")
+        found[a, b] = Alike(
+            a, b, "differ only in case or blanks" if spaced[0] == spaced[1] else "differ only in blanks, hyphens or underscores"
+        )
     words = [_WORD.findall(name) for name in written]
     for a, b in _sharing(map(_nearly, words)):
         differing = [(one, other) for one, other in zip(words[a], words[b], strict=True) if one.casefold() != other.casefold()]

@@ -11,7 +11,7 @@ from sightline.tasks.blocks import Block, Table, Text, Tile, Tiles
 
 LEVELS = {"problem": "Problem", "warning": "To look at", "note": "Good to know"}
 # Their images stand in the section on the data.
-LISTED_ELSEWHERE = ("exact-copies", "near-copies", "leaks", "conflicts", "groups", "unreadable", "odd-files")
+LISTED_ELSEWHERE = ("copies-across-splits", "copies-with-different-labels", "groups-across-splits")
 
 
 def audit_blocks(audit: Mapping[str, Any]) -> list[Block]:
