@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import DATA, needs_data
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import DATA, needs_data
 from sightline.auditing.faces import INSIDE, OUTPUTS, OVERLAP, SCORE, STRIDES, Detector, candidates, distinct
 from sightline.errors import ModelFileError
 
@@ -196,4 +196,4 @@ def test_a_graph_of_fixed_size_finds_the_same(detector, tmp_path):
     assert fixed.size == (320, 320)
     for side in (100, 600):
         ours, theirs = (np.array([face.box for face in one.find(hopper(side))]) for one in (detector, fixed))
-        np.testing.assert_allclose(ours / side, theirs / side, atol=0.03)
+        np.testing.assert_allclose(ours / side, theirs / side, atol=0.05)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import DATA, needs_data
 from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
+from conftest import DATA, needs_data
 from sightline.auditing.ahead import worked
 from sightline.auditing.faces import Detector, Face
 from sightline.auditing.finding import WARNING

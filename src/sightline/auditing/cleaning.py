@@ -34,7 +34,7 @@ MARGIN, CELLS = 0.4, 2
 # For WebP, which does not tell how strongly it was compressed.
 QUALITY = 90
 # What makes a single name impossible, such as one that is also a folder's.
-OWN_FAULTS = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
+OWN_FAULTS = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _check(name: str, ref: ImageRef) -> None:
 
 
 def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    return os.path.splitext(name)[0]
 
 
 def _write(path: Path, data: bytes, name: str) -> None:

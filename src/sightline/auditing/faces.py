@@ -70,7 +70,7 @@ class Detector:
         # The engine passes its input on as it is, so that it takes floats as well as the bytes of a bundle.
         infer = onnx_infer(Work(graph, tuple(OUTPUTS), str(path), (3, height, width), threads=1))
         try:
-            raw = infer(np.zeros((1, 3, height, width), np.float32))  # type: ignore[arg-type]
+            raw = infer(np.zeros((1, 3, height, width), np.float32))
         except Exception as error:
             raise ModelFileError(f"{path}: this graph cannot be computed ({str(error).splitlines()[0][:200]}); {WHICH}.") from error
         stated = {name: (1, height * width // int(name.split("_")[1]) ** 2, values) for name, values in OUTPUTS.items()}
