@@ -123,7 +123,8 @@ def _png(data: bytes, exif: bytes) -> bytes:
 
 def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Kind and all bytes of each chunk, the last being IEND."""
-    chunks, position = [], len(PNG_START)
+    chunks: list[tuple[bytes, bytes]] = []
+    position = len(PNG_START)
     while not chunks or chunks[-1][0] != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position)
         chunk = data[position : position + length + 12]

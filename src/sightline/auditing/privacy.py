@@ -25,7 +25,7 @@ def privacy_findings(facts: Facts, names: Sequence[str], faces: Mapping[str, Seq
     ``names`` are those of the rows of ``facts``; ``faces`` are what ``find_faces`` gives, None when they were not looked for.
     An image counts when one of its faces is sure.
     """
-    placed = [names[row] for row in np.flatnonzero(facts.position)]
+    placed = [names[row] for row in np.flatnonzero(facts.position).tolist()]
     found = {name: faces[name] for name in names if faces and faces.get(name)}
     shown = {name: some for name, some in found.items() if max(face.score for face in some) >= SURE}
     findings = [_of_positions(placed, len(names))] if placed else []
@@ -37,7 +37,7 @@ def _of_positions(placed: Sequence[str], n: int) -> Finding:
         kind="positions",
         level=WARNING,
         title="Files that say where they were taken",
-        sentence=f"{_count(len(placed), n)} in {_their(placed)} EXIF data the GPS position where the picture was taken. Nobody sees it in "
+        sentence=f"{_count(len(placed), n)} in {_their(placed)} EXIF data the GPS position of the camera. Nobody sees it in "
         "the picture, but whoever gets the file can read it: often it is the address of a patient, a customer or an employee.",
         advice="Before the images are passed on, write a copy without it: --strip-metadata NEW_FOLDER. The pixels of JPEG, PNG and WebP "
         "files stay exactly as they are.",
