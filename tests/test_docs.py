@@ -41,7 +41,7 @@ def test_the_commands_of_the_readme_run_in_order(newcomer):
         done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert {path.name for path in (folder / "runs/classify/photos").iterdir()} == {
-        "report.html", "model.sight", "report.json", "results.csv", "predictions.csv", "config.json", "checkpoint",
+        "report.html", "model.sight", "report.json", "results.csv", "predictions.csv", "config.json", "audit.json", "checkpoint",
     }  # fmt: skip
 
 
