@@ -33,7 +33,9 @@ def test_files_are_gathered_by_what_there_is_to_do_the_most_first():
     assert "Copy them once more" in cut.advice
     assert cut.figures == {"files": 3, "reasons": {"truncated PNG data": 2, "the file is empty": 1}}
     assert [(item.images, item.detail, item.suggestion) for item in cut.items] == [((name,), reason, "") for name, reason in many]
-    assert unsupported.sentence.startswith("1 file is in a format that is not read (a.heic); left out, so that nothing is learned from what it")
+    assert unsupported.sentence.startswith(
+        "1 file is in a format that is not read (a.heic); left out, so that nothing is learned from what it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.auditing.copies import CopyPair
 from sightline.auditing.finding import DROP, PROBLEM, WARNING, Finding, Item
-from sightline.data.findings import some
+from sightline.data.findings import NAMED
 from sightline.records import NO_TARGET, SPLITS, Dataset
 
 # Which of several copies is kept: a test image before all others, as the test set stays as it is.
@@ -187,8 +187,8 @@ def _near(bunches: Sequence[_Bunch], names: Sequence[str], *, split: bool) -> Fi
         kind="near-copies",
         level=WARNING,
         title="Nearly the same picture more than once",
-        sentence=f"{_pictures(len(bunches), 'is', 'are')} there several times{' in the same split' if split else ''}, saved again, resized, "
-        f"cropped, mirrored or taken moments later: {extra} images that show next to nothing new.",
+        sentence=f"{_pictures(len(bunches), 'is', 'are')} there several times{' in the same split' if split else ''}, saved again, "
+        f"resized, cropped, mirrored or taken moments later: {_images_that(extra)} next to nothing new.",
         advice="Look at some of the pairs. If they are copies, drop all but one, as suggested; if they are different things "
         "that look alike, keep them.",
         items=_items(bunches, names),
@@ -200,12 +200,13 @@ def _straddling(straddling: Sequence[tuple[str, Sequence[str]]]) -> Finding | No
     if not straddling:
         return None
     first = [f"{group!r} in {' and '.join(splits)}" for group, splits in straddling]
+    more = f"; and {len(first) - NAMED} more" if len(first) > NAMED else ""
     is_in = "1 group is" if len(straddling) == 1 else f"{len(straddling)} groups are"
     return Finding(
         kind="groups-across-splits",
         level=PROBLEM,
         title="Groups in several splits",
-        sentence=f"{is_in} in more than one split ({some(first, len(first), '; ')}). Images of one group (a patient, a field, a camera) "
+        sentence=f"{is_in} in more than one split ({'; '.join(first[:NAMED])}{more}). Images of one group (a patient, a field, a camera) "
         "resemble each other, so the model is examined on what it half knows, and its figures will be better than it is on new groups.",
         advice="Put all images of a group into one split, or leave the split away (--split-column none): "
         "one is then drawn that keeps groups together.",
@@ -232,6 +233,10 @@ def _item(bunch: _Bunch, place: int, names: Sequence[str]) -> Item:
 
 def _pictures(count: int, one: str, several: str) -> str:
     return f"1 picture {one}" if count == 1 else f"{count} pictures {several}"
+
+
+def _images_that(count: int) -> str:
+    return "1 image that shows" if count == 1 else f"{count} images that show"
 
 
 def _images(bunches: Iterable[_Bunch]) -> int:

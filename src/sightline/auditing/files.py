@@ -24,9 +24,10 @@ class _Family(NamedTuple):
 _REFUSED = (
     _Family("missing", r"no such file", "is listed, but is not there", "are listed, but are not there",
             "Copy the files to where they are expected, or mend their names in the list."),
-    _Family("not-downloaded", r"Git LFS pointer", "is a placeholder of Git LFS, not the image", "are placeholders of Git LFS, not the images",
+    _Family("not-downloaded", r"Git LFS pointer", "is a placeholder of Git LFS, not the image",
+            "are placeholders of Git LFS, not the images",
             "Fetch the images themselves with `git lfs pull`."),
-    _Family("incomplete", r"file is empty|zero bytes|truncated|bytes are missing|more than its header|does not state its size|not of the size",
+    _Family("incomplete", r"file is empty|zero bytes|truncated|bytes are missing|not of the size",
             "is cut short or empty, as after an interrupted copy or a full disk",
             "are cut short or empty, as after an interrupted copy or a full disk",
             "Copy them once more from the camera or wherever they came from; if the originals are like this too, remove them."),
