@@ -27,12 +27,12 @@ class _Bunch:
     splits: tuple[str, ...]
     labels: tuple[str | None, ...]
 
-    @property
+    @cached_property
     def crosses(self) -> bool:
         """Whether it is in more than one split."""
         return len(set(self.splits)) > 1
 
-    @property
+    @cached_property
     def conflicts(self) -> bool:
         """Whether it is labelled in more than one way; an image without a label agrees with all."""
         return len(set(self.labels) - {None}) > 1
