@@ -70,7 +70,9 @@ def test_across_splits_the_test_image_is_kept():
         (("1.png", "2.png"), "nearly the same picture; validation and test; 3 copies altogether", "drop"),
         (("0.png", "2.png"), "nearly the same picture; train and test; 3 copies altogether", "drop"),
     ]
-    assert "better than it is on new images" in across.sentence
+    assert across.sentence.startswith(
+        "1 picture is in more than one split, one of them the test. The model is examined on what it has learned"
+    )
     assert across.figures == {"pictures": 1, "images": 3, "pictures_in_test": 1}
 
 
@@ -82,6 +84,14 @@ def test_of_several_test_images_one_is_kept_and_what_reaches_the_test_comes_firs
         (("4.png", "2.png"), "drop"), (("3.png", "2.png"), "drop"), (("0.png", "1.png"), "drop"),
     ]  # fmt: skip
     assert across.figures["pictures_in_test"] == 1
+    assert across.sentence.startswith("2 pictures are in more than one split, 1 of them in the test.")
+    assert across.items[0].detail == "the same file; both in test; 3 copies altogether"
+
+
+def test_copies_across_training_and_validation_only_are_kept_in_validation():
+    across = found(data("aa", ["validation", "train"]), exact(0, 1))["copies-across-splits"]
+    assert told(across) == [(("1.png", "0.png"), "the same file; train and validation", "drop")]
+    assert across.sentence.startswith("1 picture is in more than one split. The model is chosen")
 
 
 def test_rows_without_a_split_count_as_training_images():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sightline.auditing.copies import CopyPair
 from sightline.auditing.finding import DROP, PROBLEM, WARNING, Finding, Item
 from sightline.data.findings import NAMED
-from sightline.records import NO_TARGET, SPLITS, Dataset
+from sightline.records import NO_TARGET, Dataset
 
 # Which of several copies is kept: a test image before all others, as the test set stays as it is.
 _KEPT_FIRST = ("test", "validation", "train")
@@ -131,14 +131,14 @@ def _across(bunches: Sequence[_Bunch], names: Sequence[str]) -> Finding | None:
     # What reached the test set spoils the figures that are reported; the rest only those that models are chosen by.
     bunches = sorted(bunches, key=lambda bunch: "test" not in bunch.splits)
     tested = sum("test" in bunch.splits for bunch in bunches)
-    where = " and ".join(split for split in SPLITS if any(split in bunch.splits for bunch in bunches))
-    seen = f"{'It reaches' if len(bunches) == 1 else f'{tested} of them reach'} the test images: " if tested else ""
+    reach = ", one of them the test" if len(bunches) == 1 else f", {tested} of them in the test"
+    spoilt = "The model is examined on what it has learned by heart, so its figures will be better than it is on new images."
+    chosen = "The model is chosen, and its confidence set, on what it has learned by heart, so it will be surer than it should be."
     return Finding(
         kind="copies-across-splits",
         level=PROBLEM,
         title="The same picture in several splits",
-        sentence=f"{_pictures(len(bunches), 'is', 'are')} in more than one of {where}. {seen}"
-        "The model is examined on what it has learned by heart, so its figures will be better than it is on new images.",
+        sentence=f"{_pictures(len(bunches), 'is', 'are')} in more than one split{reach if tested else ''}. {spoilt if tested else chosen}",
         advice="Drop the copies in training and validation, as suggested, and keep the one in test (where there is none, the one in "
         "validation). Or take the split away, and one is drawn that keeps copies together.",
         items=_items(bunches, names),
@@ -222,7 +222,8 @@ def _items(bunches: Iterable[_Bunch], names: Sequence[str]) -> list[Item]:
 def _item(bunch: _Bunch, place: int, names: Sequence[str]) -> Item:
     told = [bunch.how(bunch.rows[place])]
     if bunch.crosses:
-        told.append(f"{bunch.splits[place]} and {bunch.splits[0]}")
+        here, there = bunch.splits[place], bunch.splits[0]
+        told.append(f"both in {here}" if here == there else f"{here} and {there}")
     if bunch.conflicts:
         told.append(f"labelled {bunch.labels[place] or 'nothing'} and {bunch.labels[0] or 'nothing'}")
     if len(bunch.rows) > 2:

@@ -54,7 +54,7 @@ _NOTED = (
             "hold several pages, of which only the first is used", "If the others matter, save each page as a file of its own."),
     _Family("more-bands", r"bands", "has more colour bands than a screen shows", "have more colour bands than a screen shows",
             "Say with --bands which of them the model is to see; otherwise it sees the first three."),
-    _Family("odd-file", r"", "is odd, but can be used", "are odd, but can be used", "Look at what stands beside each file."),
+    _Family("otherwise-odd", r"", "is odd, but can be used", "are odd, but can be used", "Look at what stands beside each file."),
 )  # fmt: skip
 # Where in a text the next of several notes begins; a note may hold such a sign itself.
 _NEXT_NOTE = re.compile(r"; (?=named |has )")
@@ -85,7 +85,7 @@ def _finding(family: _Family, items: list[Item], level: str) -> Finding:
     return Finding(
         kind=f"file-{family.kind}",
         level=level,
-        title="Files that cannot be used" if level == PROBLEM else "Odd files",
+        title=f"{'Files that cannot be used' if level == PROBLEM else 'Odd files'}: {family.kind.replace('-', ' ')}",
         sentence=f"{is_such} ({where}){unused if level == PROBLEM else '; used all the same'}.",
         advice=family.advice,
         items=items,
