@@ -26,6 +26,7 @@ def test_files_are_gathered_by_what_there_is_to_do_the_most_first():
     cut, unsupported = file_findings(few + many, [])
     assert (cut.kind, unsupported.kind) == ("file-incomplete", "file-unsupported")
     assert {cut.level, unsupported.level} == {"problem"}
+    assert cut.title == "Files that cannot be used: incomplete"
     assert cut.sentence == (
         "3 files are cut short or empty, as after an interrupted copy or a full disk (cat/b.png, cat/c.png and d.jpg); "
         "left out, so that nothing is learned from what they were to show."

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sightline.auditing.copies import CopyPair
 from sightline.auditing.finding import DROP, PROBLEM, WARNING, Finding, Item
-from sightline.data.findings import some
-from sightline.records import NO_TARGET, SPLITS, Dataset
+from sightline.data.findings import NAMED
+from sightline.records import NO_TARGET, Dataset
 
 # Which of several copies is kept: a test image before all others, as the test set stays as it is.
 _KEPT_FIRST = ("test", "validation", "train")
@@ -27,12 +27,12 @@ class _Bunch:
     splits: tuple[str, ...]
     labels: tuple[str | None, ...]
 
-    @property
+    @cached_property
     def crosses(self) -> bool:
         """Whether it is in more than one split."""
         return len(set(self.splits)) > 1
 
-    @property
+    @cached_property
     def conflicts(self) -> bool:
         """Whether it is labelled in more than one way; an image without a label agrees with all."""
         return len(set(self.labels) - {None}) > 1
@@ -131,14 +131,14 @@ def _across(bunches: Sequence[_Bunch], names: Sequence[str]) -> Finding | None:
     # What reached the test set spoils the figures that are reported; the rest only those that models are chosen by.
     bunches = sorted(bunches, key=lambda bunch: "test" not in bunch.splits)
     tested = sum("test" in bunch.splits for bunch in bunches)
-    where = " and ".join(split for split in SPLITS if any(split in bunch.splits for bunch in bunches))
-    seen = f"{'It reaches' if len(bunches) == 1 else f'{tested} of them reach'} the test images: " if tested else ""
+    reach = ", one of them the test" if len(bunches) == 1 else f", {tested} of them in the test"
+    spoilt = "The model is examined on what it has learned by heart, so its figures will be better than it is on new images."
+    chosen = "The model is chosen, and its confidence set, on what it has learned by heart, so it will be surer than it should be."
     return Finding(
         kind="copies-across-splits",
         level=PROBLEM,
         title="The same picture in several splits",
-        sentence=f"{_pictures(len(bunches), 'is', 'are')} in more than one of {where}. {seen}"
-        "The model is examined on what it has learned by heart, so its figures will be better than it is on new images.",
+        sentence=f"{_pictures(len(bunches), 'is', 'are')} in more than one split{reach if tested else ''}. {spoilt if tested else chosen}",
         advice="Drop the copies in training and validation, as suggested, and keep the one in test (where there is none, the one in "
         "validation). Or take the split away, and one is drawn that keeps copies together.",
         items=_items(bunches, names),
@@ -187,8 +187,8 @@ def _near(bunches: Sequence[_Bunch], names: Sequence[str], *, split: bool) -> Fi
         kind="near-copies",
         level=WARNING,
         title="Nearly the same picture more than once",
-        sentence=f"{_pictures(len(bunches), 'is', 'are')} there several times{' in the same split' if split else ''}, saved again, resized, "
-        f"cropped, mirrored or taken moments later: {extra} images that show next to nothing new.",
+        sentence=f"{_pictures(len(bunches), 'is', 'are')} there several times{' in the same split' if split else ''}, saved again, "
+        f"resized, cropped, mirrored or taken moments later: {_images_that(extra)} next to nothing new.",
         advice="Look at some of the pairs. If they are copies, drop all but one, as suggested; if they are different things "
         "that look alike, keep them.",
         items=_items(bunches, names),
@@ -200,12 +200,13 @@ def _straddling(straddling: Sequence[tuple[str, Sequence[str]]]) -> Finding | No
     if not straddling:
         return None
     first = [f"{group!r} in {' and '.join(splits)}" for group, splits in straddling]
+    more = f"; and {len(first) - NAMED} more" if len(first) > NAMED else ""
     is_in = "1 group is" if len(straddling) == 1 else f"{len(straddling)} groups are"
     return Finding(
         kind="groups-across-splits",
         level=PROBLEM,
         title="Groups in several splits",
-        sentence=f"{is_in} in more than one split ({some(first, len(first), '; ')}). Images of one group (a patient, a field, a camera) "
+        sentence=f"{is_in} in more than one split ({'; '.join(first[:NAMED])}{more}). Images of one group (a patient, a field, a camera) "
         "resemble each other, so the model is examined on what it half knows, and its figures will be better than it is on new groups.",
         advice="Put all images of a group into one split, or leave the split away (--split-column none): "
         "one is then drawn that keeps groups together.",
@@ -221,7 +222,8 @@ def _items(bunches: Iterable[_Bunch], names: Sequence[str]) -> list[Item]:
 def _item(bunch: _Bunch, place: int, names: Sequence[str]) -> Item:
     told = [bunch.how(bunch.rows[place])]
     if bunch.crosses:
-        told.append(f"{bunch.splits[place]} and {bunch.splits[0]}")
+        here, there = bunch.splits[place], bunch.splits[0]
+        told.append(f"both in {here}" if here == there else f"{here} and {there}")
     if bunch.conflicts:
         told.append(f"labelled {bunch.labels[place] or 'nothing'} and {bunch.labels[0] or 'nothing'}")
     if len(bunch.rows) > 2:
@@ -232,6 +234,10 @@ def _item(bunch: _Bunch, place: int, names: Sequence[str]) -> Item:
 
 def _pictures(count: int, one: str, several: str) -> str:
     return f"1 picture {one}" if count == 1 else f"{count} pictures {several}"
+
+
+def _images_that(count: int) -> str:
+    return "1 image that shows" if count == 1 else f"{count} images that show"
 
 
 def _images(bunches: Iterable[_Bunch]) -> int:

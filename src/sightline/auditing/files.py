@@ -24,9 +24,10 @@ class _Family(NamedTuple):
 _REFUSED = (
     _Family("missing", r"no such file", "is listed, but is not there", "are listed, but are not there",
             "Copy the files to where they are expected, or mend their names in the list."),
-    _Family("not-downloaded", r"Git LFS pointer", "is a placeholder of Git LFS, not the image", "are placeholders of Git LFS, not the images",
+    _Family("not-downloaded", r"Git LFS pointer", "is a placeholder of Git LFS, not the image",
+            "are placeholders of Git LFS, not the images",
             "Fetch the images themselves with `git lfs pull`."),
-    _Family("incomplete", r"file is empty|zero bytes|truncated|bytes are missing|more than its header|does not state its size|not of the size",
+    _Family("incomplete", r"file is empty|zero bytes|truncated|bytes are missing|not of the size",
             "is cut short or empty, as after an interrupted copy or a full disk",
             "are cut short or empty, as after an interrupted copy or a full disk",
             "Copy them once more from the camera or wherever they came from; if the originals are like this too, remove them."),
@@ -53,7 +54,7 @@ _NOTED = (
             "hold several pages, of which only the first is used", "If the others matter, save each page as a file of its own."),
     _Family("more-bands", r"bands", "has more colour bands than a screen shows", "have more colour bands than a screen shows",
             "Say with --bands which of them the model is to see; otherwise it sees the first three."),
-    _Family("odd-file", r"", "is odd, but can be used", "are odd, but can be used", "Look at what stands beside each file."),
+    _Family("otherwise-odd", r"", "is odd, but can be used", "are odd, but can be used", "Look at what stands beside each file."),
 )  # fmt: skip
 # Where in a text the next of several notes begins; a note may hold such a sign itself.
 _NEXT_NOTE = re.compile(r"; (?=named |has )")
@@ -84,7 +85,7 @@ def _finding(family: _Family, items: list[Item], level: str) -> Finding:
     return Finding(
         kind=f"file-{family.kind}",
         level=level,
-        title="Files that cannot be used" if level == PROBLEM else "Odd files",
+        title=f"{'Files that cannot be used' if level == PROBLEM else 'Odd files'}: {family.kind.replace('-', ' ')}",
         sentence=f"{is_such} ({where}){unused if level == PROBLEM else '; used all the same'}.",
         advice=family.advice,
         items=items,

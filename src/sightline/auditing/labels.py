@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sightline.auditing.finding import NOTE, PROBLEM, WARNING, Finding
 from sightline.auditing.lookalike_names import lookalikes
 from sightline.config import DataConfig
-from sightline.data.findings import shown, some
+from sightline.data.findings import NAMED, shown, some
 from sightline.evaluation.intervals import wilson_interval
 from sightline.records import NO_TARGET, Dataset
 
@@ -147,8 +147,9 @@ def _imbalance(counts: _Counts) -> Finding | None:
         kind="imbalance",
         level=WARNING,
         title="Some labels are much rarer than others",
-        sentence=f"{shown(counts.labels[large])} has {counts.images[large]} images and {shown(counts.labels[small])} "
-        f"{counts.images[small]}, {ratio:.0f} times fewer. A model gets far by never saying what is rare, and accuracy will hardly show it.",
+        sentence=f"{shown(counts.labels[large])} has {counts.images[large]} images and {shown(counts.labels[small])} has "
+        f"{counts.images[small]}, {ratio:.0f} times fewer. A model gets far by never saying what is rare, and its accuracy "
+        "will hardly show it.",
         advice="Train with --balance weights or --balance sampling, look at the figures of each label rather than at the accuracy, "
         "and collect more images of what is rare.",
         figures={"ratio": ratio, "rare": found},
@@ -160,19 +161,19 @@ def _alike(counts: _Counts) -> Finding | None:
     pairs = lookalikes(counts.labels)
     if not pairs:
         return None
-    first = [
-        f"{shown(counts.labels[pair.a])} ({counts.images[pair.a]} images) and {shown(counts.labels[pair.b])} ({counts.images[pair.b]}) {pair.how}"
-        for pair in pairs
-    ]
+    labels, images = counts.labels, counts.images.tolist()
+    first = [f"{shown(labels[a])} ({images[a]} images) and {shown(labels[b])} ({images[b]}) {how}" for a, b, how in pairs]
+    more = f"; and {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
     return Finding(
         kind="lookalike-labels",
         level=WARNING,
         title="Label names that may be one",
-        sentence=f"{some(first, len(first), '; ')}. If they mean the same, the model is asked to tell apart what is not different.",
+        sentence=f"{'; '.join(first[:NAMED])}{more}. If they mean the same, the model is asked to tell apart what is not different.",
         advice="If they mean the same, give them one name: rename the folder, or mend the label column. If not, nothing needs doing.",
-        figures={"pairs": [{"a": counts.labels[pair.a], "a_images": int(counts.images[pair.a]), "b": counts.labels[pair.b],
-                            "b_images": int(counts.images[pair.b]), "how": pair.how} for pair in pairs]},
-    )  # fmt: skip
+        figures={
+            "pairs": [{"a": labels[a], "a_images": images[a], "b": labels[b], "b_images": images[b], "how": how} for a, b, how in pairs]
+        },
+    )
 
 
 def _in_one_group(dataset: Dataset, counts: _Counts) -> Finding | None:

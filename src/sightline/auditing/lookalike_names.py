@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-# Letters that a word has at least before an "s" is taken for a plural, and the longer of two before one letter is taken for a slip:
-# shorter ones, such as "cat" and "bat", differ by a letter for a reason.
-FEWEST_IN_PLURAL, FEWEST_IN_SLIP = 3, 6
+# Letters that a word has at least before an "s" is taken for a plural, the longer of two before one letter more or two exchanged are
+# taken for a slip, and before one letter for another is: shorter ones, such as "cat" and "bat" or "beaver" and "beaker", differ for a
+# reason. Of the names of the 1,000 classes of ImageNet, only "sunglass" and "sunglasses" then look alike.
+FEWEST_IN_PLURAL, FEWEST_IN_SLIP, FEWEST_IN_EXCHANGE = 3, 6, 7
 # Up to so many letters, what is written in capitals is a code, such as "LE" and "LES", and no word.
 LONGEST_CODE = 4
+# Endings of plurals, and what stands there in the singular.
+_PLURALS = (("s", ""), ("ies", "y"), ("oes", "o"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"))
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 # What divides says nothing beside a letter; between digits it does, as in "1-1" and "11", and before a number, as in "-1".
 _DIVIDER = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W_])|(?<=[^\W_])[\s_-]+(?=[^\W\d_])")
@@ -68,9 +71,9 @@ def _nearly(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for place, word in enumerate(plain):
         if word.isdigit() or _is_code(words[place]):
             continue
-        near = {_singular(word)}
+        near = {word, *_singulars(word)}
         if len(word) >= FEWEST_IN_SLIP - 1:
-            near |= {word} | {word[:letter] + word[letter + 1 :] for letter in range(1, len(word))}
+            near |= {word[:letter] + word[letter + 1 :] for letter in range(1, len(word))}
         for each in near:
             yield (*plain[:place], f"{place}:{each}", *plain[place + 1 :])
 
@@ -80,7 +83,7 @@ def _slip(one: str, other: str) -> str:
     if _is_code(one) or _is_code(other):
         return ""
     one, other = sorted((one.casefold(), other.casefold()), key=len)
-    if _singular(one) == _singular(other):
+    if one in _singulars(other):
         return "differ only in a plural"
     if one[0] != other[0] or len(other) < FEWEST_IN_SLIP:
         return ""
@@ -88,21 +91,18 @@ def _slip(one: str, other: str) -> str:
 
 
 def _one_edit(short: str, long: str) -> bool:
-    """Whether one letter more, another, or two exchanged make a word of the other; ``short`` is not the longer of the two."""
+    """Whether one letter more, two exchanged or, in longer words, another one make a word of the other."""
     same = next((place for place, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
     if len(short) < len(long):
         return short[same:] == long[same + 1 :]
     exchanged = short[same : same + 2] == long[same : same + 2][::-1] and short[same + 2 :] == long[same + 2 :]
-    return exchanged or short[same + 1 :] == long[same + 1 :]
+    return exchanged or (len(long) >= FEWEST_IN_EXCHANGE and short[same + 1 :] == long[same + 1 :])
 
 
-def _singular(word: str) -> str:
-    """The word without the ending of a plural, as far as letters tell: "tomatoes" and "tomato", "berries" and "berry" become one."""
-    for ending, instead in (("ies", "y"), ("oes", "o"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("s", "")):
-        stem = word.removesuffix(ending) + instead
-        if word.endswith(ending) and not word.endswith("ss") and len(stem) >= FEWEST_IN_PLURAL:
-            return stem
-    return word
+def _singulars(word: str) -> list[str]:
+    """What a word may be the plural of, as far as letters tell: of "shoes" both "shoe" and "sho"."""
+    found = [] if word.endswith("ss") else [word.removesuffix(ending) + instead for ending, instead in _PLURALS if word.endswith(ending)]
+    return [stem for stem in found if len(stem) >= FEWEST_IN_PLURAL]
 
 
 def _is_code(word: str) -> bool:

@@ -7,7 +7,7 @@ Where so many are that they are no exceptions, that is said, and none is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,8 @@ SOFT = 0.11
 # Times wider or taller than is usual; the side in pixels of a square of the same area, times smaller than is usual, and a side on
 # which nothing can be shown.
 STRETCHED, SMALL, SMALLER, NOTHING = 2.0, 96, 3.0, 4
-# The least a deviation is taken for, where nearly all images are alike: of logits, and of logarithms.
-LEAST_LOGIT, LEAST_LOG = 0.2, 0.1
+# The least that a deviation of logarithms is taken for, where nearly all images are alike.
+LEAST = 0.15
 
 Column = NDArray[np.float64]
 
@@ -52,18 +52,18 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Found:
-    """Which of n images are of a kind, how much so (the more, the higher), and for each what was seen."""
+    """Which of n images are of a kind, how much so (the more, the higher), what was seen on one, and which have no content."""
 
     kind: _Kind
     flagged: NDArray[np.bool_]
     degree: Column
-    details: Sequence[str]
+    detail: Callable[[int], str]
     empty: NDArray[np.bool_]
 
 
 _EMPTY = _Kind(
     "empty", "Images without content", "shows one even colour and nothing else", "show one even colour and nothing else",
-    "There is nothing to learn from them, and the model is taught to guess.",
+    "There is nothing to learn from such an image, and the model is taught to guess.",
     "Drop them, as suggested, and find out how they came about: a lens cap, a failed export, a mask in the wrong folder.",
 )  # fmt: skip
 _DARK = _Kind(
@@ -79,22 +79,22 @@ _BRIGHT = _Kind(
 )  # fmt: skip
 _PLAIN = _Kind(
     "plain", "Images that show hardly anything", "is nearly even", "are nearly even",
-    "They may show fog, a wall, or a background without the thing.",
+    "It may be fog, a wall, or the background without the thing.",
     "Look whether what their label says can be seen on them; if not, drop them.",
 )  # fmt: skip
 _BLURRED = _Kind(
     "blurred", "Blurred images", "is much softer than usual here", "are much softer than usual here",
-    "Out of focus or shaken, they have lost the fine marks by which kinds are often told apart.",
+    "What is out of focus or shaken has lost the fine marks by which kinds are often told apart.",
     "Look at them: keep those on which you can tell what is shown, and drop or retake the others.",
 )  # fmt: skip
 _SHAPE = _Kind(
     "odd-shape", "Odd-shaped images", "is far wider or taller than usual here", "are far wider or taller than usual here",
-    "All images are brought to one shape for the model, which cuts most of these off, or squeezes them.",
+    "All images are brought to one shape for the model, which cuts most of such an image off, or squeezes it.",
     "Look at them: often they are strips, panoramas or screenshots. Cut them to what matters, or drop them.",
 )  # fmt: skip
 _TINY = _Kind(
     "tiny", "Tiny images", "is far smaller than usual here", "are far smaller than usual here",
-    "They have to be enlarged for the model, and details that others show are missing.",
+    "Such an image has to be enlarged for the model, and the details that others show are missing.",
     "Often they are previews or icons: look for the originals, and drop them if there are none.",
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def quality_findings(facts: Facts, names: Sequence[str]) -> list[Finding]:
     rows = np.flatnonzero(facts.readable)
     if not len(rows):
         return []
-    facts, names = facts.select(rows), [names[row] for row in rows]
+    facts, names = facts.select(rows), [names[row] for row in rows.tolist()]
     findings = []
     known = np.zeros(len(rows), bool)
     for found in _pictures(facts):
@@ -122,44 +122,47 @@ def _pictures(facts: Facts) -> Iterator[_Found]:
     """What is seen on them."""
     patches = np.partition(facts.thumb.reshape(len(facts), -1), (STRAY, -1 - STRAY), axis=1)
     darkest, lightest = (patches[:, place] / 255 for place in (STRAY, -1 - STRAY))
-    contrast = facts.contrast
-    empty = contrast <= EVEN
-    yield _Found(_EMPTY, empty, -contrast, [f"brightness {light:.0%} everywhere" for light in facts.brightness], empty)
-
-    away = -_deviations(_logit(lightest), LEAST_LOGIT)
-    details = [f"no part is brighter than {light:.0%}; {np.median(lightest):.0%} is usual" for light in lightest]
-    yield _Found(_DARK, (lightest < DARK) & (away > FAR), away, details, empty)
-
-    away = _deviations(_logit(darkest), LEAST_LOGIT)
-    details = [f"no part is darker than {dark:.0%} of white; {np.median(darkest):.0%} is usual" for dark in darkest]
-    yield _Found(_BRIGHT, (darkest > BRIGHT) & (away > FAR), away, details, empty)
-
-    span = lightest - darkest
-    away = -_deviations(_logarithm(span), LEAST_LOG)
-    details = [f"light and dark parts differ by {each:.0%}; {np.median(span):.0%} is usual" for each in span]
-    yield _Found(_PLAIN, (span < ALIKE) & (contrast < LITTLE) & (away > FAR), away, details, empty)
-
-    # Both: a picture of few things has little that is sharp, and one of much contrast can be sharp and have little for that.
+    contrast, span = facts.contrast, lightest - darkest
+    # A picture of few things has little that is sharp, and one of much contrast can be sharp and have little for that.
     clear = facts.sharpness / np.maximum(contrast, EVEN)
-    away = np.minimum(-_deviations(_logarithm(clear), LEAST_LOG), -_deviations(_logarithm(facts.sharpness), LEAST_LOG))
-    details = [f"{each:.0%} as sharp as usual for what it shows" for each in clear / max(np.median(clear), 1e-6)]
-    yield _Found(_BLURRED, (clear < SOFT) & (away > FAR_TWICE), away, details, empty)
+    dark, light, wide, sharp = (float(np.median(column)) for column in (darkest, lightest, span, clear))
+    empty = contrast <= EVEN
+    yield _Found(_EMPTY, empty, -contrast, lambda row: f"brightness {facts.brightness[row]:.0%} everywhere", empty)
+
+    away = -_deviations(lightest)
+    is_dark = (lightest < DARK) & (away > FAR)
+    yield _Found(_DARK, is_dark, away, lambda row: f"no part is brighter than {lightest[row]:.0%}; {light:.0%} is usual", empty)
+
+    away = -_deviations(1 - darkest)
+    is_bright = (darkest > BRIGHT) & (away > FAR)
+    yield _Found(_BRIGHT, is_bright, away, lambda row: f"no part is darker than {darkest[row]:.0%}; {dark:.0%} is usual", empty)
+
+    away = -_deviations(span)
+    is_plain = (span < ALIKE) & (contrast < LITTLE) & (away > FAR)
+    yield _Found(_PLAIN, is_plain, away, lambda row: f"light and dark parts differ by {span[row]:.0%}; {wide:.0%} is usual", empty)
+
+    away = np.minimum(-_deviations(clear), -_deviations(facts.sharpness))
+    is_blurred = (clear < SOFT) & (away > FAR_TWICE)
+    yield _Found(_BLURRED, is_blurred, away, lambda row: f"{clear[row] / max(sharp, EVEN):.0%} as sharp as usual for what it shows", empty)
 
 
 def _forms(facts: Facts) -> Iterator[_Found]:
     """How wide and high they are."""
     width, height = np.maximum(facts.width, 1), np.maximum(facts.height, 1)
     # Lying or standing is the same shape: phones take both.
-    shape, side = np.abs(_logarithm(width / height)), np.sqrt(width * height)
-    size = f"{np.median(width):.0f} x {np.median(height):.0f} is usual"
-    details = [f"{across} x {down} pixels; {size}" for across, down in zip(width, height, strict=True)]
+    shape, side = np.maximum(width / height, height / width), np.sqrt(width * height)
+    usual = f"{np.median(width):.0f} x {np.median(height):.0f} is usual"
     empty = side < NOTHING
-    away = np.abs(shape - np.median(shape))
-    yield _Found(_SHAPE, (away > np.log(STRETCHED)) & (np.abs(_deviations(shape, LEAST_LOG)) > FAR) & ~empty, away, details, empty)
 
-    away = -_deviations(_logarithm(side), LEAST_LOG)
-    tiny = (side < SMALL) & (side * SMALLER < np.median(side)) & (away > FAR)
-    yield _Found(_TINY, tiny, away, details, empty)
+    def detail(row: int) -> str:
+        return f"{width[row]} x {height[row]} pixels; {usual}"
+
+    away = np.abs(np.log(shape / np.median(shape)))
+    is_stretched = (away > np.log(STRETCHED)) & (np.abs(_deviations(shape)) > FAR) & ~empty
+    yield _Found(_SHAPE, is_stretched, away, detail, empty)
+
+    away = -_deviations(side)
+    yield _Found(_TINY, (side < SMALL) & (side * SMALLER < np.median(side)) & (away > FAR), away, detail, empty)
 
 
 def _finding(found: _Found, flagged: NDArray[np.bool_], names: Sequence[str]) -> Finding:
@@ -176,24 +179,14 @@ def _finding(found: _Found, flagged: NDArray[np.bool_], names: Sequence[str]) ->
         )  # fmt: skip
     rows = np.flatnonzero(flagged)
     rows = rows[np.argsort(-found.degree[rows], kind="stable")]
-    items = [Item((names[row],), found.details[row], DROP if found.empty[row] and not many else "") for row in rows]
+    items = [Item((names[row],), found.detail(row), DROP if found.empty[row] and not many else "") for row in rows.tolist()]
     doubt = "So many may be meant, such as images of nothing: look at some of them, and drop those that are not." if many else kind.advice
     return Finding(kind.kind, WARNING, kind.title, f"{such}. {kind.means}", doubt, items, figures)
 
 
-def _deviations(values: Column, least: float) -> Column:
-    """How far from the median, in deviations as a normal distribution with this median absolute deviation has them."""
+def _deviations(amounts: Column) -> Column:
+    """How far logarithms are from their median, in deviations as a normal distribution with their median absolute deviation has them."""
+    values = np.log(np.maximum(amounts, 1e-4))
     middle = np.median(values)
-    away: Column = (values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), least)
+    away: Column = (values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), LEAST)
     return away
-
-
-def _logit(shares: Column) -> Column:
-    inside = np.clip(shares, 0.5 / 255, 1 - 0.5 / 255)
-    logit: Column = np.log(inside / (1 - inside))
-    return logit
-
-
-def _logarithm(values: NDArray[np.float64] | NDArray[np.int64]) -> Column:
-    logarithm: Column = np.log(np.maximum(values, 1e-4))
-    return logarithm
