@@ -1,7 +1,10 @@
 """Facts about images as columns of numbers, in groups: what may tell the label without a look at what is on the image.
 
-Mean colour is left out, as it is what the images show. The folder is the label, so of a file's name only the stem counts, without the
-label in it.
+Colour, mean brightness, contrast and sharpness are left out, and so is how well a picture could be compressed: they are what the images
+show as much as how they were taken. A handwritten 1 has less ink than an 8, fewer edges and fewer bytes. What is left are the shades of
+the darkest and the brightest parts, which light and camera move, and edges of one shade. With the others, the classes of rendered discs,
+squares and crosses could be told in 94% of cases, and without them by chance only. The folder is the label, so of a file's name only the
+stem counts, without the label in it.
 """
 
 from __future__ import annotations
@@ -19,13 +22,19 @@ from sightline.data.store import Facts
 
 Column = NDArray[np.float64]
 
-SIZE, CAMERA, BRIGHTNESS, SHARPNESS, BORDER, COMPRESSION = "size", "camera", "brightness", "sharpness", "border", "compression"
+SIZE, CAMERA, BRIGHTNESS, BORDER, COMPRESSION = "size", "camera", "brightness", "border", "compression"
 FILE_NAME, CAPTURE_TIME = "file name", "capture time"
 # What leaves its mark on the pixels, and what no network can see but tells that classes were collected apart.
-VISIBLE = (SIZE, CAMERA, BRIGHTNESS, SHARPNESS, BORDER, COMPRESSION)
+VISIBLE = (SIZE, CAMERA, BRIGHTNESS, BORDER, COMPRESSION)
 HIDDEN = (FILE_NAME, CAPTURE_TIME)
 # Of values such as cameras, so many of the commonest have a column of their own, if they have at least so many images.
 COMMONEST, FEWEST = 8, 3
+# Quantiles of an image's shades that stand for its darkest and brightest parts.
+EXTREMES = (0.01, 0.99)
+# Up to this standard deviation, in [0, 1], the pixels along the edge are one shade: compression leaves as much.
+PLAIN = 0.04
+# Formats that may be compressed more or less and do not say how much.
+UNSTATED = ("WEBP", "AVIF", "JPEG2000", "HEIF")
 # Digits of a number in a file's name that count, as many as a float holds.
 DIGITS = 15
 
@@ -50,11 +59,8 @@ def fact_groups(facts: Facts, names: Sequence[str], labels: Sequence[str]) -> di
         SIZE: _size(facts),
         CAMERA: [*_commonest(facts.camera, "taken with {!r}", "without the name of a camera"),
                  ("with the place where it was taken", facts.position)],
-        BRIGHTNESS: [("brightness {:.0%}", facts.brightness), ("contrast {:.0%}", facts.contrast)],
-        SHARPNESS: [("sharpness {:.3f}", facts.sharpness)],
-        BORDER: [("the outermost pixels at brightness {:.0%}", facts.border[:, 0]),
-                 ("the outermost pixels differing by {:.1%}", facts.border[:, 1]),
-                 ("the outermost pixels {:+.0%} brighter than the whole", facts.border[:, 0] - facts.brightness)],
+        BRIGHTNESS: _extremes(facts.thumb),
+        BORDER: [("an edge all of one shade, {:.0%} of white", np.where(facts.border[:, 1] < PLAIN, facts.border[:, 0], np.nan))],
         COMPRESSION: _compression(facts),
         FILE_NAME: _file_name(names, labels),
         CAPTURE_TIME: _capture_time(facts.taken),
@@ -78,11 +84,17 @@ def _size(facts: Facts) -> list[tuple[str, NDArray]]:
             ("{:.2f} times as wide as high", facts.width / np.maximum(facts.height, 1))]  # fmt: skip
 
 
+def _extremes(thumb: NDArray[np.uint8]) -> list[tuple[str, NDArray]]:
+    """Of small grey copies, the shades of the darkest and brightest parts."""
+    shades = np.quantile(thumb.reshape(len(thumb), -1), EXTREMES, axis=1) / 255
+    return [("the brightest parts at {:.0%} of white", shades[1]), ("the darkest parts at {:.0%} of white", shades[0])]
+
+
 def _compression(facts: Facts) -> list[tuple[str, NDArray]]:
     quality = np.where(facts.quality > 0, facts.quality, np.nan)
-    per_pixel = facts.bytes / np.maximum(facts.width * facts.height, 1)
-    return [("saved at JPEG quality {:.0f}", quality), ("{:.2f} bytes a pixel", per_pixel), *_commonest(facts.format, "saved as {}"),
-            *_commonest(facts.mode, "in mode {}")]  # fmt: skip
+    per_pixel = np.where(np.isin(facts.format, UNSTATED), facts.bytes / np.maximum(facts.width * facts.height, 1), np.nan)
+    return [*_commonest(facts.format, "saved as {}"), *_commonest(facts.mode, "in mode {}"), ("saved at JPEG quality {:.0f}", quality),
+            ("{:.2f} bytes a pixel", per_pixel)]  # fmt: skip
 
 
 def _commonest(values: NDArray[np.str_], phrase: str, nothing: str = "") -> list[tuple[str, NDArray]]:

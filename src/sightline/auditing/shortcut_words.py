@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.auditing.fact_columns import BORDER, BRIGHTNESS, CAMERA, CAPTURE_TIME, COMPRESSION, FILE_NAME, SHARPNESS, SIZE, FactGroup
+from sightline.auditing.fact_columns import BORDER, BRIGHTNESS, CAMERA, CAPTURE_TIME, COMPRESSION, FILE_NAME, SIZE, FactGroup
 
 WORDS = {
     SIZE: "the size of the image",
     CAMERA: "the camera",
-    BRIGHTNESS: "brightness and contrast",
-    SHARPNESS: "sharpness",
-    BORDER: "the border",
+    BRIGHTNESS: "the brightness",
+    BORDER: "an edge of one shade",
     COMPRESSION: "the file format and the strength of compression",
     FILE_NAME: "the file name",
     CAPTURE_TIME: "the time of capture",
@@ -23,7 +22,6 @@ LEARNED = {
     SIZE: "the size and shape of the images",
     CAMERA: "the camera",
     BRIGHTNESS: "the light",
-    SHARPNESS: "how sharp the images are",
     BORDER: "the border of the images",
     COMPRESSION: "how the images were saved",
 }
@@ -31,7 +29,6 @@ REMEDIES = {
     SIZE: "Bring the images of all labels to the same size and shape, by the same steps.",
     CAMERA: "Take images of every label with every camera, or train with those of one camera.",
     BRIGHTNESS: "Unless brightness is what tells the labels in truth, take images of all labels in the same light.",
-    SHARPNESS: "Take images of all labels from the same distance and with the same focus, and scale them by the same steps.",
     BORDER: "Crop the border away, or take images of all labels against the same background.",
     COMPRESSION: "Save the images of all labels in the same format and at the same quality, from the originals where they are at hand.",
 }
@@ -62,13 +59,11 @@ class Typical:
         if "{" not in self.phrase:
             shares = f"as {self.inside.mean():.0%} of the label's images, and {self.outside.mean():.0%} of the others"
             return f"{self.phrase} {shares}" if self.values[row] else f"not {self.phrase}, {shares.replace('as ', 'which is so for ', 1)}"
-        others = f"the other labels' images: {self._median(self.outside)}"
-        return f"{self._said(self.values[row])} ({others})"
+        other, value = self._median(self.outside), self.values[row]
+        if np.isnan(value):
+            return f"unlike the other labels' images: {other}"
+        return f"{self.phrase.format(value)} (the other labels' images: {other})"
 
     def _median(self, values: NDArray[np.float64]) -> str:
         known = values[~np.isnan(values)]
-        return self._said(float(np.median(known))) if 2 * len(known) >= len(values) else self._said(float("nan"))
-
-    def _said(self, value: float) -> str:
-        place = self.phrase[self.phrase.index("{") : self.phrase.index("}") + 1]
-        return self.phrase.replace(place, "unknown") if np.isnan(value) else self.phrase.format(value)
+        return self.phrase.format(np.median(known)) if 2 * len(known) >= len(values) else "nothing of the kind"

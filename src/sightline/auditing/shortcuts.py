@@ -2,7 +2,7 @@
 of the tumour.
 
 Trees that see nothing but the facts answer for images they were not grown on, and are held against what the images themselves tell.
-docs/decisions/023-shortcuts.md says why, and what was measured.
+What is counted as a fact, and what as content, stands in fact_columns.py.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Shortcuts:
 
     def _overall(self, groups: Sequence[str]) -> str:
         if not groups:
-            return "All images are alike in size, camera, brightness, sharpness, border and compression, so that none tells a label."
+            return "All images are alike in size, camera, brightness, border and compression, so that none of these tells a label."
         strength = self.together if len(groups) > 1 else self.groups[groups[0]]
         measure = "the label is told in {:.0%} of cases" if self.single else "labels are found with a mean average precision of {:.0%}"
         facts = listed([WORDS[group] for group in groups])
@@ -212,8 +212,9 @@ def _items(
     names: Sequence[str], truth: Bools, scores: NDArray[np.float64], found: Shortcuts, groups: Mapping[str, FactGroup]
 ) -> list[Item]:
     """Of the labels that are told, the images that are told best, each with the fact that tells it."""
-    items = []
-    for name in found.told[:SHOWN_LABELS]:
+    items: list[Item] = []
+    best_told = (found.labels[int((found.together.labels - found.chance[1:]).argmax())],) if found.alarm else ()
+    for name in (found.told or best_told)[:SHOWN_LABELS]:
         label = found.labels.index(name)
         cause = max(found.causes, key=lambda group: float(found.groups[group].labels[label]))
         typical = Typical(groups[cause], truth[:, label])

@@ -20,8 +20,8 @@ SMALLEST_LEAF, LEAVES = 3, 1000
 # Facts that tell more than this share of what the images tell are a shortcut, if they are at least so far from chance to certainty.
 SHARE, LEAST = 0.5, 0.1
 RESAMPLES = 200
-# Chance of a false alarm in a data set, whatever the number of its labels.
-RISK = 0.025
+# Chance of an alarm for a label that is told less than that; and of any alarm in a data set whose facts tell nothing.
+RISK = 0.05
 
 
 def folds_of(truth: NDArray[np.bool_], units: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -157,20 +157,21 @@ class Judge:
     def strength(self, scores: Floats) -> Strength:
         """Of (n, k) scores by facts."""
         told = self._values(scores)
-        excess = self.excess(told)
-        alarms = (excess > 0) & (told - self.chance >= LEAST * (1 - self.chance))
+        over, excess = told - self.chance, self.excess(told)
+        alarms = (excess > 0) & (over >= LEAST * (1 - self.chance))
         if alarms.any():
-            # Bonferroni: of many labels, one is soon far from what it is on average.
-            reach = NormalDist().inv_cdf(1 - RISK / len(told))
-            alarms[alarms] = excess[alarms] > reach * np.nanstd(self._resampled(scores, alarms), axis=0)
+            spread, spread_of_excess = (np.nanstd(drawn, axis=0) for drawn in self._resampled(scores, alarms))
+            # Bonferroni: of many labels that facts do not tell, one soon seems to be told.
+            certain, likely = (NormalDist().inv_cdf(1 - risk) for risk in (RISK / len(told), RISK))
+            alarms[alarms] = (over[alarms] > certain * spread) & (excess[alarms] > likely * spread_of_excess)
         return Strength(float(told[0]), told[1:], bool(alarms[0]), alarms[1:])
 
     def _values(self, scores: Floats) -> Floats:
         every = np.ones(self.truth.shape[1], bool)
         return _Answers.of(scores, self.truth, self.single, every).values(np.ones(len(self.truth), np.int64))
 
-    def _resampled(self, scores: Floats, wanted: NDArray[np.bool_]) -> Floats:
-        """(resamples, wanted) of the excess, with the units drawn anew each time; NaN where a label was not drawn."""
+    def _resampled(self, scores: Floats, wanted: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """(resamples, wanted) of what is told, and of the excess, the units drawn anew each time; NaN where a label was not drawn."""
         # The overall figure of tags is made of all labels.
         labels = np.ones_like(wanted[1:]) if wanted[0] and not self.single else wanted[1:]
         kept = np.r_[True, labels]
@@ -180,12 +181,13 @@ class Judge:
         assert answers is not None
         _, unit = np.unique(self.units, return_inverse=True)
         rng, count = np.random.default_rng(self.seed), int(unit.max()) + 1
-        found = []
+        told, excess = [], []
         for _ in range(RESAMPLES):
             weights = np.bincount(rng.integers(0, count, count), minlength=count)[unit]
+            told.append(answers.values(weights))
             by_images = images.values(weights) if images else self.by_images[kept]
-            found.append(_excess(answers.values(weights), by_images, self.chance[kept]))
-        return np.stack(found)[:, wanted[kept]]
+            excess.append(_excess(told[-1], by_images, self.chance[kept]))
+        return np.stack(told)[:, wanted[kept]], np.stack(excess)[:, wanted[kept]]
 
 
 def _excess(told: Floats, by_images: Floats, chance: Floats) -> Floats:
