@@ -128,7 +128,8 @@ class Dataset:
 
     def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(m,) rows and (m,) label indices: each pair says that the row has the label; in order of rows."""
-        assert self.targets is not None
+        if self.targets is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         if self.targets.ndim == 2:
             rows, labels = np.nonzero(self.targets)
             return rows, labels
@@ -137,7 +138,8 @@ class Dataset:
 
     def label_names(self, row: int) -> tuple[str, ...]:
         """The labels of a row, none when it is unlabelled."""
-        assert self.targets is not None
+        if self.targets is None:
+            return ()
         target = self.targets[row]
         if self.targets.ndim == 2:
             return tuple(self.labels[label] for label in np.flatnonzero(target))
@@ -163,8 +165,7 @@ class Dataset:
 
     def _row_text(self, row: int) -> str:
         sample = self[row]
-        labels = () if self.targets is None else self.label_names(row)
-        return f"{sample.content_id or sample.ref}|{json.dumps(labels)}|{sample.split or ''}|{sample.group or ''}"
+        return f"{sample.content_id or sample.ref}|{json.dumps(self.label_names(row))}|{sample.split or ''}|{sample.group or ''}"
 
 
 @dataclass(frozen=True)

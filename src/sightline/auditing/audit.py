@@ -70,6 +70,7 @@ class Audited:
 
 def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditConfig) -> Audited:
     """Audit the images at ``data``; see ``pipeline.audit``."""
+    _check_folders(data, config)
     detector = _detector(config)
     dataset, unread = _read(data, reading)
     limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
@@ -88,6 +89,15 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     run.write_text("audit.html", audit_page(numbers, findings, found))
     run.write_text(FILE, decisions_text(findings, found.dataset, found.names))
     return Audited(run.folder, numbers, _clean_copies(config, found, faces, limits))
+
+
+def _check_folders(data: Path, config: AuditConfig) -> None:
+    """UsageError for copies among the data, which the next run would take for data."""
+    for flag, folder in (("--strip-metadata", config.strip_metadata), ("--blur-faces", config.blur_faces)):
+        if folder and data.is_dir() and Path(folder).resolve().is_relative_to(data.resolve()):
+            raise UsageError(f"{flag} {folder}: lies inside the data, {data}; name a folder elsewhere.")
+    if config.strip_metadata and config.strip_metadata == config.blur_faces:
+        raise UsageError("--strip-metadata and --blur-faces: name two folders; the copy with blurred faces has no metadata either.")
 
 
 def _detector(config: AuditConfig) -> Detector | None:
@@ -150,10 +160,10 @@ def _verdict(findings: Sequence[Finding], n: int) -> str:
 
 
 def _clean_copies(config: AuditConfig, found: Usable, faces: Mapping[str, Sequence[Face]] | None, limits: Limits) -> tuple[Path, ...]:
-    refs = dict(zip(found.names, found.dataset.refs, strict=True))
-    made = []
-    if config.strip_metadata:
-        made.append(write_clean(refs, Path(config.strip_metadata), strip_metadata=True, faces=None, limits=limits).folder)
-    if config.blur_faces:
-        made.append(write_clean(refs, Path(config.blur_faces), strip_metadata=True, faces=faces, limits=limits).folder)
+    refs, made = dict(zip(found.names, found.dataset.refs, strict=True)), []
+    for folder, blurred in ((config.strip_metadata, None), (config.blur_faces, faces)):
+        if folder:
+            copy = write_clean(refs, Path(folder), strip_metadata=True, faces=blurred, limits=limits)
+            copy.announce()
+            made.append(copy.folder)
     return tuple(made)
