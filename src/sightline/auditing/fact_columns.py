@@ -31,6 +31,8 @@ HIDDEN = (FILE_NAME, CAPTURE_TIME)
 COMMONEST, FEWEST = 8, 3
 # Quantiles of an image's shades that stand for its darkest and brightest parts.
 EXTREMES = (0.01, 0.99)
+# Rows and columns of the small grey copy on each side that may be a border, which tells nothing of the light.
+EDGE = 2
 # Up to this standard deviation, in [0, 1], the pixels along the edge are one shade: compression leaves as much.
 PLAIN = 0.04
 # Formats that may be compressed more or less and do not say how much.
@@ -85,8 +87,9 @@ def _size(facts: Facts) -> list[tuple[str, NDArray]]:
 
 
 def _extremes(thumb: NDArray[np.uint8]) -> list[tuple[str, NDArray]]:
-    """Of small grey copies, the shades of the darkest and brightest parts."""
-    shades = np.quantile(thumb.reshape(len(thumb), -1), EXTREMES, axis=1) / 255
+    """Of small grey copies without their edge, which may be a border, the shades of the darkest and brightest parts."""
+    inner = thumb[:, EDGE:-EDGE, EDGE:-EDGE]
+    shades = np.quantile(inner.reshape(len(thumb), -1), EXTREMES, axis=1) / 255
     return [("the brightest parts at {:.0%} of white", shades[1]), ("the darkest parts at {:.0%} of white", shades[0])]
 
 

@@ -14,7 +14,7 @@ from sightline.evaluation.multilabel import Ranking, chance_average_precision
 
 Floats = NDArray[np.float64]
 
-FOLDS, TREES = 5, 100
+FOLDS, TREES = 5, 50
 # Images that a leaf has at least, and leaves that a tree has at most on average: what few images have in common is chance.
 SMALLEST_LEAF, LEAVES = 3, 1000
 # Facts that tell more than this share of what the images tell are a shortcut, if they are at least so far from chance to certainty.
