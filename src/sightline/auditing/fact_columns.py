@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,26 +82,26 @@ def _is_constant(values: Column) -> bool:
     return len(known) == 0 or (len(known) == len(values) and bool((known == known[0]).all()))
 
 
-def _size(facts: Facts) -> list[tuple[str, NDArray]]:
+def _size(facts: Facts) -> list[tuple[str, NDArray[Any]]]:
     return [("{:.0f} pixels wide", facts.width), ("{:.0f} pixels high", facts.height),
             ("{:.2f} times as wide as high", facts.width / np.maximum(facts.height, 1))]  # fmt: skip
 
 
-def _extremes(thumb: NDArray[np.uint8]) -> list[tuple[str, NDArray]]:
+def _extremes(thumb: NDArray[np.uint8]) -> list[tuple[str, NDArray[Any]]]:
     """Of small grey copies without their edge, which may be a border, the shades of the darkest and brightest parts."""
     inner = thumb[:, EDGE:-EDGE, EDGE:-EDGE]
     shades = np.quantile(inner.reshape(len(thumb), -1), EXTREMES, axis=1) / 255
     return [("the brightest parts at {:.0%} of white", shades[1]), ("the darkest parts at {:.0%} of white", shades[0])]
 
 
-def _compression(facts: Facts) -> list[tuple[str, NDArray]]:
+def _compression(facts: Facts) -> list[tuple[str, NDArray[Any]]]:
     quality = np.where(facts.quality > 0, facts.quality, np.nan)
     per_pixel = np.where(np.isin(facts.format, UNSTATED), facts.bytes / np.maximum(facts.width * facts.height, 1), np.nan)
     return [*_commonest(facts.format, "saved as {}"), *_commonest(facts.mode, "in mode {}"), ("saved at JPEG quality {:.0f}", quality),
             ("{:.2f} bytes a pixel", per_pixel)]  # fmt: skip
 
 
-def _commonest(values: NDArray[np.str_], phrase: str, nothing: str = "") -> list[tuple[str, NDArray]]:
+def _commonest(values: NDArray[np.str_], phrase: str, nothing: str = "") -> list[tuple[str, NDArray[Any]]]:
     """A column of 0 and 1 for each of the commonest values; with ``nothing`` in words, one for "" too."""
     found, counts = np.unique(values, return_counts=True)
     order = np.lexsort((found, -counts))
@@ -110,7 +111,7 @@ def _commonest(values: NDArray[np.str_], phrase: str, nothing: str = "") -> list
     return [*columns, (nothing, values == "")] if nothing else columns
 
 
-def _file_name(names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, NDArray]]:
+def _file_name(names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, NDArray[Any]]]:
     """Leading letters, length and number of the stems; NaN where there is no number."""
     stems = _stems(names, labels)
     letters = np.array([match[0].lower() if (match := re.match(r"[^\W\d_]+", stem)) else "" for stem in stems])
@@ -137,7 +138,7 @@ def _not_within(first: str, pattern: str, last: str) -> str:
     return f"(?<!{before}){pattern}(?!{after})"
 
 
-def _capture_time(taken: NDArray[np.str_]) -> list[tuple[str, NDArray]]:
+def _capture_time(taken: NDArray[np.str_]) -> list[tuple[str, NDArray[Any]]]:
     known = [datetime.fromisoformat(str(moment)) if moment else None for moment in taken]
     hours = [np.nan if moment is None else moment.hour + moment.minute / 60 for moment in known]
     days = [np.nan if moment is None else float(moment.toordinal()) for moment in known]
