@@ -24,6 +24,8 @@ TITLES = {
     "startup": "The command line answers at once",
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
+    "audit_copies": "The audit finds what was planted",
+    "near_million": "Near copies among a million",
 }
 NEEDED = ("claim", "date", "n", "machine", "checks", "sides")
 INTRODUCTION = """# What was measured

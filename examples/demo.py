@@ -1,4 +1,4 @@
-"""The whole line on handwritten digits: write them as image files, train, evaluate, verify, predict, and say where the report is.
+"""The whole line on handwritten digits: write them as image files, train, audit, evaluate, verify, predict, and say where the report is.
 
 The digits are scikit-learn's own 1,797 scans of 8x8 pixels, so nothing is downloaded. Every step is a command you could type.
 """
@@ -48,6 +48,7 @@ def main() -> None:
     choices = ("--no-flip", "--rotate", "10", "--crop-scale", "0.8", "--epochs", "12")
     run = json.loads(sightline("train", data, *choices, "--out", FOLDER / "run", "--json"))
     print(run["verdict"])
+    print(sightline("audit", data, "--out", FOLDER / "audit"))
     print(sightline("evaluate", run["model"], data))
     print(sightline("verify", run["model"]))
     print(sightline("predict", run["model"], data / "3" / "0003.png", data / "8" / "0008.png", "--top", "3"))

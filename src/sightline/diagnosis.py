@@ -16,7 +16,7 @@ from sightline.processor import bf16_features, int8_features, processor_features
 
 NEEDED = {
     "predict, evaluate, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
-    "train": ("torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky"),
+    "train": ("torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky", "cleanlab"),
 }
 
 

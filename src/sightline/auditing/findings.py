@@ -48,4 +48,5 @@ def _shortcut(found: Usable, judged: Judged | None, seed: int) -> Finding | None
         return None
     images = None if judged is None else judged.probabilities
     units = units_of(data, found.links)
-    return find_shortcuts(found.store.facts, found.names, data.targets, data.labels, images, units, seed).finding()
+    told = find_shortcuts(found.store.facts, found.names, data.targets, data.labels, images, units, seed)
+    return None if told is None else told.finding()
