@@ -9,7 +9,10 @@ STANDARD_SUM = 3688
 
 
 def jpeg_quality(image: Image.Image) -> int:
-    """The IJG's quality, 1 to 100, whose luminance table is as coarse as the image's; 0 for other formats. To be asked before loading."""
+    """The IJG's quality, 1 to 100, whose luminance table is as coarse as the image's; 0 for other formats. To be asked before loading.
+
+    Below 15 it comes out too high, as the table's numbers end at 255.
+    """
     tables = getattr(image, "quantization", None)
     if not tables:
         return 0
