@@ -152,7 +152,7 @@ def test_whatever_the_facts_every_image_named_is_one_of_them_and_each_kind_comes
         width=rng.integers(1, 2000, n), height=rng.integers(1, 2000, n), camera=np.full(n, ""), taken=np.full(n, ""),
         brightness=rng.random(n), contrast=rng.random(n) ** 4 / 2, sharpness=rng.random(n) ** 4,
         colour=rng.random((n, 3)).astype(np.float32),
-        phash=np.zeros(n, np.uint64), thumb=rng.integers(0, 256, (n, 16, 16)).astype(np.uint8),
+        thumb=rng.integers(0, 256, (n, 16, 16)).astype(np.uint8),
         position=np.zeros(n, bool), quality=np.zeros(n, np.int64), border=np.zeros((n, 2), np.float32),
     )  # fmt: skip
     names = [f"image {row}" for row in range(n)]

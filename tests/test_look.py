@@ -65,15 +65,6 @@ def test_sharpness_falls_when_an_image_is_blurred_and_contrast_when_it_is_flatte
     assert look_at(saved(sharp // 2 + 64, "z.png"), 64, LIMITS).contrast == pytest.approx(first.contrast / 2, rel=0.05)
 
 
-def test_the_hash_of_a_resized_copy_is_near_and_that_of_another_picture_is_far(saved):
-    picture = Image.fromarray(noise(8, 8)).resize((200, 150), Image.Resampling.BICUBIC)
-    other = Image.fromarray(noise(8, 8, seed=1)).resize((200, 150), Image.Resampling.BICUBIC)
-    hashes = [int(look_at(saved(image, f"{i}.png"), 128, LIMITS).phash)
-              for i, image in enumerate((picture, picture.resize((140, 105)), other))]  # fmt: skip
-    assert (hashes[0] ^ hashes[1]).bit_count() <= 4
-    assert (hashes[0] ^ hashes[2]).bit_count() >= 16
-
-
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 64))
 def test_an_image_keeps_its_shape_and_takes_no_more_than_the_bound(width, height, side):
     scaled = look._scaled(Image.new("RGB", (width, height)), side)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.auditing.finding import DROP, NOTE, RELABEL, WARNING, Finding, Item
-from sightline.data.split import folds_of, units_of
+from sightline.auditing.telling import folds_of
+from sightline.data.split import units_of
 from sightline.records import Dataset
 
 # Of the embedding's directions, those in which the images differ most; and the judge's inverse regularisation, in images: scikit-learn's C
 # is this divided by their number. On 300 to 10,000 CIFAR-10 images with 5% wrong labels 8 put these first best; with more, the judge is so
 # sure of itself that it doubts right labels too.
 DIRECTIONS, STRENGTH = 256, 8.0
-FOLDS = 5
 # Below so many different images of a class, nothing is said of its labels.
 FEWEST = 6
 # What is tried for how much surer or less sure than the judge one should be, and for the share of labels that are wrong.
@@ -49,7 +49,8 @@ def judge(embeddings: NDArray[np.float32], dataset: Dataset, links: Sequence[tup
     if dataset.targets is None or k == 0:
         return Judged(vectors, probabilities)
     units = units_of(dataset, links)
-    folds = folds_of(dataset, units, FOLDS, seed)
+    single = dataset.targets.ndim == 1
+    folds = folds_of(dataset.targets[:, None] == np.arange(k) if single else dataset.targets, units, seed)
     if dataset.targets.ndim == 2:
         for label in range(k):
             has = dataset.targets[:, label]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 from collections import deque
@@ -25,7 +24,6 @@ BATCH = 16
 IDLE_SECONDS = 20
 # A panorama is scaled by its longer side, so that no image takes more than this many squares of the store.
 MAX_ASPECT = 4
-HASH_SIDE, HASH_FREQUENCIES = 32, 8
 THUMB_SIDE = 16
 # Images whose headers tell how large the others may be.
 PEEKED_IMAGES = 64
@@ -42,7 +40,6 @@ class Look:
     contrast    standard deviation of grey, in [0, 1]
     sharpness   standard deviation of the Laplacian of grey at the store's scale
     colour      (3,) float32, mean red, green and blue in [0, 1]
-    phash       64-bit perceptual hash: the signs of the low DCT frequencies of a 32x32 grey copy, against their median
     thumb       (16, 16) uint8 grey copy
     position    whether EXIF tells where it was taken; quality that of JPEG compression, 1 to 100, or 0
     border      (2,) float32, mean and standard deviation of grey along the edge, in [0, 1]
@@ -62,7 +59,6 @@ class Look:
     contrast: float = 0.0
     sharpness: float = 0.0
     colour: NDArray[np.float32] = field(default_factory=lambda: np.zeros(3, np.float32))
-    phash: np.uint64 = field(default_factory=np.uint64)
     thumb: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((THUMB_SIDE, THUMB_SIDE), np.uint8))
     position: bool = False
     quality: int = 0
@@ -97,7 +93,7 @@ def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", re
         format=header.format, mode=header.mode, width=header.width, height=header.height,
         camera=header.camera or "", taken=header.taken or "",
         brightness=float(shades.mean()), contrast=float(shades.std()), sharpness=_sharpness(shades),
-        colour=colour.astype(np.float32), phash=perceptual_hash(grey), thumb=_thumb(grey),
+        colour=colour.astype(np.float32), thumb=_thumb(grey),
         position=header.position, quality=header.quality, border=_border(shades),
     )  # fmt: skip
 
@@ -124,22 +120,6 @@ def _border(shades: NDArray[np.float32]) -> NDArray[np.float32]:
 def _thumb(grey: Image.Image) -> NDArray[np.uint8]:
     # Hamming: a box would alias small images, and resized copies of one would come out different.
     return np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.HAMMING))
-
-
-def perceptual_hash(grey: Image.Image) -> np.uint64:
-    """The pHash of Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010)."""
-    shades = np.asarray(grey.resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX), np.float64)
-    basis = _cosines()
-    low = (basis @ shades @ basis.T).ravel()
-    bits = low > np.median(low[1:])
-    return np.packbits(bits).view(">u8")[0].astype(np.uint64)
-
-
-@functools.cache
-def _cosines() -> NDArray[np.float64]:
-    """The first rows of the 32-point DCT-II, (8, 32)."""
-    positions = np.arange(HASH_SIDE) + 0.5
-    return np.cos(np.pi / HASH_SIDE * np.outer(np.arange(HASH_FREQUENCIES), positions))
 
 
 def looked_at(jobs: Sequence[Job], workers: int) -> Iterator[Look | None]:

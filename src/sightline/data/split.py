@@ -152,7 +152,7 @@ def fold(
     # Beside a fold that is tested there is one for training and one for validation, so of two folds each has two.
     fewest, share = (folds, "one") if folds >= MIN_IMAGES else (2 * folds, "two")
     _check_drawable(dataset, units, fewest, f"{folds} folds need {share} each")
-    which = folds_of(dataset, units, folds, seed)
+    which = _folds(dataset, units, folds, seed)
     assigned = np.where(which == number - 1, "test", "train").astype("<U10")
     _draw(dataset, units, assigned, {"validation": validation}, seed)
     _check_parts(dataset, assigned)
@@ -160,7 +160,7 @@ def fold(
     return dataset.replace(splits=assigned), origin
 
 
-def folds_of(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+def _folds(dataset: Dataset, units: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """(n,) the fold of each row, from 0: rare labels and large units first, each unit to the fold that has least of its label.
 
     A fold takes no more of a label's units than leave one for training and one for validation, unless all have as many.

@@ -41,7 +41,7 @@ KEEP_FREE = 0.02
 # The facts that come from looking at an image; the others are known from its directory entry.
 LOOKED_FACTS = (
     "sha256", "error", "note", "format", "mode", "width", "height", "camera", "taken",
-    "brightness", "contrast", "sharpness", "colour", "phash", "thumb", "position", "quality", "border",
+    "brightness", "contrast", "sharpness", "colour", "thumb", "position", "quality", "border",
 )  # fmt: skip
 
 
@@ -68,7 +68,6 @@ class Facts:
     contrast: NDArray[np.float64]
     sharpness: NDArray[np.float64]
     colour: NDArray[np.float32]
-    phash: NDArray[np.uint64]
     thumb: NDArray[np.uint8]
     position: NDArray[np.bool_]
     quality: NDArray[np.int64]

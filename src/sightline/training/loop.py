@@ -122,8 +122,14 @@ def _fit_into_budget(course: Course, plan: Plan) -> None:
     if not budget.limited:
         return
     most = plan.epochs if done <= EXTENDABLE * course.epochs else course.epochs
-    slower = float(course.rows[-1]["seconds"]) / cost(plan.size_at(done, course.epochs))
-    course.epochs = affordable(plan, most, done, lambda side: slower * cost(side), budget.left())
+    taken, expected = float(course.rows[-1]["seconds"]), cost(plan.size_at(done, course.epochs))
+
+    def seconds(side: int) -> float:
+        # What takes longer than expected will take as many times as long where the machine is busy, and as many seconds more where
+        # something else than the network takes them. Which it is is not known: half of each.
+        return (taken / expected * cost(side) + cost(side) + taken - expected) / 2
+
+    course.epochs = affordable(plan, most, done, seconds, budget.left())
 
 
 def affordable(plan: Plan, most: int, done: int, cost: Cost, left: float) -> int:
