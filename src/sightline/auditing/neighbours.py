@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 # Vectors compared with each other at the end of a tree.
 BLOCK = 64
 FEWEST_TREES, MOST_TREES = 4, 128
+# With more vectors than MANY there are so many trees at least: their branches are longer, and a pair is parted more often.
+MANY, FEWEST_OF_MANY = 100_000, 32
 # Blocks compared at once, which bounds memory: the products of 512 take 8 MB.
 AT_ONCE = 512
 
@@ -37,13 +39,13 @@ def near_neighbours(vectors: NDArray[np.float32], at_least: float, most: int, fr
     """
     n, rng = len(vectors), np.random.default_rng(seed)
     best, scores = np.full((n, most), -1, np.int64), np.full((n, most), -np.inf, np.float32)
-    trees = 0
-    for trees in range(1, (MOST_TREES if n > BLOCK else 1) + 1):
+    trees, fewest = 0, FEWEST_OF_MANY if n > MANY else FEWEST_TREES
+    for trees in range(1, (MOST_TREES if n > BLOCK else min(n, 1)) + 1):
         order, found, fresh = _leaves(vectors, rng), 0, 0
         for start in range(0, n, BLOCK * AT_ONCE):
             new, kept = _compare(vectors, order[start : start + BLOCK * AT_ONCE], at_least, best, scores)
             fresh, found = fresh + new, found + kept
-        if trees >= FEWEST_TREES and fresh <= fresh_share * found:
+        if trees >= fewest and fresh <= fresh_share * found:
             break
     rows, places = np.nonzero(best >= 0)
     ends = np.sort(np.stack([rows, best[rows, places]], axis=1), axis=1)
@@ -56,16 +58,17 @@ def _leaves(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
 
     All nodes of a level are divided at once, each at that multiple of BLOCK which is nearest to its median.
     """
-    n = len(vectors)
-    order = rng.permutation(n)
-    starts = np.array([0, -(-n // BLOCK)])
-    while len(starts) <= -(-n // BLOCK):
-        # The difference of two of the vectors: where they vary most, it points most often.
-        a, b = rng.choice(n, 2, replace=False)
-        along = vectors @ (vectors[a] - vectors[b])
-        node = np.searchsorted(starts, np.arange(n) // BLOCK, side="right")
+    n, blocks = len(vectors), -(-len(vectors) // BLOCK)
+    order, starts = rng.permutation(n), np.array([0, blocks])
+    levels = (blocks - 1).bit_length()
+    # Along differences of two of the vectors: where they vary most, these point most often. All at once, as reading them takes longest.
+    ends = rng.integers(0, n, (2, levels))
+    along = (vectors[ends[0]] - vectors[ends[1]]) @ vectors.T
+    block = np.arange(n) // BLOCK
+    for level in range(levels):
+        node = np.searchsorted(starts, block, side="right")
         # One key for node and place in it, as the projection is between -2 and 2: much faster to sort than two.
-        order = order[np.argsort(node + (along[order].astype(np.float64) + 2) / 4.001)]
+        order = order[np.argsort(node + (along[level, order].astype(np.float64) + 2) / 4.001)]
         starts = np.unique(np.concatenate([starts, (starts[:-1] + starts[1:] + 1) // 2]))
     return order
 

@@ -29,8 +29,8 @@ def audit_page(numbers: Mapping[str, Any], findings: Sequence[Finding], found: U
     rows = {name: row for row, name in enumerate(found.names)}
     pictures: dict[str, bytes] = {}
     sections = [Section("overview", "Overview", _overview(numbers, findings))]
-    for number, finding in enumerate(findings):
-        blocks = _blocks(finding, f"{number}-", rows)
+    for finding in findings:
+        blocks = _blocks(finding, rows)
         for block in blocks:
             if isinstance(block, Gallery):
                 for picture, item in zip(block.pictures, _pictured(finding, rows), strict=True):
@@ -73,15 +73,17 @@ def _overview(numbers: Mapping[str, Any], findings: Sequence[Finding]) -> list[B
     return [Tiles("Findings", tiles), Table("What was found", ("Finding", "Level", "Images"), rows), Text("What to do", steps, listed=True)]
 
 
-def _blocks(finding: Finding, prefix: str, rows: Mapping[str, int]) -> list[Block]:
+def _blocks(finding: Finding, rows: Mapping[str, int]) -> list[Block]:
     pictured = _pictured(finding, rows)
-    pictures = [Picture(f"{prefix}{place}", " and ".join(item.images), _said(item)) for place, item in enumerate(pictured)]
+    named = [" and ".join(item.images) for item in pictured]
+    # The key is what is read aloud of a picture, and the same images may stand below several findings.
+    pictures = [Picture(f"{finding.title}: {name}", name, _said(item)) for name, item in zip(named, pictured, strict=True)]
     shown = set(map(id, pictured))
     others = [item for item in finding.items if id(item) not in shown]
     left = len(others) - LISTED
     return [
         Text(LEVEL_NAMES[finding.level], [finding.sentence, finding.advice]),
-        Gallery("Pictures", pictures),
+        Gallery("Pictures", pictures, wide=any(len(item.images) > 1 for item in pictured)),
         Table(
             "More of them" if pictures else "Files",
             ("Image", "What was seen", "Suggested"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sightline.auditing.finding import DROP, NOTE, RELABEL, WARNING, Finding, Item
 from sightline.auditing.telling import folds_of
+from sightline.data.findings import some
 from sightline.data.split import units_of
 from sightline.records import Dataset
 
@@ -25,6 +26,9 @@ SHARPER = tuple(np.geomspace(0.5, 4, 16))
 SHARES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 # Chances of being wrong, and of being another label, from which that is suggested.
 LIKELY, SURE = 0.5, 0.8
+# Share of a label's images that the judge has to name rightly, for what it says against that label to count. What it cannot see, such as a
+# crack of a few pixels, looks to it as a mistake does.
+SEES = 0.5
 # An image is foreign when its distance to its neighbours is so many times the usual spread above the usual one, on a logarithmic scale.
 FOREIGN, NEIGHBOURS = 5.0, 5
 # The images that distances are taken to, drawn at random where there are more.
@@ -127,7 +131,9 @@ def suspect_labels(judged: Judged, dataset: Dataset, names: Sequence[str]) -> Fi
     """
     if dataset.targets is None:
         return None
-    doubts = _of_tags(judged, dataset, names) if dataset.targets.ndim == 2 else _of_classes(judged, dataset, names)
+    unseen = unseen_labels(judged, dataset)
+    of_task = _of_tags if dataset.targets.ndim == 2 else _of_classes
+    doubts = sorted(of_task(judged, dataset, names, unseen), key=lambda doubt: -doubt.chance)
     if not doubts:
         return None
     likely = [doubt.chance for doubt in doubts if doubt.chance > LIKELY]
@@ -140,14 +146,34 @@ def suspect_labels(judged: Judged, dataset: Dataset, names: Sequence[str]) -> Fi
         "suspect-labels",
         WARNING if likely else NOTE,
         "Labels that may be wrong",
-        f"{found} {said}",
+        f"{found} {said}{_of_unseen([dataset.labels[label] for label in sorted(unseen)])}",
         "Look at them in this order and stop where most are right. Put 'relabel' with the right label, or 'drop', into decisions.csv.",
         [doubt.item for doubt in doubts],
         {"likely": len(likely), "mistakes_expected_among_likely": sum(likely)},
     )
 
 
-def _of_classes(judged: Judged, dataset: Dataset, names: Sequence[str]) -> list[_Doubt]:
+def unseen_labels(judged: Judged, dataset: Dataset) -> set[int]:
+    """The labels of which the judge names less than SEES of the images rightly."""
+    assert dataset.targets is not None
+    chances, unseen = judged.probabilities, set()
+    for label in range(len(dataset.labels)):
+        has = dataset.targets[:, label] if dataset.targets.ndim == 2 else dataset.targets == label
+        own = chances[has & ~np.isnan(chances[:, label])]
+        named = own[:, label] > 0.5 if dataset.targets.ndim == 2 else np.nan_to_num(own, nan=-1).argmax(axis=1) == label
+        if len(own) and named.mean() < SEES:
+            unseen.add(label)
+    return unseen
+
+
+def _of_unseen(labels: Sequence[str]) -> str:
+    if not labels:
+        return ""
+    few, them = some(map(repr, labels), len(labels)), "it" if len(labels) == 1 else "them"
+    return f" The network does not tell {few} well enough to judge by, and nothing is suggested against {them}."
+
+
+def _of_classes(judged: Judged, dataset: Dataset, names: Sequence[str], unseen: set[int]) -> list[_Doubt]:
     assert dataset.targets is not None
     rows = np.flatnonzero(~np.isnan(judged.probabilities).any(axis=1))
     # Classes that nobody was judged by take no part.
@@ -155,7 +181,7 @@ def _of_classes(judged: Judged, dataset: Dataset, names: Sequence[str]) -> list[
     if len(used) < 2:
         return []
     given, probabilities = np.searchsorted(used, dataset.targets[rows]), judged.probabilities[np.ix_(rows, used)]
-    wrong = chance_wrong(probabilities, given)
+    wrong = np.where(np.isin(used[given], list(unseen)), 0.0, chance_wrong(probabilities, given))
     doubts = []
     for place in _doubtful(given, probabilities, wrong):
         best = int(probabilities[place].argmax())
@@ -167,7 +193,7 @@ def _of_classes(judged: Judged, dataset: Dataset, names: Sequence[str]) -> list[
     return doubts
 
 
-def _of_tags(judged: Judged, dataset: Dataset, names: Sequence[str]) -> list[_Doubt]:
+def _of_tags(judged: Judged, dataset: Dataset, names: Sequence[str], unseen: set[int]) -> list[_Doubt]:
     """Of labels that are there and should not be, or the other way round; which are right instead is for a person to say."""
     assert dataset.targets is not None
     known = np.flatnonzero(~np.isnan(judged.probabilities).any(axis=0))
@@ -175,13 +201,13 @@ def _of_tags(judged: Judged, dataset: Dataset, names: Sequence[str]) -> list[_Do
         return []
     has, chance = dataset.targets[:, known].astype(np.int64), judged.probabilities[:, known]
     both = np.stack([1 - chance, chance], axis=2)
-    wrong = chance_wrong(both.reshape(-1, 2), has.ravel()).reshape(has.shape)
+    wrong = np.where(np.isin(known, list(unseen)), 0.0, chance_wrong(both.reshape(-1, 2), has.ravel()).reshape(has.shape))
     doubts = []
     for place, label in enumerate(known):
         for row in _doubtful(has[:, place], both[:, place], wrong[:, place]):
             said = f"has {'the' if has[row, place] else 'no'} label {dataset.labels[label]}, and looks like it by {chance[row, place]:.1%}"
             doubts.append(_Doubt(float(wrong[row, place]), Item((names[row],), said)))
-    return sorted(doubts, key=lambda doubt: -doubt.chance)
+    return doubts
 
 
 def _doubtful(given: NDArray[np.int64], probabilities: NDArray[np.float64], wrong: NDArray[np.float64]) -> list[int]:

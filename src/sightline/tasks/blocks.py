@@ -109,9 +109,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
+    """``wide`` draws pictures twice as wide, such as two side by side in one."""
+
     title: str
     pictures: Sequence[Picture]
     note: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
