@@ -23,6 +23,8 @@ DIRECTIONS, STRENGTH = 256, 8.0
 FEWEST = 6
 # What is tried for how much surer or less sure than the judge one should be, and for the share of labels that are wrong.
 SHARPER = tuple(np.geomspace(0.5, 4, 16))
+# By how much a share has to raise the log-likelihood over none: by chance one in a thousand does (half of chi-squared's quantile).
+GAIN = 5.4
 SHARES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 # Chances of being wrong, and of being another label, from which that is suggested.
 LIKELY, SURE = 0.5, 0.8
@@ -97,12 +99,13 @@ def chance_wrong(probabilities: NDArray[np.float64], given: NDArray[np.int64]) -
     """(n,) how likely each of the labels ``given`` is wrong, by probabilities (n, k) of a judge that had not seen them.
 
     What was given is taken for a mixture: of what the judge says, sharpened, and of some share of labels drawn from all others. Sharpness
-    and share are those under which the given labels are likeliest; the share is 0 where the judge explains them as well alone. On CIFAR-10
-    images with none, 2% and 5% wrong labels the chances add up to 0, 188 and 518 of 10,000.
+    and share are those under which the given labels are likeliest; the share is 0 where the judge explains them about as well alone. On
+    CIFAR-10 images with none, 2% and 5% wrong labels the chances add up to 0, 188 and 518 of 10,000.
     """
     n, k = probabilities.shape
     logs = np.log(probabilities + 1e-12)
-    best, chances = -np.inf, np.zeros(n)
+    best = alone = -np.inf
+    chances = np.zeros(n)
     for sharper in SHARPER:
         scores = np.exp(sharper * (logs - logs.max(axis=1, keepdims=True)))
         right = scores[np.arange(n), given] / scores.sum(axis=1)
@@ -110,9 +113,10 @@ def chance_wrong(probabilities: NDArray[np.float64], given: NDArray[np.int64]) -
             by_mistake = share * (1 - right) / (k - 1)
             whole = (1 - share) * right + by_mistake
             likelihood = float(np.log(whole + 1e-12).sum())
+            alone = max(alone, likelihood) if share == 0 else alone
             if likelihood > best:
                 best, chances = likelihood, by_mistake / (whole + 1e-12)
-    return chances
+    return chances if best - alone >= GAIN else np.zeros(n)
 
 
 @dataclass(frozen=True)
