@@ -4,7 +4,7 @@
 
 A seed plants afresh: 1% exact copies; 1% copies that were resized, recompressed, cropped by 5% or mirrored; half of either across the
 split; and 5% wrong labels. CIFAR-10's own copies, which the audit finds before anything is planted, are left out of the count.
-Then a network is trained from scratch on the data as they are, on the data with what decisions.csv suggests, and on the data as a
+Then a network is trained from scratch, as many epochs each, on the data as they are, on the data with what decisions.csv suggests, and on the data as a
 person would decide who looks at every image that the audit lists and knows the right label. All three are measured on the same 10,000 test
 images with right labels.
 """
@@ -35,7 +35,7 @@ CHANGES = ("resized", "recompressed", "cropped", "mirrored")
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 WEIGHTS = DATA / "weights" / "mobilenetv2_100_same_imagenet.safetensors"
 COPIES = ("exact-copies", "near-copies", "copies-across-splits", "copies-with-different-labels")
-TRAINING = ["--weights", "none", "--backbone", "resnet18", "--budget", "5m", "--size", "28", "--start-size", "16", "--batch-size", "64",
+TRAINING = ["--weights", "none", "--backbone", "resnet18", "--epochs", "8", "--size", "28", "--start-size", "16", "--batch-size", "64",
             "--crop-scale", "0.55", "--rotate", "0", "--colour", "0.15", "--ema", "0.99"]  # fmt: skip
 
 
