@@ -4,8 +4,8 @@
 
 A seed plants afresh: 1% exact copies; 1% copies that were resized, recompressed, cropped by 5% or mirrored; half of either across the
 split; and 5% wrong labels. CIFAR-10's own copies, which the audit finds before anything is planted, are left out of the count.
-Then a network is trained from scratch, for as many epochs each, on the data as they are, on the data with what decisions.csv suggests, and on
-the data as a person would decide who looks at every image that the audit lists and knows the right label. All three are measured on the
+Then a network is trained from scratch, for as many epochs each, on the data as they are, on the data with what decisions.csv suggests, and
+on the data as a person would decide who looks at every image that the audit lists and knows the right label. All three are measured on the
 same 10,000 test images with right labels.
 """
 

@@ -36,7 +36,7 @@ def trained(request, tmp_path_factory):
 def test_the_run_holds_what_the_design_promises(trained):
     task, _, run = trained
     assert {path.name for path in run.folder.iterdir()} == {
-        "config.json", "results.csv", "predictions.csv", "checkpoint", "report.html", "report.json", "model.sight",
+        "config.json", "results.csv", "predictions.csv", "audit.json", "checkpoint", "report.html", "report.json", "model.sight",
     }  # fmt: skip
     numbers = json.loads((run.folder / "report.json").read_text())
     assert numbers == run.numbers
