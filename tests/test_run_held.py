@@ -75,7 +75,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed_and_then_goes_on(
     assert _exit_code(["train", "--resume", str(stopped)]) == 0
     left = {path.relative_to(stopped).as_posix() for path in (*stopped.iterdir(), *(stopped / "checkpoint").iterdir())}
     assert left == {
-        *OWN, "folder.77.tmp", "config.json", "results.csv", "predictions.csv", "report.json", "report.html", "model.sight",
+        *OWN, "folder.77.tmp", "config.json", "audit.json", "results.csv", "predictions.csv", "report.json", "report.html", "model.sight",
         "checkpoint", "checkpoint/last.pt", "checkpoint/.lock",
     }  # fmt: skip
 
