@@ -182,7 +182,7 @@ def right_answers(model: Path, tiles: Path) -> np.ndarray:
 
 
 def compare_training(folder: Path, tiles: Path, decisions: Path, right: dict[str, str], seed: int, record: Record) -> None:
-    sides = {"as they are": None, "as suggested": (folder / "suggested.csv", None), "as decided": (folder / "decided.csv", right)}
+    sides = {"as they are": None, "as decided": (folder / "decided.csv", right), "as suggested": (folder / "suggested.csv", None)}
     answers: dict[str, np.ndarray] = {}
     for side, made in sides.items():
         words: tuple[str, ...] = ()
