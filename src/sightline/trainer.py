@@ -200,6 +200,8 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     module = settings.get("backbone") if callable(settings.get("backbone")) else None
     if module is not None:
         settings = {**settings, "backbone": f"module/{type(module).__name__}"}
+    if settings.get("decisions") is not None:  # a run may be taken up again from another folder
+        settings = {**settings, "decisions": str(Path(settings["decisions"]).resolve())}
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
     Reading.of(chosen.data.window, chosen.data.bands)
     check_libraries()

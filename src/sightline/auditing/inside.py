@@ -24,7 +24,8 @@ def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, 
     decided          whether a person's decisions were applied
     quick            without what needs a network to look at every image
     """
-    looks = choice.pretrained and not quick
+    # A run that goes on has no weights file any more: a network built without it would see nothing.
+    looks = choice.weights is not None and not quick
     embeddings = embed(store.select(store.facts.readable), choice) if looks else None
     rows = np.cumsum(store.facts.readable) - 1
     own = {str(ref): row for row, ref in enumerate(original.refs)}
@@ -34,13 +35,15 @@ def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, 
         if finding.level != NOTE:
             console.warn(f"{finding.title}: {finding.sentence}")
     effect = effect_of_decisions(original, store, embeddings, gated) if decided and embeddings is not None else None
-    return {"findings": [finding.to_json() for finding in findings], "decisions": effect, "left_out": _left_out(choice, quick, decided)}
+    return {
+        "findings": [finding.to_json() for finding in findings],
+        "decisions": effect,
+        "left_out": "" if looks else _left_out(choice, quick, decided),
+    }
 
 
 def _left_out(choice: Choice, quick: bool, decided: bool) -> str:
-    """What was not looked for, and why; empty where all was."""
-    if choice.pretrained and not quick:
-        return ""
-    why = "to keep the budget" if choice.pretrained else "as there are no pretrained weights to compare images with"
+    """What was not looked for, and why."""
+    why = "to keep the budget" if choice.pretrained and quick else "as there are no pretrained weights to compare images with"
     what = "wrong labels and foreign images were not looked for" + (", and what the decisions changed was not measured" if decided else "")
     return f"{what[0].upper()}{what[1:]}, {why}; 'sightline audit DATA' looks for them."
