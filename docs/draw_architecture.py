@@ -26,10 +26,11 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
+        ("explanation", "heat maps, and tests of them"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
-        ("auditing", "findings; the gate"), ("package", "export, judge, release"),
+        ("auditing", "findings; the gate"), ("trust", "harder conditions, groups, baselines"), ("package", "export, judge, release"),
         ("exporting", "variants, judged"),
     ]),
     ("the verbs", [

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from sightline.data.decode import Limits, decode
@@ -47,13 +48,19 @@ def environment(seed: int) -> dict[str, Any]:
 
 
 def html(
-    report: Mapping[str, Any], task: Task, refs: Mapping[str, ImageRef], reading: Reading = Reading(), limits: Limits = Limits()
+    report: Mapping[str, Any],
+    task: Task,
+    refs: Mapping[str, ImageRef],
+    reading: Reading = Reading(),
+    limits: Limits = Limits(),
+    pictures: Mapping[str, bytes] = MappingProxyType({}),
 ) -> str:
-    """The report as one page; its pictures are the original images as the network sees them, found by ``refs`` by their names."""
+    """The report as one page; its pictures are the original images as the network sees them, found by ``refs`` by their names, and
+    ``pictures`` that were made, JPEG or PNG bytes by key."""
     blocks = task.blocks(report["test"])
     keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
     pixels = {key: decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE, reading=reading, limits=limits) for key in sorted(keys)}
-    return render(report, blocks, {key: thumbnail(image) for key, image in pixels.items()})
+    return render(report, blocks, {**pictures, **{key: thumbnail(image) for key, image in pixels.items()}})
 
 
 def card(report: Mapping[str, Any]) -> str:
