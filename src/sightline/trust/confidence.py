@@ -92,6 +92,6 @@ def _familiar(decision: Decision, similarities: Floats | None, n_calibration: in
     """The share of test images that are called unlike the training images, which they are not."""
     if decision.familiar_from is None or similarities is None:
         return {"reason": "No embeddings of training images were kept to compare with."}
-    unfamiliar = is_unfamiliar(decision, similarities, len(similarities))
-    return {"from": decision.familiar_from, "expected": max(FALSE_ALARMS, 1 / (n_calibration + 1)), "called_unfamiliar": float(unfamiliar.mean()),
+    unfamiliar, expected = is_unfamiliar(decision, similarities, len(similarities)), max(FALSE_ALARMS, 1 / (n_calibration + 1))
+    return {"from": decision.familiar_from, "expected": expected, "called_unfamiliar": float(unfamiliar.mean()),
             "interval": list(wilson_interval(int(unfamiliar.sum()), len(unfamiliar)))}  # fmt: skip
