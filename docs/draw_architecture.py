@@ -49,7 +49,7 @@ WAY = [
 ]  # fmt: skip
 
 WIDTH, ROW, ROOM_HEIGHT, GAP, LEFT = 1120, 92, 58, 12, 170
-LETTER = 6.1  # pixels of small text
+LETTER = 5.8  # pixels of small text
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #1d2a30 } .small { font-size: 11.5px; fill: #51636b }
 .floor { font-size: 12px; fill: #51636b } .room { fill: #fff; stroke: #2f6f7e } .product { fill: #e3f1ee } .train { fill: #fbeee0 }
