@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sightline.errors import ConfigError, RequirementNotMet, UsageError
 from sightline.records import Decision
+from sightline.report.requirements import requirements_blocks, requirements_section
 from sightline.requirements import (
     FIGURES,
     RELATIONS,
@@ -22,7 +23,6 @@ from sightline.requirements import (
     parse,
     reasons_of,
     refuse_unmet,
-    requirements_section,
     summary,
 )
 from sightline.tasks import TASKS as ALL_TASKS
@@ -256,3 +256,12 @@ def test_a_gate_that_holds_lets_through():
     assert requirements_section((), REPORT) == {}
     refuse_unmet({}, Path("model.sight"))
     assert summary(checked(parse("accuracy>=0.8, ece<=0.1"), figures_of(REPORT))) == "The model meets all 2 requirements."
+
+
+def test_the_report_shows_what_was_asked_beside_what_was_reached():
+    assert requirements_blocks({}) == []
+    (table,) = requirements_blocks(requirements_section(parse("accuracy>=0.9, ece<=5%, top5>0.99"), REPORT))
+    assert [list(row) for row in table.rows] == [
+        ["accuracy", "at least 90%", "87.10%", "no"], ["ece", "at most 5%", "3.10%", "yes"], ["top5", "more than 99%", "not measured", "no"],
+    ]  # fmt: skip
+    assert table.note.startswith("The model does not meet 2 of 3")

@@ -189,14 +189,15 @@ def _clashes(asked: Sequence[Requirement]) -> list[str]:
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, float | None]:
     """Every figure that can be required, from ``report.json``'s dictionary; None for what it does not have."""
-    return {name: _number(_value(report, figure.place)) for name, figure in FIGURES.items()}
+    found = {name: at(report, *figure.place) for name, figure in FIGURES.items()}
+    return {name: _number(value) for name, value in {**found, "worst_class_recall": _worst_class_recall(report)}.items()}
 
 
 def reasons_of(report: Mapping[str, Any]) -> dict[str, str]:
     """For figures that the report does not have, its own words on why not, where there are any."""
     found = {}
     for name, figure in FIGURES.items():
-        sections = [_value(report, figure.place[:depth]) for depth in range(len(figure.place) - 1, 0, -1)]
+        sections = [at(report, *figure.place[:depth]) for depth in range(len(figure.place) - 1, 0, -1)]
         said = [section["reason"] for section in sections if isinstance(section, Mapping) and isinstance(section.get("reason"), str)]
         if said:
             found[name] = said[0].strip().rstrip(".")
@@ -205,20 +206,23 @@ def reasons_of(report: Mapping[str, Any]) -> dict[str, str]:
 
 def intervals_of(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """The 95% intervals of the figures that the report has one for."""
-    found = report.get("test", {}).get("intervals", {})
+    found = at(report, "test", "intervals") or {}
     return {name: (float(interval[0]), float(interval[1])) for name, interval in found.items() if name in FIGURES}
 
 
-def _value(report: Mapping[str, Any], place: Sequence[str]) -> Any:
-    """What stands at a place of the report, or None; the weakest class is looked for among those with test images."""
-    if place == ("test", "worst_class_recall"):
-        test = report.get("test") or {}
-        recalls = [entry.get("recall") for entry in test.get("classes", test.get("labels", ())) if entry.get("n")]
-        return min((recall for recall in recalls if recall is not None), default=None)
+def at(report: Mapping[str, Any], *place: str) -> Any:
+    """What stands at a place of ``report.json``; None where the way to it ends before."""
     found: Any = report
     for name in place:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
+
+
+def _worst_class_recall(report: Mapping[str, Any]) -> float | None:
+    """The recall of the weakest class that has test images."""
+    classes = at(report, "test", "classes") or at(report, "test", "labels") or ()
+    recalls = [entry["recall"] for entry in classes if entry.get("n") and entry.get("recall") is not None]
+    return min(recalls, default=None)
 
 
 def _number(value: Any) -> float | None:
@@ -248,26 +252,18 @@ def checked(
 def _compared(asked: Requirement, reached: float, met: bool, interval: tuple[float, float] | None) -> str:
     """The figure beside the bound, in so many digits that they can be told apart."""
     digits = next((digits for digits in (1, 2, 3, 4) if f"{reached:.{digits}%}" != f"{asked.bound:.{digits}%}"), 1)
-    bound = f"{asked.bound * 100:.10g}%"
     sentence = f"{asked.metric} is {reached:.{digits}%}"
     if interval is not None:
         sentence += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
-    sentence += f", {'as required' if met else 'but required is'} {RELATIONS[asked.relation]} {bound}"
+    sentence += f", {'as required' if met else 'but required is'} {bound_text(asked.relation, asked.bound)}"
     if interval is not None and met and not asked.holds(interval[0] if asked.is_floor else interval[1]):
         sentence += "; by its interval other images of the same kind may miss that"
     return sentence
 
 
-def requirements_section(requirements: Sequence[Requirement], report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report's ``requirements`` section: whether all are ``met``, a ``sentence`` and a row each; empty without requirements."""
-    if not requirements:
-        return {}
-    verdicts = checked(requirements, figures_of(report), reasons_of(report), intervals_of(report))
-    return {
-        "met": all(verdict.met for verdict in verdicts),
-        "sentence": summary(verdicts),
-        "rows": [verdict.to_json() for verdict in verdicts],
-    }
+def bound_text(relation: str, bound: float) -> str:
+    """``>=`` and 0.9 as ``at least 90%``."""
+    return f"{RELATIONS[relation]} {bound * 100:.10g}%"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
