@@ -20,6 +20,7 @@ from sightline.requirements import (
     check_task,
     checked,
     figures_of,
+    intervals_of,
     parse,
     reasons_of,
     refuse_unmet,
@@ -37,7 +38,13 @@ REPORT = {
     "confidence": {"coverage": 0.93, "answered_accuracy": 0.99, "conformal": {"coverage": 0.905}},
     "groups": {"worst_group_recall": 0.64, "largest_gap": 0.21},
     "robustness": {"robust_accuracy": 0.55},
-    "baselines": {"margin": 0.12},
+    "baselines": {
+        "methods": [
+            {"name": "majority", "right": 0.2, "behind": {"difference": 0.67, "interval": [0.6, 0.7]}},
+            {"name": "rbf", "right": 0.75, "behind": {"difference": 0.12, "interval": [0.08, 0.16]}},
+            {"name": "network", "right": 0.87},
+        ],
+    },
 }
 
 
@@ -173,11 +180,27 @@ def test_figures_come_from_the_report():
 
 
 @pytest.mark.parametrize(
-    "report", [{}, {"test": {}}, {"test": None}, {"groups": [], "confidence": {"conformal": None, "coverage": float("nan")}},
-               {"test": {"metrics": {"accuracy": True}, "classes": [{"n": 3, "recall": None}]}}],
-)  # fmt: skip
+    "report",
+    [
+        {},
+        {"test": {}},
+        {"test": None},
+        {"groups": [], "confidence": {"conformal": None, "coverage": float("nan")}},
+        {"test": {"metrics": {"accuracy": True}, "classes": [{"n": 3, "recall": None}]}},
+        {"baselines": {"reason": "There are no test images."}},
+        {"baselines": {"methods": [{"name": "network"}]}},
+    ],
+)
 def test_what_a_report_lacks_is_none(report):
     assert set(figures_of(report).values()) == {None}
+
+
+def test_intervals_stand_beside_their_figures():
+    groups = {"worst_group": {"recall_interval": [0.5, 0.75]}, "largest_gap_between": {"interval": [0.1, 0.3]}}
+    assert intervals_of({**REPORT, "groups": groups}) == {
+        "accuracy": (0.83, 0.902), "worst_group_recall": (0.5, 0.75), "largest_gap": (0.1, 0.3), "baseline_margin": (0.08, 0.16),
+    }  # fmt: skip
+    assert intervals_of({}) == {}
 
 
 def test_reasons_are_the_reports_own():
@@ -262,6 +285,8 @@ def test_the_report_shows_what_was_asked_beside_what_was_reached():
     assert requirements_blocks({}) == []
     (table,) = requirements_blocks(requirements_section(parse("accuracy>=0.9, ece<=5%, top5>0.99"), REPORT))
     assert [list(row) for row in table.rows] == [
-        ["accuracy", "at least 90%", "87.10%", "no"], ["ece", "at most 5%", "3.10%", "yes"], ["top5", "more than 99%", "not measured", "no"],
-    ]  # fmt: skip
+        ["accuracy", "at least 90%", "87.10%", "no"],
+        ["ece", "at most 5%", "3.10%", "yes"],
+        ["top5", "more than 99%", "not measured", "no"],
+    ]
     assert table.note.startswith("The model does not meet 2 of 3")

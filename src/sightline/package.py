@@ -28,7 +28,8 @@ from sightline.model.export import count_parameters, export_graph, weights_bytes
 from sightline.model.network import Network, torch_infer
 from sightline.records import Dataset, Decision, Infer
 from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
-from sightline.report.build import FORMAT, card, environment, html, library_versions, now
+from sightline.report.build import FORMAT, environment, html, library_versions, now
+from sightline.report.card import card
 from sightline.runtime import Model, raw_outputs
 from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained

@@ -31,18 +31,19 @@ _MORE_OF_THE_GROUP = "add training images of the group that the report names as 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that can be required: its ``place`` in ``report.json``, the tasks that have it, its range, and what helps where it
-    falls short."""
+    """A figure that can be required: its ``place`` in ``report.json`` and that of its interval, the tasks that have it, its range, and
+    what helps where it falls short."""
 
     place: tuple[str, ...]
     advice: str
+    interval: tuple[str, ...] = ()
     tasks: tuple[str, ...] = TASKS
     low: float = 0.0
     high: float = 1.0
 
 
 def _metric(name: str, *tasks: str, advice: str = _MORE_IMAGES) -> Figure:
-    return Figure(("test", "metrics", name), advice, tasks or TASKS)
+    return Figure(("test", "metrics", name), advice, ("test", "intervals", name), tasks or TASKS)
 
 
 FIGURES = {
@@ -57,13 +58,15 @@ FIGURES = {
     "hamming_loss": _metric("hamming_loss", "tag"),
     "ece": _metric("ece", advice=_MORE_VALIDATION),
     "worst_class_recall": Figure(("test", "worst_class_recall"), "add training images of the class that the report names as weakest"),
-    "worst_group_recall": Figure(("groups", "worst_group_recall"), _MORE_OF_THE_GROUP),
-    "largest_gap": Figure(("groups", "largest_gap"), _MORE_OF_THE_GROUP),
-    "robust_accuracy": Figure(("robustness", "robust_accuracy"), "train with --robust"),
+    "worst_group_recall": Figure(("groups", "worst_group_recall"), _MORE_OF_THE_GROUP, ("groups", "worst_group", "recall_interval")),
+    "largest_gap": Figure(("groups", "largest_gap"), _MORE_OF_THE_GROUP, ("groups", "largest_gap_between", "interval")),
+    "robust_accuracy": Figure(("robustness", "robust_accuracy"), "train with --robust", ("robustness", "robust_interval")),
     "coverage": Figure(("confidence", "coverage"), _MORE_IMAGES),
-    "answered_accuracy": Figure(("confidence", "answered_accuracy"), _MORE_VALIDATION),
-    "conformal_coverage": Figure(("confidence", "conformal", "coverage"), _MORE_VALIDATION),
-    "baseline_margin": Figure(("baselines", "margin"), "start from pretrained --weights, or label more images", low=-1.0),
+    "answered_accuracy": Figure(("confidence", "answered_accuracy"), _MORE_VALIDATION, ("confidence", "answered_interval")),
+    "conformal_coverage": Figure(("confidence", "conformal", "coverage"), _MORE_VALIDATION, ("confidence", "conformal", "interval")),
+    "baseline_margin": Figure(
+        ("baselines", "margin"), "start from pretrained --weights, or label more images", ("baselines", "margin_interval"), low=-1.0
+    ),
 }
 
 
@@ -189,25 +192,26 @@ def _clashes(asked: Sequence[Requirement]) -> list[str]:
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, float | None]:
     """Every figure that can be required, from ``report.json``'s dictionary; None for what it does not have."""
-    found = {name: at(report, *figure.place) for name, figure in FIGURES.items()}
-    return {name: _number(value) for name, value in {**found, "worst_class_recall": _worst_class_recall(report)}.items()}
+    seen = {**report, **_derived(report)}
+    return {name: _number(at(seen, *figure.place)) for name, figure in FIGURES.items()}
+
+
+def intervals_of(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """The 95% intervals of the figures that the report has one for."""
+    seen = {**report, **_derived(report)}
+    found = {name: at(seen, *figure.interval) for name, figure in FIGURES.items() if figure.interval}
+    return {name: (float(interval[0]), float(interval[1])) for name, interval in found.items() if interval is not None}
 
 
 def reasons_of(report: Mapping[str, Any]) -> dict[str, str]:
     """For figures that the report does not have, its own words on why not, where there are any."""
     found = {}
     for name, figure in FIGURES.items():
-        sections = [at(report, *figure.place[:depth]) for depth in range(len(figure.place) - 1, 0, -1)]
-        said = [section["reason"] for section in sections if isinstance(section, Mapping) and isinstance(section.get("reason"), str)]
+        reasons = [at(report, *figure.place[:depth], "reason") for depth in range(len(figure.place) - 1, 0, -1)]
+        said = [reason for reason in reasons if isinstance(reason, str)]
         if said:
             found[name] = said[0].strip().rstrip(".")
     return found
-
-
-def intervals_of(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """The 95% intervals of the figures that the report has one for."""
-    found = at(report, "test", "intervals") or {}
-    return {name: (float(interval[0]), float(interval[1])) for name, interval in found.items() if name in FIGURES}
 
 
 def at(report: Mapping[str, Any], *place: str) -> Any:
@@ -218,11 +222,17 @@ def at(report: Mapping[str, Any], *place: str) -> Any:
     return found
 
 
-def _worst_class_recall(report: Mapping[str, Any]) -> float | None:
-    """The recall of the weakest class that has test images."""
+def _derived(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections whose figures are the worst of several, with that figure: the weakest class that has test images, the strongest of
+    the simpler methods."""
     classes = at(report, "test", "classes") or at(report, "test", "labels") or ()
     recalls = [entry["recall"] for entry in classes if entry.get("n") and entry.get("recall") is not None]
-    return min(recalls, default=None)
+    behind = [found for method in at(report, "baselines", "methods") or () if (found := at(method, "behind"))]
+    nearest: Mapping[str, Any] = min(behind, key=lambda found: found["difference"], default={})
+    return {
+        "test": {**(report.get("test") or {}), "worst_class_recall": min(recalls, default=None)},
+        "baselines": {"margin": nearest.get("difference"), "margin_interval": nearest.get("interval")},
+    }
 
 
 def _number(value: Any) -> float | None:
