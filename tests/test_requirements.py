@@ -245,9 +245,9 @@ def test_the_sentence_has_the_figure_the_interval_and_what_was_asked():
     met, missed, close = checked(
         parse("recall>=0.5, accuracy>=0.9, ece<=3.09%"), {"recall": 0.8, "accuracy": 0.871, "ece": 0.031}, {}, {"accuracy": (0.83, 0.902)}
     )
-    assert met.sentence == "recall is 80.0%, as required at least 50%"
-    assert missed.sentence == "accuracy is 87.1% (95% interval 83.0% to 90.2%), but required is at least 90%"
-    assert close.sentence == "ece is 3.10%, but required is at most 3.09%"  # not "3.1% ... at most 3.1%"
+    assert met.sentence == "recall is 80.0%, at least 50% as required"
+    assert missed.sentence == "accuracy is 87.1% (95% interval 83.0% to 90.2%), while at least 90% is required"
+    assert close.sentence == "ece is 3.10%, while at most 3.09% is required"  # not "3.1% ... at most 3.1%"
 
 
 def test_an_interval_that_reaches_beyond_the_bound_is_said():

@@ -265,7 +265,8 @@ def _compared(asked: Requirement, reached: float, met: bool, interval: tuple[flo
     sentence = f"{asked.metric} is {reached:.{digits}%}"
     if interval is not None:
         sentence += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
-    sentence += f", {'as required' if met else 'but required is'} {bound_text(asked.relation, asked.bound)}"
+    required = bound_text(asked.relation, asked.bound)
+    sentence += f", {required} as required" if met else f", while {required} is required"
     if interval is not None and met and not asked.holds(interval[0] if asked.is_floor else interval[1]):
         sentence += "; by its interval other images of the same kind may miss that"
     return sentence

@@ -14,7 +14,7 @@ from typing import Any
 
 from sightline.config import TrainSettings
 from sightline.report import amounts
-from sightline.report.card_limits import limits, named
+from sightline.report.card_limits import limits, named, worse_at
 from sightline.report.card_trial import analyses, factors, interval_text
 from sightline.report.html import printable
 from sightline.report.markdown import code, plain, points, table
@@ -134,8 +134,14 @@ def _out_of_scope(report: Mapping[str, Any]) -> str:
     )
     empty = [label for label in report["data"]["labels"] if not at(report, "data", "splits", "test", "classes", label)]
     untested = f"What has no test image: {_labels(empty)}" if empty and report["test"].get("n") else ""
+    worse = f"What it is clearly worse at, where that matters (see Caveats): {named(worse_at(report))}" if worse_at(report) else ""
     return points(
-        [*task, untested, "Images taken otherwise than the test images, with other cameras, in other places or seasons: not measured"]
+        [
+            *task,
+            untested,
+            worse,
+            "Images taken otherwise than the test images, with other cameras, in other places or seasons: not measured",
+        ]
     )
 
 

@@ -65,6 +65,14 @@ def _weakest_class(report: Mapping[str, Any]) -> str:
     )
 
 
+def worse_at(report: Mapping[str, Any]) -> list[str]:
+    """Conditions and groups in which it is clearly worse, by name."""
+    conditions = [plain(entry["name"]) for entry in at(report, "robustness", "weakest") or ()]
+    return conditions + [
+        f"{plain(entry['group'])} ({plain(entry['of'])})" for entry in at(report, "groups", "slices") or () if entry["real"]
+    ]
+
+
 def _groups(section: Mapping[str, Any]) -> list[str]:
     """The groups that are served worse, as far as chance does not explain it, and those too small to tell."""
     worse = [

@@ -103,10 +103,10 @@ def _conditions(section: Mapping[str, Any]) -> str:
     """Every condition's mean over its strengths, the costliest first."""
     found = sorted(section.get("conditions", ()), key=lambda entry: -entry["loss"])
     rows = [
-        (plain(entry["name"]), amounts.share(entry["right"]), f"{100 * entry['loss']:.1f}", "yes" if entry["clear"] else "may be chance")
+        (plain(entry["name"]), amounts.share(entry["right"]), f"{100 * entry['loss']:.1f}", "yes" if entry["clear"] else "not shown")
         for entry in found
     ]
-    return "\n\n".join(part for part in (_told(section), table(("Condition", "Right", "Points lost", "Clear"), rows)) if part)
+    return "\n\n".join(part for part in (_told(section), table(("Condition", "Right", "Points lost", "More than chance"), rows)) if part)
 
 
 def _certainty(section: Mapping[str, Any]) -> str:
@@ -118,7 +118,7 @@ def _certainty(section: Mapping[str, Any]) -> str:
         f"Calibration error {amounts.share(section['ece'])}, {amounts.share(section['ece_before'])} before calibration, which was made on "
         f"{amounts.number_of(section['n_calibration'], 'image')}{' kept for that alone' if section['own_images'] else ' of validation'}",
         _abstention(section),
-        f"Candidates hold the truth of {amounts.share(conformal['coverage'])} of the test images (95% interval "
+        f"Its lists of candidates hold the truth of {amounts.share(conformal['coverage'])} of the test images (95% interval "
         f"{interval_text(conformal['interval'])}; {conformal['level']:.0%} is promised), {conformal['mean_size']:.1f} labels on average"
         if "coverage" in conformal else plain(conformal.get("reason", "")),
         f"Called unlike the training images, and not answered: {amounts.share(familiar['called_unfamiliar'])} of the test images, which "
