@@ -210,7 +210,7 @@ def reasons_of(report: Mapping[str, Any]) -> dict[str, str]:
         reasons = [at(report, *figure.place[:depth], "reason") for depth in range(len(figure.place) - 1, 0, -1)]
         said = [reason for reason in reasons if isinstance(reason, str)]
         if said:
-            found[name] = said[0].strip().rstrip(".")
+            found[name] = said[0].strip().removeprefix("Not measured: ").rstrip(".")
     return found
 
 
