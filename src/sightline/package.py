@@ -20,7 +20,8 @@ from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
 from sightline.records import Dataset
-from sightline.report.build import FORMAT, card, environment, html, library_versions, now
+from sightline.report.build import FORMAT, environment, html, library_versions, now
+from sightline.report.card import card
 from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
 from sightline.training.plan import Plan
