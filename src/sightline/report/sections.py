@@ -13,6 +13,7 @@ from sightline.records import SPLITS
 from sightline.report import amounts
 from sightline.report.audit import audit_blocks
 from sightline.report.confidence import confidence_blocks
+from sightline.report.requirements import requirements_blocks
 from sightline.report.tables import rows_table
 from sightline.report.training import training_blocks
 from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
@@ -31,6 +32,7 @@ class Section:
 def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> list[Section]:
     """The report's sections in order, without empty blocks and empty sections."""
     return without_empty([
+        Section("requirements", "What was required", requirements_blocks(report.get("requirements", {}))),
         Section("results", "Results", task_blocks, _results_lead(report)),
         Section("confidence", "When to believe it", confidence_blocks(report.get("confidence", {}))),
         Section("training", "How it was trained", training_blocks(report)),
