@@ -1,0 +1,1 @@
+from sightline.evaluation.gaps import *
