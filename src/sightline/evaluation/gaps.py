@@ -16,9 +16,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # Values in [0, 1] are rounded to so many steps before they are dealt out; a test of rounded values is as exact.
-STEPS = 20
-# Draws by chance: a few tell most groups from a gap; where fewer than so many reach it, many more are made.
-FIRST_DRAWS, MORE_DRAWS, REACHED_OFTEN = 1_000, 20_000, 10
+STEPS = 10
+# Draws by chance, in batches: no more are made once so many have reached what was seen, which the first of them do where there is no gap.
+# So a p-value from the first batch alone is far above 5%, and those below are as exact as if no batch had been a first one.
+BATCHES, REACHED_OFTEN = (200, 1_000, 20_000), 30
 # Sums of the same numbers in another order differ by rounding, and must still count as equal.
 SLACK = 1e-9
 # So many images with a spread as large as it can be are added, so that a few equal values do not pass for certainty.
@@ -46,7 +47,9 @@ class Chance:
         return float(self.each.min(initial=1.0))
 
 
-def chance_of_gap(values: Floats, groups: Ints, strata: Ints | None = None, *, apart: bool = False, seed: int = 0) -> Chance:
+def chance_of_gap(
+    values: Floats, groups: Ints, strata: Ints | None = None, *, apart: bool = False, seed: int = 0, batches: Sequence[int] = BATCHES
+) -> Chance:
     """Do groups differ in (n,) ``values`` in [0, 1] by more than chance explains? ``groups`` are (n,) indices from 0.
 
     The values are dealt out to the groups again and again, and it is counted how often any group comes as far off the mean as one
@@ -60,9 +63,11 @@ def chance_of_gap(values: Floats, groups: Ints, strata: Ints | None = None, *, a
     rng = np.random.default_rng(seed)
     z = _standardised(tables, apart)
     reached = np.abs(z) - SLACK
-    largest = _dealt_largest(tables, FIRST_DRAWS, apart, rng)
-    if np.count_nonzero(largest >= reached.max(initial=0.0)) < REACHED_OFTEN:
-        largest = np.concatenate([largest, _dealt_largest(tables, MORE_DRAWS, apart, rng)])
+    largest = np.empty(0)
+    for draws in batches:
+        largest = np.concatenate([largest, _dealt_largest(tables, draws, apart, rng)])
+        if np.count_nonzero(largest >= reached.max(initial=0.0)) >= REACHED_OFTEN:
+            break
     beyond = len(largest) - np.searchsorted(np.sort(largest), reached)
     # The observed values are one of the ways to deal them out, so that no p is 0.
     return Chance(z, (1 + beyond) / (1 + len(largest)))
@@ -122,20 +127,24 @@ def _dealt_largest(tables: Sequence[Ints], draws: int, apart: bool, rng: np.rand
 
 def _dealt_sums(table: Ints, draws: int, rng: np.random.Generator) -> Floats:
     """(draws, g) sums of the groups: each value in turn is dealt out to the room that is left."""
-    counts = table.sum(axis=1)
-    room = np.tile(table.sum(axis=0), (draws, 1))
-    common = int(counts.argmax())  # what is left in the end
+    counts, sizes = table.sum(axis=1), table.sum(axis=0)
+    room = np.tile(sizes, (draws, 1))
+    common = int(counts.argmax())  # fills the room that is left in the end
     sums = room * (common / STEPS)
+    *first, last = np.flatnonzero(sizes)
     for step in np.flatnonzero(counts):
         if step == common:
             continue
+        worth = (step - common) / STEPS
         left, after = np.full(draws, counts[step]), room.sum(axis=1)
-        for group in range(room.shape[1]):
-            after = after - room[:, group]
+        for group in first:
+            after -= room[:, group]
             taken = rng.hypergeometric(room[:, group], after, left)
             room[:, group] -= taken
-            left = left - taken
-            sums[:, group] += taken * ((step - common) / STEPS)
+            left -= taken
+            sums[:, group] += taken * worth
+        room[:, last] -= left
+        sums[:, last] += left * worth
     return sums
 
 

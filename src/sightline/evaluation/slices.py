@@ -22,8 +22,8 @@ SMALLEST = 20
 NOT_GIVEN = ""
 # Pairs of columns that are looked at, those with the largest cells first: chosen without a look at what is right in them.
 MOST_PAIRS = 36
-# Slices that share more than this of their images are one finding.
-SAME = 0.8
+# A slice with more than this share of its images in another one is a part of it.
+PART = 0.8
 # Words for groups with an order of their own; all others are sorted, numbers by their size.
 ORDERED = ("dark", "small", "middle", "bright", "large", "night", "morning", "day", "evening")
 
@@ -152,7 +152,8 @@ class Slice:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A slice with the mean of its values, its interval, and the corrected p-value of chance making it as bad."""
+    """A slice with the mean of its values, its interval, which allows for the number of slices that were looked at (Bonferroni), and the
+    p-value of chance making it as bad, corrected in the same way (Holm)."""
 
     slice: Slice
     mean: float
@@ -161,27 +162,25 @@ class Ranked:
 
 
 def worst_slices(values: Floats, slices: Sequence[Slice], most: int = 5) -> list[Ranked]:
-    """Of slices with a mean below that of all (n,) values, those with the lowest upper end of the interval, so that no slice is in front
-    for being small. Each p is corrected for the number of slices (Holm) and no smaller than the slice's ``doubt``."""
-    corrected = holm([_chance_of_worse(values, one.rows) for one in slices])
+    """Of slices with a mean below that of all (n,) values, those with the lowest upper end of the interval, so that none is in front for
+    being small. Parts of one in front are left out, unless they are clearly worse. No p is smaller than the slice's ``doubt``."""
+    slices = [one for one in slices if len(one.rows) < len(values)]
+    level = 1 - 0.05 / max(1, len(slices))
     ranked = [
-        Ranked(one, float(values[one.rows].mean()), mean_interval(values[one.rows]), max(p, one.doubt))
-        for one, p in zip(slices, corrected, strict=True)
-        if len(one.rows) < len(values)
+        Ranked(one, float(values[one.rows].mean()), mean_interval(values[one.rows], level), max(p, one.doubt))
+        for one, p in zip(slices, holm([_chance_of_worse(values, one.rows) for one in slices]), strict=True)
     ]
     ranked.sort(key=lambda entry: (entry.interval[1], entry.mean))
     kept: list[Ranked] = []
     for entry in ranked:
-        if len(kept) == most or entry.mean >= values.mean():
-            break
-        if not any(_same(entry.slice.rows, other.slice.rows) for other in kept):
+        if len(kept) < most and entry.mean < values.mean() and not any(_tells_nothing_new(entry, other) for other in kept):
             kept.append(entry)
     return kept
 
 
-def _same(rows: Ints, others: Ints) -> bool:
-    shared = len(np.intersect1d(rows, others, assume_unique=True))
-    return shared > SAME * (len(rows) + len(others) - shared)
+def _tells_nothing_new(entry: Ranked, other: Ranked) -> bool:
+    shared = len(np.intersect1d(entry.slice.rows, other.slice.rows, assume_unique=True))
+    return shared > PART * len(entry.slice.rows) and entry.interval[1] >= other.mean
 
 
 def _chance_of_worse(values: Floats, rows: Ints) -> float:
