@@ -35,8 +35,8 @@ class Chance:
     """What chance says of g groups, in s strata where each was tested by itself, and in 1 otherwise.
 
     z     (s, g) a group's mean against that of all, in standard deviations that dealing out by chance would give it
-    each  (s, g) how often chance alone brings any group as far off as this one
-    p     the smallest of them: how often chance brings any group as far off as the farthest
+    each  (s, g) the share of draws by chance in which any group is as far off as this one
+    p     the smallest of them, which is that of the group farthest off
     """
 
     z: Floats
@@ -53,24 +53,25 @@ def chance_of_gap(
     """Do groups differ in (n,) ``values`` in [0, 1] by more than chance explains? ``groups`` are (n,) indices from 0.
 
     The values are dealt out to the groups again and again, and it is counted how often any group comes as far off the mean as one
-    did: a permutation test of the largest standardised difference (Westfall and Young, "Resampling-Based Multiple Testing", 1993). The
-    draws are made of the counts of each value, which for values of 0 and 1 are multivariate hypergeometric. Values are dealt out within
-    each of (n,) ``strata``, and the groups compared over all of them; ``apart`` compares them in each by itself.
+    did: a permutation test of the largest standardised difference (Westfall and Young, "Resampling-Based Multiple Testing", 1993). What
+    comes exactly as far counts half (Lancaster 1961): zeros and ones take few values, and 5% would become 3%. The draws are made
+    of the counts of each value, which for values of 0 and 1 are multivariate hypergeometric. Values are dealt out within each of (n,)
+    ``strata``, and the groups compared over all of them; ``apart`` compares them in each by itself.
     """
     tables = _tables(values, groups, np.zeros(len(values), np.int64) if strata is None else strata)
     if not apart:
         tables = sorted(tables, key=lambda table: -table.sum())[:MOST_STRATA]
     rng = np.random.default_rng(seed)
     z = _standardised(tables, apart)
-    reached = np.abs(z) - SLACK
+    far = np.abs(z)
     largest = np.empty(0)
     for draws in batches:
-        largest = np.concatenate([largest, _dealt_largest(tables, draws, apart, rng)])
-        if np.count_nonzero(largest >= reached.max(initial=0.0)) >= REACHED_OFTEN:
+        largest = np.sort(np.concatenate([largest, _dealt_largest(tables, draws, apart, rng)]))
+        at_least, beyond = (len(largest) - np.searchsorted(largest, far + slack) for slack in (-SLACK, SLACK))
+        if at_least.min() >= REACHED_OFTEN:
             break
-    beyond = len(largest) - np.searchsorted(np.sort(largest), reached)
     # The observed values are one of the ways to deal them out, so that no p is 0.
-    return Chance(z, (1 + beyond) / (1 + len(largest)))
+    return Chance(z, (1 + at_least + beyond) / 2 / (1 + len(largest)))
 
 
 def _tables(values: Floats, groups: Ints, strata: Ints) -> list[Ints]:

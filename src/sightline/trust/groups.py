@@ -33,7 +33,7 @@ from sightline.trust.judged import Judged
 
 LEVEL = 0.05
 # What each question gets of the chance of a false alarm.
-SHARES = {"gap": 0.7, "recall": 0.2, "pair": 0.1}
+SHARES = {"gap": 0.8, "recall": 0.15, "pair": 0.05}
 # Labels may come in hundreds of combinations, within each of which is dealt out; whether 5% is reached, fewer draws tell.
 WITHIN_DRAWS = (1_000,)
 # Examples of what went wrong in a slice, and groups that are too small, as many as are named.
@@ -65,6 +65,7 @@ def groups(
     compared = [one for one in made if not left_out[one.name]]
     numbers: dict[str, Any] = {
         "n": len(judged),
+        "several": targets.ndim == 2,
         "smallest": SMALLEST,
         "left_out": [{"attribute": name, "reason": reason} for name, reason in left_out.items() if reason],
         "worst_group_recall": None,
@@ -208,11 +209,12 @@ class _Analysis:
         if gap is None or p is None:
             return None
         ends = extremes(gap.found, gap.cells)
-        low, high = (float(gap.found[gap.cells.rows(group)].mean()) for group in (ends.low, ends.high))
+        parts = [(name, gap.found[gap.cells.rows(group)]) for group, name in enumerate(gap.cells.names)]
         return {
             "label": self.labels[gap.label], "low": gap.cells.names[ends.low], "high": gap.cells.names[ends.high],
-            "low_recall": low, "high_recall": high, "difference": ends.difference, "interval": list(ends.interval),
-            "p": gap.chance.p, "corrected": p, "real": p < LEVEL,
+            "difference": ends.difference, "interval": list(ends.interval), "p": gap.chance.p, "corrected": p, "real": p < LEVEL,
+            "groups": [{"group": name, "n": len(found), "recall": float(found.mean()), "interval": list(mean_interval(found))}
+                       for name, found in parts],
         }  # fmt: skip
 
     def _pairs_found(self) -> list[dict[str, Any]]:
