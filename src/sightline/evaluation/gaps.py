@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 STEPS = 10
 # Draws by chance, in batches: no more are made once so many have reached what was seen, which the first of them do where there is no gap.
 # So a p-value from the first batch alone is far above 5%, and those below are as exact as if no batch had been a first one.
-BATCHES, REACHED_OFTEN = (200, 1_000, 20_000), 30
+BATCHES, REACHED_OFTEN = (200, 20_000), 30
 # Sums of the same numbers in another order differ by rounding, and must still count as equal.
 SLACK = 1e-9
 # So many images with a spread as large as it can be are added, so that a few equal values do not pass for certainty.
@@ -71,7 +71,7 @@ def chance_of_gap(
         if at_least.min() >= REACHED_OFTEN:
             break
     # The observed values are one of the ways to deal them out, so that no p is 0.
-    return Chance(z, (1 + at_least + beyond) / 2 / (1 + len(largest)))
+    return Chance(z, np.where(far > SLACK, (1 + at_least + beyond) / 2 / (1 + len(largest)), 1.0))
 
 
 def _tables(values: Floats, groups: Ints, strata: Ints) -> list[Ints]:

@@ -22,6 +22,8 @@ SMALLEST = 20
 NOT_GIVEN = ""
 # Pairs of columns that are looked at, those with the largest cells first: chosen without a look at what is right in them.
 MOST_PAIRS = 36
+# A pair counts only where chance is far below 5%, and there are many: another batch of draws stops most of them.
+PAIR_BATCHES = (200, 1_000, 20_000)
 # A slice with more than this share of its images in another one is a part of it.
 PART = 0.8
 # Words for groups with an order of their own; all others are sorted, numbers by their size.
@@ -134,7 +136,7 @@ def pairs(groupings: Sequence[Grouping], values: Floats, seed: int = 0) -> tuple
     found = []
     for a, b, cells in made[:MOST_PAIRS]:
         rows = cells.inside
-        within = [chance_of_gap(values[rows], cells.codes[rows], one.codes[rows], seed=seed).p for one in (a, b)]
+        within = [chance_of_gap(values[rows], cells.codes[rows], one.codes[rows], seed=seed, batches=PAIR_BATCHES).p for one in (a, b)]
         found.append(Pair(a, b, cells, max(within)))
     return found, max(0, len(made) - MOST_PAIRS)
 

@@ -49,10 +49,11 @@ def verdict(section: Numbers) -> str:
     pairs = [" with ".join(pair["attributes"]) for pair in new_pairs(section)]
     if not (real or unequal or pairs):
         return f"No group was found to do worse than chance explains. {counted}."
-    parts = [f"what is right differs by {_named(real)}"] if real else []
+    right = "how well its labels fit" if section["several"] else "how often it is right"
+    parts = [f"{right} depends on {_named(real)}"] if real else []
     parts += [f"how often {_quoted(unequal)} is found differs between groups"] if unequal else []
-    parts += [f"{_named(pairs)} together make a difference that neither alone explains"] if pairs else []
-    return f"The model does not serve all images alike: {'; '.join(parts)}. That is more than chance explains. {counted}."
+    parts += [f"{_named(pairs)} together make a difference that neither alone does"] if pairs else []
+    return f"The model does not serve all images alike: {'; '.join(parts)}, by more than chance explains. {counted}."
 
 
 def too_few(section: Numbers) -> list[str]:
