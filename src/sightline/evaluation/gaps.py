@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 STEPS = 10
 # Draws by chance, in batches: no more are made once so many have reached what was seen, which the first of them do where there is no gap.
 # So a p-value from the first batch alone is far above 5%, and those below are as exact as if no batch had been a first one.
-BATCHES, REACHED_OFTEN = (200, 20_000), 30
+BATCHES, REACHED_OFTEN = (200, 10_000), 30
 # Sums of the same numbers in another order differ by rounding, and must still count as equal.
 SLACK = 1e-9
 # So many images with a spread as large as it can be are added, so that a few equal values do not pass for certainty.

@@ -23,7 +23,7 @@ NOT_GIVEN = ""
 # Pairs of columns that are looked at, those with the largest cells first: chosen without a look at what is right in them.
 MOST_PAIRS = 36
 # A pair counts only where chance is far below 5%, and there are many: another batch of draws stops most of them.
-PAIR_BATCHES = (200, 1_000, 20_000)
+PAIR_BATCHES = (200, 1_000, 10_000)
 # A slice with more than this share of its images in another one is a part of it.
 PART = 0.8
 # Words for groups with an order of their own; all others are sorted, numbers by their size.
