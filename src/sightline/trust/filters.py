@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-# At most so many are drawn, the strongest; each about so many pixels wide.
+# At most so many are drawn, the strongest; each about so many pixels wide. Weaker than this share of the strongest, one sees nothing.
 MOST_FILTERS, TILE = 64, 44
+UNUSED_SHARE = 0.01
 GAP = 4
 RGB, GREY = 3, 128
 
@@ -45,10 +46,16 @@ def filter_pixels(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.moveaxis(np.clip(GREY + 127 * scaled, 0, 255).round().astype(np.uint8), 1, -1)
 
 
+def drawn_filters(weights: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The filters that are drawn, strongest first; of weights that are all 0, one."""
+    strength = np.abs(weights).max(axis=(1, 2, 3))
+    order = np.argsort(-strength, kind="stable")
+    return order[: max(1, min(MOST_FILTERS, int((strength > UNUSED_SHARE * strength.max()).sum())))]
+
+
 def filter_grid(weights: NDArray[np.float32]) -> bytes:
-    """A PNG of the strongest filters, about twice as wide as high, each pixel a square; transparent between them."""
-    strongest = np.argsort(-np.square(weights).sum(axis=(1, 2, 3)), kind="stable")[:MOST_FILTERS]
-    tiles = filter_pixels(weights[strongest])
+    """A PNG of the strongest filters in use, about twice as wide as high, each weight a square; transparent between them."""
+    tiles = filter_pixels(weights[drawn_filters(weights)])
     side = max(1, round(TILE / tiles.shape[1]))
     tiles = np.broadcast_to(tiles, (*tiles.shape[:3], RGB)).repeat(side, axis=1).repeat(side, axis=2)
     n, height, width = tiles.shape[:3]
@@ -66,4 +73,8 @@ def filter_grid(weights: NDArray[np.float32]) -> bytes:
 def described(filters: Filters) -> dict[str, Any]:
     """The numbers that go with the picture."""
     n, inputs, rows, columns = filters.weights.shape
-    return {"layer": filters.module, "n": min(n, MOST_FILTERS), "of": n, "size": [rows, columns], "channels": inputs}
+    strength = np.abs(filters.weights).max(axis=(1, 2, 3))
+    return {
+        "layer": filters.module, "n": len(drawn_filters(filters.weights)), "of": n, "size": [rows, columns], "channels": inputs,
+        "unused": int((strength <= UNUSED_SHARE * strength.max()).sum()),
+    }  # fmt: skip

@@ -31,6 +31,7 @@ DRAWING_SHARE = 0.1
 TILE, GAP, COLUMNS = 96, 3, 3
 GREY = 128
 JPEG_QUALITY = 85
+OPAQUE = "This network lets no gradient through to its input, so no images could be made that excite its channels."
 TOO_LITTLE = "The time allowance was too small to look for what its channels answer to."
 
 
@@ -45,9 +46,7 @@ class Looked:
     excited: Excited | None = None
 
 
-def learned(
-    network: Network, images: Images, names: Sequence[str], device: torch.device, *, seconds: float, seed: int
-) -> Evidence:
+def learned(network: Network, images: Images, names: Sequence[str], device: torch.device, *, seconds: float, seed: int) -> Evidence:
     """What the network learned, in about ``seconds``; the network, on ``device``, is left as it was.
 
     images  gives prepared training images, by row; ``names`` has a name for each of them
@@ -67,8 +66,9 @@ def learned(
         rows, looked, missing = _looked(network, images, len(names), device, PATCHES_SHARE * seconds, seed)
         reasons += missing
         left = (1 - DRAWING_SHARE) * (seconds - (time.perf_counter() - started))
-        looked, missing = _excited(network, looked, images(rows[:BATCH]), device, left, seed) if looked else (looked, [])
-        reasons += missing
+        if looked and OPAQUE not in missing:
+            looked, missing = _excited(network, looked, images(rows[:BATCH]), device, left, seed)
+            reasons += missing
     for stage in looked:
         described_stage, drawn = _drawn(stage, images, rows, names)
         numbers["stages"].append(described_stage)
@@ -89,6 +89,7 @@ def _looked(
     if not places:
         return mixed[:0], [], ["No layer of this network keeps a map of the image, so there are no channels to look at."]
     fields = [field_of(network, place, first) for place in places]
+    opaque = [OPAQUE] if None in fields else []
     some = mixed[:BATCH]
     timed = time.perf_counter()
     answers(network, places, images, some, device)
@@ -99,10 +100,10 @@ def _looked(
     rows = np.sort(mixed[:size])
     found = answers(network, places, images, rows, device)
     looked = [
-        Looked(place, selective_channels(answer.strongest), answer, field)
+        Looked(place, selective_channels(answer.strongest), answer, field or network.prepare.size)
         for place, answer, field in zip(places, found, fields, strict=True)
     ]
-    return rows, [stage for stage in looked if stage.channels], []
+    return rows, [stage for stage in looked if stage.channels], opaque
 
 
 def _excited(
@@ -132,12 +133,14 @@ def _drawn(stage: Looked, images: Images, rows: NDArray[np.int64], names: Sequen
         best = np.argsort(-strongest, kind="stable")[:PATCHES]
         cells, columns = stage.answers.cells[best, channel].tolist(), stage.answers.columns
         patches = [patch_of(image, cell, columns, stage.field) for image, cell in zip(images(rows[best]), cells, strict=True)]
-        key = f"learned/{place.stage}-{number + 1}"
-        pictures[key] = _picture(None if stage.excited is None else stage.excited.images[number], patches)
+        key, typical = f"learned/{place.stage}-{number + 1}", float(np.median(strongest))
+        # An image that leaves the channel as it mostly is shows nothing.
+        made = stage.excited is not None and float(stage.excited.reached[number]) > typical
+        pictures[key] = _picture(stage.excited.images[number] if made else None, patches)
         drawn.append({
             "picture": key, "channel": channel, "images": [names[row] for row in rows[best].tolist()],
-            "strongest": strongest[best].astype(float).tolist(), "typical": float(np.median(strongest)),
-            "excited": None if stage.excited is None else float(stage.excited.reached[number]),
+            "strongest": strongest[best].astype(float).tolist(), "typical": typical,
+            "excited": float(stage.excited.reached[number]) if made else None,
         })  # fmt: skip
     numbers = {
         "stage": place.stage, "layer": place.module, "map": [place.rows, place.columns], "channels": place.channels, "field": stage.field,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.model.network import Network
 from sightline.trust.places import Place, maps_at
@@ -19,12 +19,15 @@ Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 BATCH = 16
 # Channels drawn of each stage, and patches of each channel, all from different images.
 CHANNELS, PATCHES = 4, 6
-# Two channels drawn may share this many of the images they answer to most.
-MOST_SHARED = 2
-# Maps at least this wide have their rim left out: there, channels answer to the edge of the image itself.
-RIMMED = 14
-# A unit's field is where this share of its gradient lies, and at least so many steps of the map wide.
-FIELD_SHARE, FEWEST_STEPS = 0.8, 2.0
+# Two channels drawn may have this many of the images they answer to most in common.
+MOST_SHARED = 1
+# On maps at least so wide an answer is the mean of a unit and its neighbours. That leaves out the rim, where channels answer to the edge
+# of the image itself, and tells strong answers apart that a limited rectifier (ReLU6) makes equal.
+AVERAGED, AROUND = 7, 1
+# Only of the channels that answer most strongly, this share, the most selective are drawn: weak ones are hardly used on such images.
+STRONG_SHARE = 0.25
+# A unit's field is where this share of its squared gradient lies, and at least so many steps of the map wide.
+FIELD_SHARE, FEWEST_STEPS = 0.8, 5
 FIELD_IMAGES = 4
 
 
@@ -43,7 +46,7 @@ def answers(network: Network, places: Sequence[Place], images: Images, rows: NDA
     with torch.no_grad():
         for batch in batches(images, rows, device):
             for kept, values in zip(found, maps_at(network, batch, places), strict=True):
-                strongest, cells = _inner(values).flatten(2).max(dim=2)
+                strongest, cells = strongest_of(values)
                 kept.append((strongest.float().cpu(), cells.cpu()))
     together = ([torch.cat(part).numpy() for part in zip(*kept, strict=True)] for kept in found)
     return [Answers(strongest, cells, place.columns) for (strongest, cells), place in zip(together, places, strict=True)]
@@ -54,26 +57,27 @@ def batches(images: Images, rows: NDArray[np.int64], device: torch.device) -> It
         yield torch.from_numpy(images(rows[start : start + BATCH])).to(device).float()
 
 
-def _inner(values: Tensor) -> Tensor:
-    """Maps whose rim cannot be the strongest."""
-    if values.shape[-1] < RIMMED:
-        return values
-    inner = torch.full_like(values, -torch.inf)
-    inner[:, :, 1:-1, 1:-1] = values[:, :, 1:-1, 1:-1]
-    return inner
+def strongest_of(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, channels) each channel's strongest answer in maps (n, channels, h, w), and the cell of the map where it is, counted by rows."""
+    margin = AROUND if values.shape[-1] >= AVERAGED else 0
+    averaged = nn.functional.avg_pool2d(values, 2 * margin + 1, 1)
+    strongest, inner = averaged.flatten(2).max(dim=2)
+    rows, columns = inner // averaged.shape[3] + margin, inner % averaged.shape[3] + margin
+    return strongest, rows * values.shape[3] + columns
 
 
 def selective_channels(strongest: NDArray[np.float32]) -> list[int]:
     """Up to ``CHANNELS`` channels, most selective first, from how strongly they answer to m images, (m, channels).
 
-    A channel is the more selective the further its strongest images lie above the others, in standard deviations. Channels that answer
+    They are among those that answer most strongly at all. A channel is the more selective the further its strongest images lie above the others, in standard deviations. Channels that answer
     to mostly the same images are drawn once; those that answer alike to all are not drawn.
     """
-    top = min(PATCHES, len(strongest))
-    order = np.argsort(-strongest, axis=0, kind="stable")[:top]
-    spread = strongest.std(axis=0)
-    above = np.take_along_axis(strongest, order, axis=0).mean(axis=0) - strongest.mean(axis=0)
-    selectivity = np.divide(above, spread, out=np.zeros_like(above), where=spread > 1e-6)
+    known = np.where(np.isfinite(strongest).all(axis=0), strongest, 0.0)
+    order = np.argsort(-known, axis=0, kind="stable")[:PATCHES]
+    spread = known.std(axis=0)
+    best = np.take_along_axis(known, order, axis=0).mean(axis=0)
+    strong = (best >= np.quantile(best, 1 - STRONG_SHARE)) & (spread > 1e-6)
+    selectivity = np.divide(best - known.mean(axis=0), spread, out=np.zeros_like(best), where=strong)
     chosen: list[int] = []
     for channel in np.argsort(-selectivity, kind="stable").tolist():
         if len(chosen) == CHANNELS or selectivity[channel] <= 0:
@@ -83,9 +87,9 @@ def selective_channels(strongest: NDArray[np.float32]) -> list[int]:
     return chosen
 
 
-def field_of(network: Network, place: Place, images: Tensor) -> int:
+def field_of(network: Network, place: Place, images: Tensor) -> int | None:
     """The side in pixels of the part of an image that decides on a unit in the middle of the map: where most of its gradient lies,
-    mean over images (n, s, s, channels).
+    mean over images (n, s, s, channels). None where the network lets no gradient through.
 
     It is smaller than all a unit can see: Luo et al., "Understanding the effective receptive field" (2016).
     """
@@ -93,8 +97,10 @@ def field_of(network: Network, place: Place, images: Tensor) -> int:
     inputs = images.clone().requires_grad_()
     (values,) = maps_at(network, inputs, [place])
     row, column = values.shape[2] // 2, values.shape[3] // 2
+    if not values.requires_grad:
+        return None
     (gradient,) = torch.autograd.grad(values[:, :, row, column].square().sum(), inputs)
-    weight = gradient.abs().sum(dim=(0, 3)).double().cpu().numpy()
+    weight = gradient.square().sum(dim=(0, 3)).cpu().double().numpy()
     step = side / values.shape[2]
     middle = (np.array([row, column]) + 0.5) * step
     rows, columns = np.abs(np.arange(side) + 0.5 - middle[0]), np.abs(np.arange(side) + 0.5 - middle[1])

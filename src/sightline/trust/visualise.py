@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.model.network import Network
+from sightline.trust.patches import strongest_of
 from sightline.trust.places import Place, maps_at
 
 # Sides of the images in pixels, the first that the network and the time allow.
 SIDES = (128, 96)
 MOST_STEPS, FEWEST_STEPS = 64, 20
 RATE = 0.05
+# In this share of the steps, shut rectifiers let this share of the gradient through.
+REDIRECTED_SHARE, LEAK = 0.5, 0.1
 # The image is moved by up to this share of its side before each step, so that no detail depends on where it stands.
 JITTER = 1 / 8
-# How strong colours are: those of the training images, made a little livelier.
-CONTRAST = 1.5
-NOISE = 0.05
+# The noise it starts from, and the strongest contrast there may be, as multiples of the training images' own.
+NOISE, LIVELIEST = 0.3, 1.2
+# The slope of the logistic function at its middle, which makes a small change of its argument a quarter as large.
+SLOPE = 0.25
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Colours:
     @classmethod
     def of(cls, images: Tensor) -> Colours:
         """Of images (n, s, s, channels), float in [0, 255]."""
-        pixels = images.reshape(-1, images.shape[-1]).double().cpu() / 255
+        pixels = images.reshape(-1, images.shape[-1]).cpu().double() / 255
         mean = pixels.mean(dim=0)
         covariance = (pixels - mean).T @ (pixels - mean) / len(pixels) + 1e-4 * torch.eye(len(mean))
         values, vectors = torch.linalg.eigh(covariance)
@@ -58,25 +64,65 @@ class Canvas:
 
     def __init__(self, n: int, side: int, colours: Colours, generator: torch.Generator) -> None:
         channels, device = len(colours.mean), colours.mean.device
-        noise = torch.randn((n, channels, side, side // 2 + 1, 2), generator=generator) * NOISE
-        self.frequencies = noise.to(device).requires_grad_()
         vertical, horizontal = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None, :]
-        self.weight = (side / (vertical.square() + horizontal.square()).sqrt().clamp(min=1 / side)).to(device)
+        # Photographs have the less of a frequency the higher it is; as much as one of contrast 1 has.
+        weight = 1 / (vertical.square() + horizontal.square()).sqrt().clamp(min=1 / side)
+        weight[0, 0] = 0  # the mean stays that of the training images
+        noise = torch.randn((n, channels, side, side // 2 + 1, 2), generator=generator)
+        spread = torch.fft.irfft2(torch.view_as_complex(noise) * weight, s=(side, side)).std()
+        self.frequencies = (NOISE * noise).to(device).requires_grad_()
+        self.weight = (weight / spread).to(device)
         self.side, self.colours = side, colours
 
     def images(self) -> Tensor:
         """(n, side, side, channels) float in [0, 255]."""
         spectrum = torch.view_as_complex(self.frequencies) * self.weight
         plain = torch.fft.irfft2(spectrum, s=(self.side, self.side)).permute(0, 2, 3, 1)
-        mean = self.colours.mean
-        return 255 * torch.sigmoid(torch.logit(mean) + CONTRAST * plain @ self.colours.mixing)
+        bounded = plain * (LIVELIEST / plain.std(dim=(1, 2, 3), keepdim=True)).clamp(max=1)
+        return 255 * torch.sigmoid(torch.logit(self.colours.mean) + bounded @ self.colours.mixing / SLOPE)
+
+
+class _Redirected(torch.autograd.Function):
+    """What a rectifier gives, ``output``, for ``inputs``, with some of the gradient where it gives nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, output: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs != output)
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (stopped,) = ctx.saved_tensors
+        return torch.where(stopped, LEAK * gradients[0], gradients[0]), None
+
+
+@contextmanager
+def redirected(network: nn.Module) -> Iterator[None]:
+    """Gradients get through rectifiers that are shut, so that a channel which answers nothing to noise can still be followed."""
+    inputs: dict[nn.Module, Tensor] = {}
+
+    def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
+        inputs[module] = arguments[0].clone()  # a rectifier may overwrite what it is given
+
+    def after(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
+        found: Tensor = _Redirected.apply(inputs.pop(module), output.detach())
+        return found
+
+    rectifiers = [module for module in network.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
+    handles = [module.register_forward_pre_hook(before) for module in rectifiers]
+    handles += [module.register_forward_hook(after) for module in rectifiers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def step_seconds(network: Network, place: Place, n: int, side: int, colours: Colours) -> float:
     """Seconds a step takes for n images; a first one, which takes longer, is not counted."""
     for _ in range(2):
         started = time.perf_counter()
-        _ascend(network, place, list(range(n)), Canvas(n, side, colours, torch.Generator()), 1, torch.Generator())
+        excite(network, place, range(n), side, 1, colours, 0)
         took = time.perf_counter() - started
     return took
 
@@ -95,16 +141,22 @@ def excite(network: Network, place: Place, channels: Sequence[int], side: int, s
     """For each channel of a place an image that it answers to as strongly as ``steps`` lead to from noise."""
     generator = torch.Generator().manual_seed(seed)
     canvas = Canvas(len(channels), side, colours, generator)
-    _ascend(network, place, channels, canvas, steps, generator)
+    early = round(REDIRECTED_SHARE * steps)
+    optimizer = torch.optim.Adam([canvas.frequencies], lr=RATE)
+    with redirected(network):
+        _ascend(network, place, channels, canvas, early, optimizer, generator)
+    _ascend(network, place, channels, canvas, steps - early, optimizer, generator)
     with torch.no_grad():
         images = canvas.images()
         (values,) = maps_at(network, images, [place])
-    reached = values[range(len(channels)), list(channels)].flatten(1).amax(dim=1)
+    reached = strongest_of(values)[0][range(len(channels)), list(channels)]
     return Excited(images.round().byte().cpu().numpy(), reached.float().cpu().numpy(), steps)
 
 
-def _ascend(network: Network, place: Place, channels: Sequence[int], canvas: Canvas, steps: int, generator: torch.Generator) -> None:
-    optimizer = torch.optim.Adam([canvas.frequencies], lr=RATE)
+def _ascend(
+    network: Network, place: Place, channels: Sequence[int], canvas: Canvas, steps: int, optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
     reach = max(1, round(JITTER * canvas.side))
     for _ in range(steps):
         shift = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
