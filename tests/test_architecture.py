@@ -24,7 +24,7 @@ PLACE = {room: place for place, room in enumerate(room for floor in ORDER for ro
 PRODUCT = ("errors", "processor", "records", "settings", "config", "requirements", "console", "energy", "data", "evaluation", "tasks",
            "archive", "manifest", "onnx_check", "bundle", "reference", "engines", "runtime", "replay", "explanation", "comparison",
            "pipeline", "flags", "cli")  # fmt: skip
-TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
+TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 
