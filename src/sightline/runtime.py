@@ -7,7 +7,7 @@ all go through it, whatever satisfies ``Infer``: what is shipped is what is judg
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,6 +176,7 @@ class Model:
         precision: str = "auto",
         batch_size: int = 16,
         many: bool = False,
+        outputs: Sequence[str] = (),
     ) -> Model:
         """The model of a bundle that is open already, which may be closed afterwards.
 
@@ -185,6 +186,7 @@ class Model:
         batch_size  for how many images at once the fastest is sought, which is measured once and then remembered
         many        made for many images a second: each thread computes images of its own. Otherwise all of them share in each
                     image, which is done sooner
+        outputs     raw outputs that are wanted beside those that the task reads, such as "features"
 
         Raises UsageError for an engine that is not installed, DeviceError for a precision that the processor has not.
         """
@@ -192,7 +194,8 @@ class Model:
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
         shape, streams, int8 = (prepare.size, prepare.size, prepare.channels), threads if many else 1, bundle.manifest.is_int8
         share = batch_share(batch_size, streams)
-        work = Work(bundle.read("graph"), task.OUTPUTS, str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
+        wanted = dict.fromkeys((*task.OUTPUTS, *outputs))
+        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision)

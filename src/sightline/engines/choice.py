@@ -159,7 +159,7 @@ def _objection(candidate: Candidate, infer: Infer, first: Infer, evidence: Evide
         return str(error)
     raws = [infer(images[start : start + len(noise)]) for start in range(0, len(images), len(noise))]
     found = {name: np.concatenate([raw[name] for raw in raws]) for name in raws[0]}
-    if any(found[name].shape != expected[name].shape for name in found):
+    if any(found[name].shape != values.shape for name, values in expected.items()):
         return "its outputs have other shapes"
     difference = evidence.difference(found, expected)
     if not difference <= tolerance_of(candidate.precision, int8):
