@@ -15,23 +15,22 @@ from numpy.typing import NDArray
 
 from sightline.bundle import Bundle
 from sightline.config import ExplainConfig
-from sightline.data.decode import Limits, decode_with_header, read_bytes
+from sightline.data.decode import Header, Limits, decode_with_header, read_bytes
 from sightline.errors import ImageError, ResourceError, UsageError, did_you_mean
-from sightline.explanation.cam import Cam, why_no_cam
+from sightline.explanation.cam import why_no_cam
 from sightline.explanation.grid import covered, positive
+from sightline.explanation.methods import best_method
 from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
 from sightline.explanation.sheet import SIDE, Laid, sheet
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
-from sightline.explanation.tested import random_maps, tested
+from sightline.explanation.tested import LEAST_SCORE, random_maps, tested
 from sightline.explanation.words import caption
 from sightline.records import ImageRef
 from sightline.reference import Known
 from sightline.runtime import Model
 
 OUTPUTS = ("embedding", "features")
-# A label with a lower score than this has nothing to lose: taking pixels away shows nothing.
-LEAST_SCORE = 0.05
 SECTION = "explanations"
 
 
@@ -43,6 +42,7 @@ class Explained:
     method         in words: "CAM" or "occlusion"
     heat           (rows, columns) in [0, 1]: evidence for the label as a share of the largest; all 0 where there is none
     box            (left, top, right, bottom) of the heat in pixels of the original image; beyond its border where that was padded
+    whole          whether the network saw all of the image
     tested         areas under deletion and insertion, the random maps' and how many of these are beaten; or ``{"reason"}``
     trust          the report's verdict on this model's heat maps: ``{"trusted", "sentence"}``; None where it has none for the method
     nearest        the training images that are nearest in the network's eyes; empty where the bundle keeps none
@@ -56,6 +56,7 @@ class Explained:
     method: str
     heat: NDArray[np.float32]
     box: tuple[float, float, float, float]
+    whole: bool
     tested: Mapping[str, Any]
     trust: Mapping[str, Any] | None
     nearest: tuple[Neighbour, ...]
@@ -124,19 +125,19 @@ class Explainer:
         image, back = prepare(pixels)
         shown = pixels if max(pixels.shape[:2]) >= SIDE else decode_with_header(data, str(ref), min_side=SIDE, **how)[1]
         height, width = pixels.shape[:2]
-        found = self._explained(str(ref), image, _stretched(back, header.width / width, header.height / height))
+        found = self._explained(str(ref), image, _stretched(back, header.width / width, header.height / height), header)
         laid = Laid(found.heat, _stretched(back, shown.shape[1] / width, shown.shape[0] / height), prepare.size)
         try:
             picture = _free(self.folder / f"{_stem(ref)}.png", also=".json")
             picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
             written = Explained(**{**vars(found), "picture": picture})
-            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             where = error.filename or self.config.out
             raise ResourceError(f"{where}: could not be written ({error.strerror}); make room or give another --out.") from error
         return written
 
-    def _explained(self, path: str, image: Images, back: NDArray[np.float64]) -> Explained:
+    def _explained(self, path: str, image: Images, back: NDArray[np.float64], header: Header) -> Explained:
         raw = self.subject.raw(image[None])
         (prediction,) = self.subject.predictions(raw)
         answer, scores = label_to_explain(prediction), scores_of(prediction)
@@ -144,10 +145,23 @@ class Explainer:
         target = list(self.model.labels).index(label)
         (evidence,) = self.method.evidence(self.subject, image[None], np.array([target]))
         neighbours = nearest(self.known, raw["embedding"][0], self.model.labels, self.config.nearest) if self.known else []
+        left, top, right, bottom = box = covered(back, self.model.prepare.size)
+        whole = left <= 0 and top <= 0 and right >= header.width and bottom >= header.height
+        found = self._tested(image, target, evidence, scores[label])
         return Explained(
-            path, label, scores[label], answer, self.method.name, positive(evidence), covered(back, self.model.prepare.size),
-            self._tested(image, target, evidence, scores[label]), self.trust, tuple(neighbours), Path(),
-        )  # fmt: skip
+            path,
+            label,
+            scores[label],
+            answer,
+            self.method.name,
+            positive(evidence),
+            box,
+            whole,
+            found,
+            self.trust,
+            tuple(neighbours),
+            Path(),
+        )
 
     def _tested(self, image: Images, target: int, evidence: NDArray[np.float32], score: float) -> dict[str, Any]:
         if not self.config.random_maps:
@@ -160,11 +174,10 @@ class Explainer:
     def _method(self, weight: NDArray[np.float32] | None) -> Method:
         """The method asked for, or the best that the network allows, which a blank image tells."""
         prepare = self.model.prepare
-        blank = np.zeros((1, prepare.size, prepare.size, prepare.channels), np.uint8)
-        why = "" if self.config.method == "occlusion" else why_no_cam(weight, self.model.infer(blank)["features"])
-        if self.config.method == "cam" and why:
+        features = self.model.infer(np.zeros((1, prepare.size, prepare.size, prepare.channels), np.uint8))["features"]
+        if self.config.method == "cam" and (why := why_no_cam(weight, features)):
             raise UsageError(f"--method cam: {self.source} allows no CAM, as {why}; use --method occlusion.")
-        return Occlusion() if weight is None or why or self.config.method == "occlusion" else Cam(weight)
+        return Occlusion() if self.config.method == "occlusion" else best_method(weight, features)
 
 
 def _stretched(back: NDArray[np.float64], x: float, y: float) -> NDArray[np.float64]:

@@ -103,7 +103,8 @@ def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
         if neighbour.thumb:
             with Image.open(io.BytesIO(neighbour.thumb), formats=("JPEG",)) as thumb:
                 small = thumb.convert("RGB")
-            small.thumbnail((THUMB, THUMB))
+            factor = THUMB / max(small.size)
+            small = small.resize((max(1, round(small.width * factor)), max(1, round(small.height * factor))), Image.Resampling.BICUBIC)
             row.paste(small, (left, high - small.height))
         said = wrapped(printable(", ".join(neighbour.labels) or "no label", font), font, THUMB)[0]
         pen.text((left, high + 3), said, INK, font)

@@ -21,6 +21,8 @@ from sightline.explanation.subject import Floats, Images
 
 # Shares of the pixels at which the score is looked at: nought, all, and equal steps between.
 STEPS = 8
+# A label with a lower score has nothing to lose: taking pixels away shows nothing.
+LEAST_SCORE = 0.05
 # The blurred image that insertion begins with has lost what is smaller than this share of its side.
 BLUR = 0.1
 

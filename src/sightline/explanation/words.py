@@ -20,7 +20,8 @@ def caption(explained: Explained) -> list[Line]:
     lines = [Line(f"{explained.label}, {explained.score:.1%}", INK, TITLE)]
     if explained.label != explained.answer:
         lines.append(Line(f"The model's answer is {explained.answer}."))
-    lines.append(Line(METHODS[explained.method]))
+    seen = "" if explained.whole else " What lies in the dark the network does not see: it looks at the middle of an image."
+    lines.append(Line(METHODS[explained.method] + seen))
     if not explained.heat.any():
         lines.append(Line("No part of the image speaks for this label.", WARNING))
     lines.append(Line(tested_sentence(explained)))
