@@ -21,7 +21,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ]),
     ("the meeting point", [
         ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
-        ("bundle", "read and write *.sight"),
+        ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"),

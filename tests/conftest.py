@@ -91,7 +91,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
 
 
-QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu", "precision": "fp32"}
+QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu", "precision": "fp32", "trial": False}
 """Settings with which training takes a few seconds."""
 
 
@@ -100,4 +100,4 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory):
     """A finished run on the shapes. Tests must not write there."""
     import sightline
 
-    return sightline.train(shapes, out=str(tmp_path_factory.mktemp("runs") / "shapes"), **QUICK)
+    return sightline.train(shapes, out=str(tmp_path_factory.mktemp("runs") / "shapes"), **{**QUICK, "trial": True})

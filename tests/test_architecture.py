@@ -15,14 +15,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "sightline"
 ORDER = [
     ("errors", "records", "settings", "config", "console", "processor"),
     ("data", "evaluation", "tasks"),
-    ("archive", "manifest", "onnx_check", "bundle"),
+    ("archive", "manifest", "onnx_check", "bundle", "reference"),
     ("engines", "runtime", "replay", "explanation"),
     ("model", "training", "report", "auditing", "trust", "package", "exporting"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "flags", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
-PRODUCT = ("errors", "processor", "records", "settings", "config", "console", "data", "evaluation", "tasks", "archive", "manifest",
-           "onnx_check", "bundle", "engines", "runtime", "replay", "explanation", "comparison", "pipeline", "flags", "cli")  # fmt: skip
+PRODUCT = ("errors", "processor", "records", "settings", "config", "console", "data", "evaluation", "tasks", "archive",
+           "manifest", "onnx_check", "bundle", "reference", "engines", "runtime", "replay", "explanation",
+           "comparison", "pipeline", "flags", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

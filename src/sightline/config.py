@@ -153,6 +153,23 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class TrialConfig:
+    """Trying the trained network."""
+
+    trial: bool = setting(
+        True, "Put the network through harder conditions, groups, plain baselines and tests of its explanations, for the report."
+    )
+    promise: float | None = setting(
+        None, "Share of right answers to keep by not answering unsure images; the highest that half of them keep when not given.",
+        low=0.5, high=0.9999,
+    )  # fmt: skip
+    require: str | None = setting(
+        None, "What the model must reach, or it is marked unfit (exit code 7): 'accuracy>=0.9, ece<=0.05, worst_group_recall>=0.8'."
+    )
+    intended_use: str | None = setting(None, "What the model is meant for, in a sentence for its card.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Where and how a run is carried out."""
 
@@ -241,6 +258,7 @@ class TrainSettings:
     network: NetworkConfig = NetworkConfig()
     training: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
+    trial: TrialConfig = TrialConfig()
     run: RunConfig = RunConfig()
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from sightline.records import Decision
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+# What a decision holds beyond temperature and thresholds.
+PROMISES = tuple(entry.name for entry in fields(Decision))[2:]
 # Every role this version knows, with the usual name of its member.
 ROLES = {"graph": "model.onnx", "weights": "weights.safetensors", "card": "card.md", "report": "report.html",
          "report_data": "report.json", "reference": "reference.npz", "replay": "replay.npz"}  # fmt: skip
@@ -35,7 +37,9 @@ class Member:
 class Manifest:
     """What a bundle says of itself: ``prepare`` is ``Prepare.to_json()``, ``backbone`` rebuilds the network for the weights,
     ``fingerprint`` is the data set's, ``licences`` those of code and weights; ``members`` are filled in by ``write``. ``variant``
-    says of a bundle that was made from another what it is and how it was measured; empty for all others, earlier versions ignore it."""
+    says of a bundle that was made from another what it is and how it was measured; empty for all others, earlier versions ignore it.
+    ``promises`` are the fields of ``Decision`` from ``promise`` on, those that are known; earlier versions ignore them and answer always.
+    ``unfit`` are sentences on what was required of the model and is not met; empty for a model that is fit."""
 
     task: str
     labels: tuple[str, ...]
@@ -52,6 +56,8 @@ class Manifest:
     members: tuple[Member, ...] = ()
     format_version: int = FORMAT_VERSION
     variant: dict[str, Any] = field(default_factory=dict)
+    promises: dict[str, float] = field(default_factory=dict)
+    unfit: tuple[str, ...] = ()
 
     @property
     def is_int8(self) -> bool:
@@ -59,13 +65,16 @@ class Manifest:
 
     @property
     def decision(self) -> Decision:
-        return Decision(self.temperature, self.thresholds)
+        return Decision(self.temperature, self.thresholds, **{name: self.promises.get(name) for name in PROMISES})
+
+    def deciding(self, decision: Decision) -> Manifest:
+        """The manifest of a bundle that answers so."""
+        known = {name: value for name in PROMISES if (value := getattr(decision, name)) is not None}
+        return replace(self, temperature=decision.temperature, thresholds=dict(decision.thresholds), promises=known)
 
     def to_json(self) -> dict[str, Any]:
-        plain = asdict(self)
-        if not self.variant:
-            del plain["variant"]
-        return plain | {"labels": list(plain["labels"]), "members": list(plain["members"])}
+        plain = {name: value for name, value in asdict(self).items() if value or name not in _OPTIONAL_KINDS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
     def from_json(cls, data: Any, source: str = "The bundle") -> Manifest:
@@ -79,7 +88,8 @@ class Manifest:
         values = {name: data[name] for name in _KINDS}
         values["labels"] = tuple(values["labels"])
         values["members"] = tuple(Member(**{name: member[name] for name in _MEMBER_KINDS}) for member in values["members"])
-        return cls(**values, variant=data.get("variant", {}))
+        optional = {name: data[name] for name in _OPTIONAL_KINDS if name in data}
+        return cls(**values, **optional | {"unfit": tuple(data.get("unfit", ()))})
 
 
 # What each value must be: a type, [kind] for a list, {str: kind} for an object with any names.
@@ -89,7 +99,7 @@ _KINDS: dict[str, Any] = {
     "config": {str: object}, "seed": int, "fingerprint": str, "versions": {str: str}, "licences": {str: str},
     "created": str, "backbone": {str: object}, "members": [{str: object}], "format_version": int,
 }  # fmt: skip
-_OPTIONAL_KINDS: dict[str, Any] = {"variant": {str: object}}
+_OPTIONAL_KINDS: dict[str, Any] = {"variant": {str: object}, "promises": {str: float}, "unfit": [str]}
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false", object: "anything"}
 
 
@@ -118,7 +128,7 @@ def _type_problems(data: Any, kinds: Mapping[str, Any]) -> list[str]:
 
 def _problems(data: Any) -> list[str]:
     """Everything wrong with a manifest, in words."""
-    if problems := _type_problems(data, _KINDS) or _type_problems({"variant": {}, **data}, _OPTIONAL_KINDS):
+    if problems := _type_problems(data, _KINDS) or _type_problems(data, {k: kind for k, kind in _OPTIONAL_KINDS.items() if k in data}):
         return problems
     members = data["members"]
     if len(members) > MAX_MEMBERS:

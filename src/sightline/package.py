@@ -2,135 +2,86 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sightline import bundle, console
+from sightline import bundle
 from sightline.auditing.gate import Gated
-from sightline.bundle import Bundle, Part, arrays_to_bytes
+from sightline.bundle import Part, arrays_to_bytes
 from sightline.config import TrainSettings
-from sightline.data.decode import Limits, read_bytes
-from sightline.data.formats import format_of
-from sightline.errors import RequirementNotMet
+from sightline.data.decode import Limits
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
-from sightline.model.network import Network, torch_infer
-from sightline.records import Dataset, Decision, Infer
-from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
+from sightline.records import Dataset
 from sightline.report.build import FORMAT, card, environment, html, library_versions, now
-from sightline.runtime import Model, raw_outputs
 from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
 from sightline.training.plan import Plan
 from sightline.training.run import Clock, Run
+from sightline.trust.judged import Judged, judge, linear_head_of
+from sightline.trust.trial import Trial, carry_out
 
 DRAFT = ".model.sight.draft"
-TEST_BATCH = 16
-# A graph is released only if every probability is this close to the network's. fp32 engines agree to about 1e-6.
-TOLERANCE = 1e-4
-SIDES = ("shipped ", "original ")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the bundle's draft did: how its outputs become answers, chosen on validation; its raw outputs on the test images;
-    the images it will replay; and figures on the export."""
-
-    decision: Decision
-    raw: dict[str, NDArray[np.float32]]
-    replay: bytes
-    export: dict[str, Any]
+# The share of the time for the trial that the embeddings of training images may take.
+KNOWN_SHARE = 0.15
 
 
 def ship(
-    trained: Trained, gated: Gated, audit: Mapping[str, Any], choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock
-) -> dict[str, Any]:
+    trained: Trained, gated: Gated, audit: Mapping[str, Any], choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock,
+    seconds: float,
+) -> dict[str, Any]:  # fmt: skip
     """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
 
-    The bundle is first written as a draft, which is what is judged. It gets its real name together with its report, and only
-    if it predicts what the network does: RequirementNotMet otherwise.
+    The bundle is first written as a draft, which is what is judged and, for about so many ``seconds``, put on trial. It gets its real
+    name together with its report, and only if it predicts what the network does: RequirementNotMet otherwise.
     """
     draft, task = run.folder / DRAFT, load_task(gated.dataset.task)
     manifest = _manifest(gated.dataset, choice, settings)
     try:
         with clock("exporting"):
-            parts = [
-                Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True),
-                Part("weights.safetensors", "weights", weights_bytes(trained.network)),
-                Part("reference.npz", "reference", arrays_to_bytes({"seen": _seen(gated.dataset)})),
-            ]
-            bundle.write(draft, manifest, parts)
+            graph = Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True)
+            weights = Part("weights.safetensors", "weights", weights_bytes(trained.network))
+            bundle.write(draft, manifest, [graph, weights])
         with clock("testing"):
-            judged = _judge(draft, trained.network, gated.dataset, task, settings)
-        manifest = replace(manifest, temperature=judged.decision.temperature, thresholds=dict(judged.decision.thresholds))
-        numbers = {**_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit}
-        page = html(numbers, task, gated.refs, choice.prepare.reading, Limits(settings.data.max_pixels, settings.data.max_bytes))
+            judged = judge(draft, trained.network, gated, settings, KNOWN_SHARE * seconds)
+        trial = Trial(judged, trained.network, gated, settings)
+        with clock("on trial"):
+            evidence = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
+        numbers = {
+            **_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit,
+            **{name: found.numbers for name, found in evidence.items()},
+        }  # fmt: skip
+        pictures = {key: picture for found in evidence.values() for key, picture in found.pictures.items()}
+        limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
+        page = html(numbers, task, gated.refs, choice.prepare.reading, limits, pictures)
         run.write_text("report.html", page)
         run.write_json("report.json", numbers)
         run.write_text("predictions.csv", _predictions(task, judged, gated))
-        parts += [
+        known = {
+            "seen": _seen(gated.dataset),
+            **judged.known.arrays(),
+            **judged.drift,
+            **linear_head_of(judged, trained.network, trial.images),
+        }
+        parts = [
+            graph, weights,
+            Part("reference.npz", "reference", arrays_to_bytes(known)),
             Part("card.md", "card", card(numbers).encode()),
             Part("report.html", "report", page.encode()),
             Part("report.json", "report_data", (run.folder / "report.json").read_bytes()),
             Part("replay.npz", "replay", judged.replay),
-        ]
-        bundle.write(run.model, manifest, parts)
+        ]  # fmt: skip
+        bundle.write(run.model, manifest.deciding(judged.decision), parts)
     finally:
         draft.unlink(missing_ok=True)
     return numbers
-
-
-def _judge(draft: Path, network: Network, dataset: Dataset, task: Task, settings: TrainSettings) -> Judged:
-    """The draft against the network it was made from, on every test image; RequirementNotMet when they differ."""
-    limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
-    with Bundle.open(draft) as opened:
-        # What every installation has, whatever is faster here: a bundle is judged by the reference.
-        model, graph_bytes = Model.of(opened, engine="onnxruntime", precision="fp32"), len(opened.read("graph"))
-    test, validation = dataset.of_split("test"), dataset.of_split("validation")
-    assert validation.targets is not None
-    started = time.monotonic()
-    chosen_on = _outputs(model.infer, model, validation, limits, "Choosing on validation")
-    speed = len(validation) / (time.monotonic() - started)
-    decision = task.decide(chosen_on, validation.targets, dataset.labels)
-    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
-    both = _outputs(_side_by_side(model.infer, original), model, test, limits, "Testing the bundle")
-    raw, expected = ({name: both[side + name] for name in task.OUTPUTS} for side in SIDES)
-    difference = task.difference(raw, expected, decision)
-    check_agreement(difference)
-    export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
-              "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
-    photographs = _replay_files(test, limits, settings.run.embed_images)
-    replayed = choose_images(photographs or rendered_images(bands=max(model.prepare.reading.bands or (3,))))
-    return Judged(decision, raw, record(model, replayed, rendered=not photographs), export)
-
-
-def _side_by_side(shipped: Infer, original: Infer) -> Infer:
-    """Two computations of the same images, which are only read once; ``SIDES`` begin the names of their outputs."""
-
-    def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        return {side + name: values for side, one in zip(SIDES, (shipped, original), strict=True) for name, values in one(batch).items()}
-
-    return infer
-
-
-def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
-    """Refuse an export that predicts something else; RequirementNotMet."""
-    if not difference <= tolerance:
-        raise RequirementNotMet(
-            f"The exported graph was refused: its predictions differ from the trained network's by up to {difference:.2g}, more than the "
-            f"tolerance of {tolerance:g}. The training is kept: upgrade torch and onnxruntime, then run again with --resume."
-        )
 
 
 def _manifest(dataset: Dataset, choice: Choice, settings: TrainSettings) -> Manifest:
@@ -149,25 +100,6 @@ def _seen(dataset: Dataset) -> NDArray[np.uint64]:
     rows = np.concatenate([dataset.rows_of("train"), dataset.rows_of("validation")])
     assert dataset.content_ids is not None
     return np.sort(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
-
-
-def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> dict[str, NDArray[np.float32]]:
-    """Raw outputs of images from their original files."""
-    found = []
-    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
-    for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
-        if batch.errors:
-            raise batch.errors[0][1]
-        found.append(batch.raw)
-    return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}
-
-
-def _replay_files(dataset: Dataset, limits: Limits, embed_images: str) -> list[bytes]:
-    """The user's files that a bundle may carry. A DICOM file is none of them: it says who the patient is."""
-    if embed_images == "none":
-        return []
-    places = np.unique(np.linspace(0, len(dataset) - 1, MAX_IMAGES).astype(int))
-    return [data for data in (read_bytes(dataset.refs[place], limits) for place in places) if format_of(data) != "DICOM"]
 
 
 def _numbers(

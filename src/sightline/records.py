@@ -170,14 +170,42 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Decision:
-    """How raw outputs become answers; chosen on validation and kept in the bundle.
+    """How raw outputs become answers; chosen on calibration images and kept in the bundle.
 
-    temperature  divides the logits; above 1 makes less sure
-    thresholds   label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
+    temperature    divides the logits; above 1 makes less sure
+    thresholds     label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
+    promise        the share of answers that are right when those below ``answer_from`` are not given; None where none is promised
+    answer_from    the score of an answer from which it is given
+    name_from      the score from which labels are named as candidates, so that with probability ``named`` all true ones are
+    familiar_from  the similarity to the nearest training images from which an image is not called unfamiliar
     """
 
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    promise: float | None = None
+    answer_from: float | None = None
+    named: float | None = None
+    name_from: float | None = None
+    familiar_from: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """What else a reader of a prediction should know.
+
+    abstained   the model does not answer: too unsure to keep its promise, or the image is unfamiliar. The prediction is its best guess
+    unfamiliar  the image is unlike any training image
+    candidates  labels among which the true ones are, with the bundle's ``named`` probability; None where that is not promised
+    """
+
+    abstained: bool
+    unfamiliar: bool
+    candidates: tuple[str, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"abstained", "unfamiliar"}``, and ``"candidates"`` where they are promised."""
+        named = {} if self.candidates is None else {"candidates": list(self.candidates)}
+        return {"abstained": self.abstained, "unfamiliar": self.unfamiliar, **named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +214,7 @@ class Classification:
 
     labels: tuple[str, ...]
     scores: tuple[float, ...]
+    caution: Caution | None = None
 
     @property
     def label(self) -> str:
@@ -215,6 +244,7 @@ class Tags:
 
     labels: tuple[str, ...]
     scores: Mapping[str, float]
+    caution: Caution | None = None
 
     @property
     def answer(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -26,10 +26,13 @@ from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
 from sightline.engines.evidence import evidence_of
 from sightline.errors import ImageError
+from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
 from sightline.processor import processors
 from sightline.records import ImageRef, Infer, Prediction
+from sightline.reference import embeddings_of
 from sightline.tasks import load_task
+from sightline.tasks.confidence import cautions
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
 Prepared = NDArray[np.uint8] | ImageError
@@ -142,16 +145,19 @@ class Model:
         streams: int = 1,
         engine: str = "a function",
         precision: str = "fp32",
+        familiar: NDArray[np.floating] | None = None,
     ) -> None:
         """A model over any ``Infer``; use ``Model.open`` for a file.
 
-        streams  how many threads may call ``infer`` at once
-        engine   says in words what computes
+        streams   how many threads may call ``infer`` at once
+        engine    says in words what computes
+        familiar  (m, d) embeddings of training images, beside which others may be unfamiliar; ``infer`` then gives ``embedding`` too
         """
         self.manifest = manifest
         self.infer = infer
         self.engine = engine
         self.precision = precision
+        self.familiar = familiar
         self.threads = threads or processors()
         self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)
@@ -194,11 +200,12 @@ class Model:
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
         shape, streams, int8 = (prepare.size, prepare.size, prepare.channels), threads if many else 1, bundle.manifest.is_int8
         share = batch_share(batch_size, streams)
-        wanted = dict.fromkeys((*task.OUTPUTS, *outputs))
+        familiar = embeddings_of(bundle)
+        wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
         work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
-        return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision)
+        return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -238,5 +245,9 @@ class Model:
         return raw_outputs(self.infer, self.prepare, images, batch_size=share, limits=limits, threads=self.threads, streams=self.streams)
 
     def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
-        """Raw outputs to predictions, with the bundle's labels, temperature and thresholds."""
-        return self.task.decode(raw, self.labels, self.manifest.decision)
+        """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""
+        decision = self.manifest.decision
+        near = None if self.familiar is None else similarity(raw["embedding"], self.familiar)
+        predictions = self.task.decode(raw, self.labels, decision)
+        known = cautions(self.task, raw, self.labels, decision, near)
+        return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, known, strict=True)]

@@ -81,6 +81,7 @@ def train_once(start: Start) -> Trained:
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
     from sightline.training.session import Session
+    from sightline.training.shipping import trial_seconds
     from sightline.training.ways import train_network
 
     clock, chosen, record = Clock(), start.settings, start.record
@@ -103,7 +104,7 @@ def train_once(start: Start) -> Trained:
                 reading_time = read_seconds(gated.dataset, choice.prepare, limits) if start.budget.limited else 0.0
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
-            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock)
+            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, trial_seconds(start.budget, chosen.trial))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")

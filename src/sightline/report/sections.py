@@ -12,6 +12,7 @@ from typing import Any
 from sightline.records import SPLITS
 from sightline.report import amounts
 from sightline.report.audit import audit_blocks
+from sightline.report.confidence import confidence_blocks
 from sightline.report.tables import rows_table
 from sightline.report.training import training_blocks
 from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
@@ -31,6 +32,7 @@ def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> lis
     """The report's sections in order, without empty blocks and empty sections."""
     return without_empty([
         Section("results", "Results", task_blocks, _results_lead(report)),
+        Section("confidence", "When to believe it", confidence_blocks(report.get("confidence", {}))),
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
         Section("audit", "What the audit found", audit_blocks(report["audit"])),

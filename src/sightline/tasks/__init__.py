@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import ModelFileError
@@ -25,15 +26,36 @@ class Task(Protocol):
     OUTPUTS: tuple[str, ...]
     """Raw outputs that ``decode`` and ``evaluate`` read."""
 
+    ONE_LABEL: bool
+    """Whether each image has exactly one label."""
+
     METRIC: str
     """The metric that stands for all: what a variant may lose little of. It has an interval."""
 
     def decide(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
-        """How raw outputs are to become answers, chosen on n validation images."""
+        """Temperature and thresholds, chosen on n calibration images."""
         ...
 
     def decode(self, raw: Raw, labels: Sequence[str], decision: Decision) -> list[Prediction]:
         """Raw outputs of n images to n predictions."""
+        ...
+
+    def truth(self, targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
+        """(n, k) which of k labels each of n images has."""
+        ...
+
+    def probabilities(self, raw: Raw, decision: Decision) -> NDArray[np.float64]:
+        """(n, k) probability of each label, in [0, 1]."""
+        ...
+
+    def confidence(self, raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
+        """(n,) score of each image's answer in [0, 1]: what ``outcomes`` calls ``score``."""
+        ...
+
+    def statements(
+        self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(m,) probabilities that are stated of n images, and (m,) whether it was so (1.0) or not (0.0): what can be calibrated."""
         ...
 
     def difference(self, raw: Raw, expected: Raw, decision: Decision) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.evaluation.calibration import fit_temperature
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.metrics import (
     ClassScores,
@@ -23,6 +24,7 @@ from sightline.records import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
+ONE_LABEL = True
 METRIC = "accuracy"
 TOP = 5
 CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24
@@ -34,8 +36,15 @@ Raw = Mapping[str, NDArray[Any]]
 
 
 def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
-    """The most probable class is the answer, whatever its probability."""
-    return Decision()
+    """The temperature that makes the classes' probabilities fit n calibration images best."""
+    rows = np.arange(len(targets))
+
+    def loss(temperature: float) -> float:
+        scaled = raw["logits"].astype(np.float64) / temperature
+        scaled -= scaled.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, targets]).mean())
+
+    return Decision(temperature=fit_temperature(loss, len(targets)))
 
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Classification]:
@@ -45,6 +54,29 @@ def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Classifi
     return [
         Classification(tuple(labels[i] for i in best), tuple(row[best].tolist())) for row, best in zip(probabilities, order, strict=True)
     ]
+
+
+def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) indices of classes as (n, k) yes or no."""
+    return np.asarray(targets[:, None] == np.arange(len(labels)))
+
+
+def probabilities(raw: Raw, decision: Decision) -> NDArray[np.float64]:
+    """(n, k), each row adding up to 1."""
+    return softmax(raw["logits"], decision.temperature)
+
+
+def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
+    """(n,) probability of the most probable class."""
+    return np.asarray(probabilities(raw, decision).max(axis=1))
+
+
+def statements(
+    raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) probability of each image's most probable class, and whether it is the true one."""
+    scores = probabilities(raw, decision)
+    return scores.max(axis=1), (scores.argmax(axis=1) == targets).astype(np.float64)
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:

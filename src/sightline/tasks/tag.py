@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.evaluation.calibration import fit_temperature
 from sightline.evaluation.intervals import bootstrap_intervals
 from sightline.evaluation.multilabel import (
     NEUTRAL_THRESHOLD,
@@ -28,6 +29,7 @@ from sightline.records import Decision, Tags
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
+ONE_LABEL = False
 METRIC = "map"
 SEPARATOR = "|"
 LISTED_ERRORS, WORST_ERRORS = 500, 24
@@ -40,10 +42,12 @@ Raw = Mapping[str, NDArray[Any]]
 
 
 def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
-    """For each label the threshold with the highest F1 on n validation images; 0.5 for a label that none of them has."""
-    probabilities = sigmoid(raw["logits"])
-    truth = targets.astype(bool)
-    return Decision(thresholds={label: best_threshold(truth[:, i], probabilities[:, i]) for i, label in enumerate(labels)})
+    """The temperature that makes the labels' probabilities fit n calibration images best, and for each label the threshold with the
+    highest F1 on them; 0.5 for a label that none of them has."""
+    has, signed = targets.astype(bool), np.where(targets, -raw["logits"], raw["logits"]).astype(np.float64)
+    temperature = fit_temperature(lambda scale: float(np.logaddexp(0.0, signed / scale).mean(axis=1).sum() / len(has)), len(has))
+    scores = sigmoid(raw["logits"], temperature)
+    return Decision(temperature, {label: best_threshold(has[:, i], scores[:, i]) for i, label in enumerate(labels)})
 
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Tags]:
@@ -54,6 +58,28 @@ def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Tags]:
         Tags(tuple(labels[i] for i in best if chosen[i]), {labels[i]: scores[i] for i in best})
         for scores, chosen, best in zip(probabilities.tolist(), given.tolist(), order, strict=True)
     ]
+
+
+def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """(n, k) as they are."""
+    return targets.astype(bool)
+
+
+def probabilities(raw: Raw, decision: Decision) -> NDArray[np.float64]:
+    """(n, k), each label on its own."""
+    return sigmoid(raw["logits"], decision.temperature)
+
+
+def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
+    """(n,) overlap with the truth that the probabilities promise of the labels given."""
+    return expected_overlaps(*_answers(raw, labels, decision))
+
+
+def statements(
+    raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n * k,) probability of each label of each image, and whether the image has it."""
+    return probabilities(raw, decision).ravel(), targets.astype(np.float64).ravel()
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:

@@ -59,9 +59,9 @@ class Budget:
         """Seconds that training may still take; negative when it should have ended."""
         return self.seconds - self.elapsed() - self.reserve
 
-    def keeping(self, reserve: float) -> Budget:
-        """The budget with CAUTION times so many seconds kept for what follows training."""
-        return replace(self, reserve=CAUTION * reserve)
+    def keeping(self, reserve: float, allowance: float = 0.0) -> Budget:
+        """The budget with CAUTION times ``reserve`` seconds kept for what follows training, and an ``allowance`` that may be used up."""
+        return replace(self, reserve=CAUTION * reserve + allowance)
 
     def after(self, spent: float) -> Budget:
         """The budget of a process that goes on with a run which had taken so many seconds."""

@@ -31,7 +31,7 @@ from sightline.training.loop import Trained, Validate, fit
 from sightline.training.objective import Objective
 from sightline.training.plan import Plan
 from sightline.training.session import VALIDATION_BATCH, Session
-from sightline.training.shipping import shipping_seconds
+from sightline.training.shipping import shipping_seconds, trial_seconds
 from sightline.training.stages import UPPER_SIZES, Stage, Workload, most_kept_bytes, plan_stages
 from sightline.training.terms import Place, Terms
 
@@ -168,7 +168,7 @@ def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None, Bud
     notes = [
         f"The frozen backbone with logistic regression reaches {probe.measure} {probe.reached:.3f} on validation (C = {probe.strength:g})."
     ]
-    budget = budget.keeping(shipping_seconds(session, work.lower + work.upper))
+    budget = budget.keeping(shipping_seconds(session, work.lower + work.upper), trial_seconds(budget, session.settings.trial))
     stages, said = plan_stages(session.settings.training.layers, session.plan, work, budget.left())
     notes += [curve.sentence, said] if curve else [said]
     for sentence in notes:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.config import TrainSettings
+from sightline.data.calibration import validation_parts
 from sightline.data.store import Store
 from sightline.errors import UsageError
 from sightline.model.choose import Choice
@@ -48,7 +49,8 @@ class Part:
 class Session:
     """A network and all it learns from; what the ways of training share.
 
-    ``n_test`` is the number of images that the bundle will be tested on, and an image takes ``read_seconds`` from its file.
+    ``validation`` is what stops training. The bundle will be calibrated and tested on so many images each (``to_judge``), of which
+    one takes ``read_seconds`` from its file.
     """
 
     network: Network
@@ -56,7 +58,7 @@ class Session:
     outputs: tuple[str, ...]
     train: Part
     validation: Part
-    n_test: int
+    to_judge: tuple[int, int]
     classes: int
     choice: Choice
     plan: Plan
@@ -78,9 +80,10 @@ class Session:
         network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
         targets = dataset.targets
         assert targets is not None
-        train, validation = (Part(store.select(rows), targets[rows]) for rows in map(dataset.rows_of, ("train", "validation")))
-        n_test = len(dataset.rows_of("test"))
-        parts = network, head_module, task.OUTPUTS, train, validation, n_test, classes
+        stopping, calibrating = validation_parts(dataset)
+        train, validation = (Part(store.select(rows), targets[rows]) for rows in (dataset.rows_of("train"), stopping))
+        to_judge = len(calibrating), len(dataset.rows_of("test"))
+        parts = network, head_module, task.OUTPUTS, train, validation, to_judge, classes
         return cls(*parts, choice, plan, settings, device, folder, log, read_seconds)
 
     @cached_property

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from sightline.config import TrialConfig
+from sightline.training.budget import Budget
 from sightline.training.session import Session
 
 # The exporter's time for a small network, and for how many parameters it takes a second longer.
 EXPORT_SECONDS, PARAMETERS_A_SECOND = 10.0, 20e6
 # What judging an image with the bundle takes at most of a forward pass of the trained network; reading it is counted apart.
 JUDGING = 1.5
+# What the trial (harder conditions, baselines, explanations) may take of a run, and in seconds at least and at most.
+TRIAL_SHARE, LEAST_TRIAL_SECONDS, MOST_TRIAL_SECONDS = 1 / 8, 5.0, 60.0
 
 
 def shipping_seconds(session: Session, forward: float) -> float:
     """Seconds from the trained network to the finished report, where a forward pass takes ``forward`` seconds an image."""
-    n_validation, n_test = len(session.validation), session.n_test
+    n_calibration, n_test = session.to_judge
     parameters = sum(parameter.numel() for parameter in session.network.parameters())
-    judging = n_validation * (session.read_seconds + forward) + n_test * (session.read_seconds + JUDGING * forward)
+    judging = n_calibration * (session.read_seconds + forward) + n_test * (session.read_seconds + JUDGING * forward)
     return EXPORT_SECONDS + parameters / PARAMETERS_A_SECOND + judging
+
+
+def trial_seconds(budget: Budget, trial: TrialConfig) -> float:
+    """What the trial of the trained network may take: a share of the budget or, without one, of the time until now; 0 for none."""
+    if not trial.trial:
+        return 0.0
+    return min(MOST_TRIAL_SECONDS, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * (budget.seconds if budget.limited else budget.elapsed())))

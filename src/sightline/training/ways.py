@@ -14,7 +14,7 @@ from sightline.training.loop import Trained, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.precision import step_seconds
 from sightline.training.session import Session
-from sightline.training.shipping import shipping_seconds
+from sightline.training.shipping import shipping_seconds, trial_seconds
 from sightline.training.terms import Cost, Terms
 
 # Images whose passes are timed.
@@ -35,7 +35,9 @@ def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:
     terms = Terms(precision)
     if budget.limited:
         forward = _forward_seconds(session)
-        budget = budget.keeping(shipping_seconds(session, forward) + forward * len(session.validation))
+        budget = budget.keeping(
+            shipping_seconds(session, forward) + forward * len(session.validation), trial_seconds(budget, session.settings.trial)
+        )
         cost = _epoch_seconds(session, plan, precision, forward)
         epochs = affordable(plan, plan.epochs, 0, cost, budget.left()) or 1
         terms = Terms(precision, budget, epochs, cost)

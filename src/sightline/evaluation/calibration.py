@@ -1,0 +1,90 @@
+"""Whether scores mean what they say: temperature scaling, reliability, and accuracy by the share of images that are answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.evaluation.intervals import wilson_interval
+
+Floats = NDArray[np.float64]
+
+# Temperatures are sought between a twentieth and twenty. Without any image it would be 1; a handful cannot move it far from there.
+WIDEST, PRIOR_WIDTH = math.log(20), 1.0
+GOLDEN, HALVINGS = (math.sqrt(5) - 1) / 2, 30
+RELIABILITY_BINS, CURVE_POINTS = 10, 50
+
+
+def fit_temperature(loss: Callable[[float], float], n: int) -> float:
+    """The temperature with the lowest mean negative log-likelihood ``loss`` of n images: Guo et al., "On Calibration of Modern Neural
+    Networks" (2017).
+
+    A prior on its logarithm, as weak as one or two images, keeps it finite where every image is right or every one wrong.
+    """
+
+    def penalised(logarithm: float) -> float:
+        return n * loss(math.exp(logarithm)) + (logarithm / PRIOR_WIDTH) ** 2 / 2
+
+    return math.exp(_lowest(penalised, -WIDEST, WIDEST))
+
+
+def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function with one valley is lowest, by golden sections: Kiefer, "Sequential minimax search for a maximum" (1953)."""
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(HALVINGS):
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images whose score lies in a bin: how many, their mean ``score``, the share that was ``right``, and its 95% interval."""
+
+    n: int
+    score: float
+    right: float
+    low: float
+    high: float
+
+
+def reliability(scores: Floats, right: Floats, bins: int = RELIABILITY_BINS) -> list[Bin]:
+    """The bins of equal width that hold any of n images, from the lowest score to the highest; both inputs (n,) in [0, 1]."""
+    which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+    found = []
+    for place in range(bins):
+        inside = which == place
+        if n := int(inside.sum()):
+            share = float(right[inside].mean())
+            found.append(Bin(n, float(scores[inside].mean()), share, *wilson_interval(round(share * n), n)))
+    return found
+
+
+def calibration_gap(scores: Floats, right: Floats, bins: int = 15) -> float:
+    """Expected calibration error of n answers: the gap between mean score and share right of each bin, weighted by its images."""
+    which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(which, weights=right - scores, minlength=bins)).sum() / len(scores))
+
+
+def risk_coverage(scores: Floats, right: Floats, points: int = CURVE_POINTS) -> list[tuple[float, float]]:
+    """(share of images answered, share of those right), where the surest are answered first; images of one score come together.
+
+    El-Yaniv and Wiener, "On the foundations of noise-free selective classification" (2010), with accuracy in place of risk.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, n = scores[order], len(scores)
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    accuracy = right[order].cumsum()[last] / (last + 1)
+    shown = np.unique(np.linspace(0, len(last) - 1, min(points, len(last))).round().astype(int))
+    return [(float((last[place] + 1) / n), float(accuracy[place])) for place in shown]

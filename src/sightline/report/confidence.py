@@ -1,0 +1,111 @@
+"""The report's part on what the scores are worth: calibration, when the model answers, candidates, unfamiliar images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.report import amounts
+from sightline.tasks.blocks import Block, Curves, Table, Text, Tile, Tiles
+
+# An expected calibration error above this makes a score worth little as a probability.
+WELL_CALIBRATED = 0.03
+
+
+def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
+    """Tiles with what a user may rely on, the sentences behind them, and the two curves."""
+    if not found:
+        return []
+    return [
+        _tiles(found),
+        Text("How to read a score", _sentences(found), listed=True),
+        Curves(
+            "Are the scores right?",
+            "score",
+            "how often it is so",
+            {"this model": [(entry["score"], entry["right"]) for entry in found["reliability"]], "perfect": [(0.0, 0.0), (1.0, 1.0)]},
+            note="Statements of the model by their score: below the dashed line it is surer than it should be.",
+        ),
+        Curves(
+            "What answering only the sure ones gains",
+            "share of images that are answered",
+            "share of answers that are right",
+            {"this model": [tuple(point) for point in found["risk_coverage"]]},
+            mark=found["coverage"] if found["promise"] is not None else None,
+            mark_name="this model's threshold",
+            note="The surest test images first: at the right end every image is answered.",
+        ),
+        Table(
+            "What could be promised",
+            ("Right answers promised", "Score from which to answer", "Test images answered", "Of those right", "95% interval"),
+            [_promise_row(entry) for entry in found["promises"]],
+            f"Chosen on {amounts.number_of(found['n_calibration'], 'calibration image')}, at least half of which have to be answered, and "
+            "held against the test images. Train with --promise 0.95, for instance, to choose one.",
+            folded=True,
+        ),
+    ]
+
+
+def _tiles(found: Mapping[str, Any]) -> Tiles:
+    conformal, tiles = found["conformal"], []
+    if found["promise"] is not None and found["n_answered"]:
+        low, high = found["answered_interval"]
+        tiles += [
+            Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {found['promise']:.0%} right is promised"),
+            Tile("Right when it answers", f"{found['answered_accuracy']:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+        ]
+    tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{found['ece_before']:.1%} before calibration"))
+    if "coverage" in conformal:
+        note = f"hold the truth for {conformal['coverage']:.1%} of test images; {conformal['level']:.0%} promised"
+        tiles.append(Tile("Candidates", f"{conformal['mean_size']:.1f}", f"labels on average, which {note}"))
+    if "called_unfamiliar" in found["familiar"]:
+        tiles.append(Tile("Called unfamiliar", f"{found['familiar']['called_unfamiliar']:.1%}", "of the test images, wrongly"))
+    return Tiles("What you may rely on", tiles)
+
+
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    calibrated = (
+        "a score of 80% is right about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
+        else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
+    )  # fmt: skip
+    where = (
+        f"{amounts.number_of(found['n_calibration'], 'image')} kept for this alone" if found["own_images"]
+        else f"{amounts.number_of(found['n_calibration'], 'validation image')} in turns, too few to keep some for this alone"
+    )  # fmt: skip
+    sentences = [f"After calibration {calibrated}. The scores were adjusted on {where}."]
+    if found["promise"] is not None:
+        sentences.append(
+            f"Below a score of {found['answer_from']:.0%} the model says that it does not know (abstains), so that "
+            f"{found['promise']:.0%} of the answers it gives are right. Its best guess is still listed."
+        )
+    else:
+        asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else "a share of right answers"
+        sentences.append(
+            f"The model always answers: {asked} could not be promised for half of the images, going by "
+            f"{amounts.number_of(found['n_calibration'], 'calibration image')}."
+        )
+    conformal = found["conformal"]
+    if "coverage" in conformal:
+        sentences.append(
+            "Where one answer is not enough, the candidates are a list of labels, as short as can be, that holds the truth for "
+            f"{conformal['level']:.0%} of images."
+        )
+    else:
+        sentences.append(conformal["reason"])
+    familiar = found["familiar"]
+    if "called_unfamiliar" in familiar:
+        sentences.append(
+            f"An image less like the training images than {1 - familiar['expected']:.0%} of familiar ones is called unfamiliar and "
+            "not answered."
+        )
+    return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
+
+
+def _promise_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    if entry["answer_from"] is None:
+        return f"{entry['promise']:.0%}", "cannot be promised", "–", "–", "–"
+    if entry["answered_accuracy"] is None:
+        return f"{entry['promise']:.0%}", f"{entry['answer_from']:.1%}", "0.0%", "–", "–"
+    low, high = entry["answered_interval"]
+    accuracy = f"{entry['answered_accuracy']:.1%}"
+    return f"{entry['promise']:.0%}", f"{entry['answer_from']:.1%}", f"{entry['coverage']:.1%}", accuracy, f"{low:.1%} to {high:.1%}"

@@ -1,0 +1,97 @@
+"""What the scores are worth, on the untouched test images: calibration, abstention, candidates, unfamiliar images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.evaluation.calibration import calibration_gap, reliability, risk_coverage
+from sightline.evaluation.intervals import wilson_interval
+from sightline.evaluation.promises import answering
+from sightline.records import Decision
+from sightline.tasks import Raw, Task
+from sightline.tasks.confidence import FALSE_ALARMS, NAMED, PROMISES, Answers, candidates, is_unfamiliar, is_unsure
+from sightline.trust.evidence import Evidence
+
+Floats = NDArray[np.float64]
+
+
+def confidence(
+    task: Task,
+    raw: Raw,
+    targets: NDArray[Any],
+    labels: Sequence[str],
+    decision: Decision,
+    similarities: Floats | None,
+    calibration: Answers,
+    *,
+    own_images: bool,
+    asked: float | None = None,
+) -> Evidence:
+    """The report's ``confidence`` section, from n test images that nothing was chosen on.
+
+    raw, targets   the test images' raw outputs and targets, and their ``similarities`` (n,) to the nearest training images
+    calibration    the answers on the calibration images that ``decision`` was chosen on
+    own_images     whether these took no part in early stopping
+    asked          the promise that was asked for, if one was
+    """
+    answers = Answers.of(task, raw, targets, labels, decision)
+    before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
+    return Evidence({
+        "n": len(targets), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
+        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after),
+        "reliability": [asdict(found) for found in reliability(*after)],
+        "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
+        **_answered(answers, decision, similarities),
+        "promises": [_promised(calibration, answers, promise) for promise in PROMISES],
+        "asked": asked,
+        "conformal": _named(task, raw, targets, labels, decision),
+        "familiar": _familiar(decision, similarities, len(calibration.score)),
+    })  # fmt: skip
+
+
+def _answered(answers: Answers, decision: Decision, similarities: Floats | None) -> dict[str, Any]:
+    """What the bundle does as it is shipped: how many of the images it answers, and how many of those answers are right."""
+    answered = ~is_unsure(answers.score, decision) & ~is_unfamiliar(decision, similarities, len(answers.score))
+    return {"promise": decision.promise, "answer_from": decision.answer_from, **_shares(answers, answered)}
+
+
+def _promised(calibration: Answers, test: Answers, promise: float) -> dict[str, Any]:
+    """One promise: whether the calibration images can carry it, and how it was kept on the test images."""
+    kept = answering(calibration.score, calibration.right, promise)
+    if kept is None:
+        return {"promise": promise, "answer_from": None}
+    return {"promise": promise, "answer_from": kept.threshold, **_shares(test, test.score >= kept.threshold)}
+
+
+def _shares(answers: Answers, answered: NDArray[np.bool_]) -> dict[str, Any]:
+    n = int(answered.sum())
+    if not n:
+        return {"coverage": 0.0, "n_answered": 0, "answered_accuracy": None, "answered_interval": None}
+    right = float(answers.right[answered].mean())
+    return {"coverage": n / len(answered), "n_answered": n, "answered_accuracy": right,
+            "answered_interval": list(wilson_interval(round(right * n), n))}  # fmt: skip
+
+
+def _named(task: Task, raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision) -> dict[str, Any]:
+    """How often all true labels are among the candidates, and how many candidates there are."""
+    if decision.name_from is None:
+        return {"level": NAMED, "reason": "There are too few calibration images to name candidates with a promise; nine are enough."}
+    named, truth = candidates(task, raw, labels, decision), task.truth(targets, labels)
+    covered, sizes = (named | ~truth).all(axis=1), named.sum(axis=1)
+    return {"level": NAMED, "name_from": decision.name_from, "coverage": float(covered.mean()),
+            "interval": list(wilson_interval(int(covered.sum()), len(covered))), "mean_size": float(sizes.mean()),
+            "sizes": np.bincount(sizes, minlength=len(labels) + 1).tolist()}  # fmt: skip
+
+
+def _familiar(decision: Decision, similarities: Floats | None, n_calibration: int) -> dict[str, Any]:
+    """The share of test images that are called unlike the training images, which they are not."""
+    if decision.familiar_from is None or similarities is None:
+        return {"reason": "No embeddings of training images were kept to compare with."}
+    unfamiliar = is_unfamiliar(decision, similarities, len(similarities))
+    return {"from": decision.familiar_from, "expected": max(FALSE_ALARMS, 1 / (n_calibration + 1)), "called_unfamiliar": float(unfamiliar.mean()),
+            "interval": list(wilson_interval(int(unfamiliar.sum()), len(unfamiliar)))}  # fmt: skip

@@ -1,0 +1,187 @@
+"""A bundle's draft before its judges: how it will answer, chosen on calibration images, and what it does on every test image."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sightline import console
+from sightline.auditing.gate import Gated
+from sightline.bundle import Bundle
+from sightline.config import TrainSettings
+from sightline.data.calibration import validation_parts
+from sightline.data.decode import Limits, read_bytes
+from sightline.data.formats import format_of
+from sightline.errors import RequirementNotMet
+from sightline.evaluation.promises import similarity
+from sightline.model.export import count_parameters
+from sightline.model.network import Network, torch_infer
+from sightline.records import Dataset, Decision, Infer
+from sightline.reference import DRIFT_FACTS, Known, linear_head
+from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
+from sightline.runtime import Model, raw_outputs
+from sightline.tasks import load_task
+from sightline.tasks.confidence import Answers, calibrated
+from sightline.trust.known import known_images
+
+Raw = dict[str, NDArray[np.float32]]
+
+TEST_BATCH = 16
+# A graph is released only if every probability is this close to the network's. fp32 engines agree to about 1e-6.
+TOLERANCE = 1e-4
+SIDES = ("shipped ", "original ")
+EMBEDDING, FEATURES = "embedding", "features"
+# Images on which a head is found to be linear, and calibration images and numbers that are kept for drift, at most.
+LINEAR_IMAGES, DRIFT_IMAGES, DRIFT_NUMBERS = 8, 500, 1_000_000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the bundle's draft did.
+
+    model         the draft, opened; its ``infer`` gives the task's outputs, ``embedding`` and ``features``
+    decision      how its outputs become answers, chosen on the ``calibration`` images
+    raw           its raw outputs on the test images, with ``embedding``
+    similarities  (n,) of the test images to the training images that are ``known``
+    own_images    whether the calibration images took no part in early stopping
+    drift         arrays for ``reference.npz``
+    replay        the images it will replay
+    export        figures on the export
+    """
+
+    model: Model
+    decision: Decision
+    calibration: Answers
+    own_images: bool
+    raw: Raw
+    known: Known
+    similarities: NDArray[np.float64]
+    drift: dict[str, NDArray[Any]]
+    replay: bytes
+    export: dict[str, Any]
+
+
+def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, seconds: float) -> Judged:
+    """The draft against the network it was made from, on every test image; RequirementNotMet when they differ.
+
+    ``seconds`` may be spent on training images to hold others against.
+    """
+    limits, dataset = Limits(settings.data.max_pixels, settings.data.max_bytes), gated.dataset
+    task = load_task(dataset.task)
+    with Bundle.open(draft) as opened:
+        # What every installation has, whatever is faster here: a bundle is judged by the reference.
+        model = Model.of(opened, engine="onnxruntime", precision="fp32", outputs=(EMBEDDING, FEATURES))
+        graph_bytes = len(opened.read("graph"))
+    stopping, calibrating = validation_parts(dataset)
+    test, chosen_on = dataset.of_split("test"), dataset.select(calibrating)
+    assert chosen_on.targets is not None
+    kept = (*task.OUTPUTS, EMBEDDING)
+    started = time.monotonic()
+    raw = _outputs(_only(model.infer, kept), model, chosen_on, limits, "Calibrating")
+    speed = len(calibrating) / (time.monotonic() - started)
+    names = [gated.names[row] for row in range(len(dataset))]
+    embed_images = settings.run.embed_images
+    known = known_images(model.infer, model.prepare, dataset, gated.store, names, seconds, pictures=embed_images != "none")
+    near = similarity(raw[EMBEDDING], known.embeddings)
+    decision = calibrated(task, raw, chosen_on.targets, dataset.labels, near, settings.trial.promise)
+    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
+    both = _outputs(_side_by_side(_only(model.infer, kept), original), model, test, limits, "Testing the bundle")
+    shipped, expected = ({name: both[side + name] for name in task.OUTPUTS} for side in SIDES)
+    difference = task.difference(shipped, expected, decision)
+    check_agreement(difference)
+    shipped[EMBEDDING] = both[SIDES[0] + EMBEDDING]
+    export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
+              "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
+    calibration = Answers.cross_fitted(task, raw, chosen_on.targets, dataset.labels)
+    drift = _drift(gated, calibrating, names, known, raw, task.probabilities(raw, decision), near)
+    return Judged(
+        model, decision, calibration, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], known.embeddings),
+        drift, _replay(model, test, limits, embed_images), export,
+    )  # fmt: skip
+
+
+def linear_head_of(judged: Judged, network: Network, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """The head's weights for class activation maps, where the network's answers are a linear function of its averaged features."""
+    found, linear = judged.model.infer(images[:LINEAR_IMAGES]), network.head.linear
+    assert isinstance(linear, torch.nn.Linear)
+    weight, bias = (tensor.detach().cpu().numpy() for tensor in (linear.weight, linear.bias))
+    return linear_head(weight, bias, found["logits"], found[FEATURES])
+
+
+def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
+    """Refuse an export that predicts something else; RequirementNotMet."""
+    if not difference <= tolerance:
+        raise RequirementNotMet(
+            f"The exported graph was refused: its predictions differ from the trained network's by up to {difference:.2g}, more than the "
+            f"tolerance of {tolerance:g}. The training is kept: upgrade torch and onnxruntime, then run again with --resume."
+        )
+
+
+def _only(infer: Infer, outputs: Sequence[str]) -> Infer:
+    """Some of the outputs: a feature map of every test image would not fit into memory."""
+
+    def some(batch: NDArray[np.uint8]) -> Raw:
+        found = infer(batch)
+        return {name: found[name] for name in outputs}
+
+    return some
+
+
+def _side_by_side(shipped: Infer, original: Infer) -> Infer:
+    """Two computations of the same images, which are only read once; ``SIDES`` begin the names of their outputs."""
+
+    def infer(batch: NDArray[np.uint8]) -> Raw:
+        return {side + name: values for side, one in zip(SIDES, (shipped, original), strict=True) for name, values in one(batch).items()}
+
+    return infer
+
+
+def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> Raw:
+    """Raw outputs of images from their original files."""
+    found = []
+    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
+    for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
+        if batch.errors:
+            raise batch.errors[0][1]
+        found.append(batch.raw)
+    return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}
+
+
+def _drift(
+    gated: Gated, calibrating: NDArray[np.int64], names: Sequence[str], known: Known, raw: Raw, probabilities: NDArray[np.float64],
+    near: NDArray[np.float64],
+) -> dict[str, NDArray[Any]]:  # fmt: skip
+    """Facts of the known training images, and the answers to calibration images, which new images' will be held against."""
+    rows_of = {name: row for row, name in enumerate(names)}
+    rows, facts = np.array([rows_of[name] for name in known.names]), gated.store.facts
+    most = max(1, min(DRIFT_IMAGES, DRIFT_NUMBERS // probabilities.shape[1]))
+    assert gated.dataset.targets is not None
+    return {
+        **{f"fact_{name}": getattr(facts, name)[rows].astype(np.float32) for name in DRIFT_FACTS},
+        "fact_side": np.array(gated.store.side),
+        "calibration_probabilities": probabilities[:most].astype(np.float16),
+        "calibration_targets": gated.dataset.targets[calibrating][:most],
+        "calibration_embeddings": raw[EMBEDDING][:most].astype(np.float16),
+        "calibration_similarities": near[:most].astype(np.float32),
+    }
+
+
+def _replay(model: Model, test: Dataset, limits: Limits, embed_images: str) -> bytes:
+    """The images that the bundle will replay: the user's, or stand-ins."""
+    photographs = _replay_files(test, limits) if embed_images != "none" else []
+    replayed = choose_images(photographs or rendered_images(bands=max(model.prepare.reading.bands or (3,))))
+    return record(model, replayed, rendered=not photographs)
+
+
+def _replay_files(test: Dataset, limits: Limits) -> list[bytes]:
+    """The user's files that a bundle may carry. A DICOM file is none of them: it says who the patient is."""
+    places = np.unique(np.linspace(0, len(test) - 1, MAX_IMAGES).astype(int))
+    return [data for data in (read_bytes(test.refs[place], limits) for place in places) if format_of(data) != "DICOM"]
