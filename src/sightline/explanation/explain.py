@@ -38,7 +38,7 @@ SECTION = "explanations"
 class Explained:
     """One image, explained.
 
-    label, score   what is explained and its probability; ``answer`` is what the model says
+    label, score   what is explained and its probability; ``answer`` is what the model says, or its best guess where it ``abstained``
     method         in words: "CAM" or "occlusion"
     heat           (rows, columns) in [0, 1]: evidence for the label as a share of the largest; all 0 where there is none
     box            (left, top, right, bottom) of the heat in pixels of the original image; beyond its border where that was padded
@@ -53,6 +53,7 @@ class Explained:
     label: str
     score: float
     answer: str
+    abstained: bool
     method: str
     heat: NDArray[np.float32]
     box: tuple[float, float, float, float]
@@ -64,8 +65,8 @@ class Explained:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "path": self.path, "label": self.label, "score": self.score, "answer": self.answer, "method": self.method,
-            "heat": [[round(value, 4) for value in row] for row in self.heat.tolist()], "box": list(self.box),
+            "path": self.path, "label": self.label, "score": self.score, "answer": self.answer, "abstained": self.abstained,
+            "method": self.method, "heat": [[round(value, 4) for value in row] for row in self.heat.tolist()], "box": list(self.box),
             "tested": dict(self.tested), "trust": None if self.trust is None else dict(self.trust),
             "nearest": [neighbour.to_json() for neighbour in self.nearest], "picture": str(self.picture),
         }  # fmt: skip
@@ -139,7 +140,7 @@ class Explainer:
 
     def _explained(self, path: str, image: Images, back: NDArray[np.float64], header: Header) -> Explained:
         raw = self.subject.raw(image[None])
-        (prediction,) = self.subject.predictions(raw)
+        (prediction,) = self.model.decode(raw)
         answer, scores = label_to_explain(prediction), scores_of(prediction)
         label = self.config.label or answer
         target = list(self.model.labels).index(label)

@@ -41,8 +41,7 @@ class Subject:
 
     def probabilities(self, images: Images) -> NDArray[np.float64]:
         """(n, k) probability of each label for each image."""
-        scores = [scores_of(prediction) for prediction in self.predictions(self.raw(images))]
-        return np.array([[row[label] for label in self.labels] for row in scores])
+        return self.task.probabilities(self.raw(images), self.decision)
 
 
 def scores_of(prediction: Prediction) -> Mapping[str, float]:

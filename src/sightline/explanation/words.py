@@ -18,7 +18,9 @@ METHODS = {
 def caption(explained: Explained) -> list[Line]:
     """Label and score, the method, how the map fared in its test, and the report's verdict on this model's maps."""
     lines = [Line(f"{explained.label}, {explained.score:.1%}", INK, TITLE)]
-    if explained.label != explained.answer:
+    if explained.abstained:
+        lines.append(Line(f"The model does not answer for this image; its best guess is {explained.answer}.", WARNING))
+    elif explained.label != explained.answer:
         lines.append(Line(f"The model's answer is {explained.answer}."))
     seen = "" if explained.whole else " What lies in the dark the network does not see: it looks at the middle of an image."
     lines.append(Line(METHODS[explained.method] + seen))

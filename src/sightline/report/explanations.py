@@ -30,7 +30,9 @@ def _tiles(section: Mapping[str, Any]) -> Tiles:
         tiles.append(Tile(title, f"{found['wins']} of {n}", note))
     tiles.append(
         Tile(
-            "Likeness with random weights", f"{section['likeness']:.2f}", f"rank correlation; above {section['likeness_bound']:g} they fail"
+            "Likeness with random weights",
+            f"{section['likeness']:.2f}",
+            f"rank correlation; 1 is the same map, above {section['likeness_bound']:g} they fail",
         )
     )
     if "grad_cam_difference" in section:

@@ -29,10 +29,11 @@ LOOKED, MOST, FEWEST, MOST_MAPS = 96, 64, 10, 5
 # Measured on photographs, maps of a trained and of a random network have a rank correlation of 0.1 to 0.2, as random maps have;
 # those of an explainer that does not look at the weights have 1.
 ALIKE = 0.5
-# The share of the allowance that is planned with: the rest is for what was measured badly.
-PLANNED = 0.85
+# The share of the allowance after which no more images are looked at, and that which is planned with: the rest is for what was
+# measured badly.
+LOOKING, PLANNED = 0.15, 0.85
 # Pictures of right and of wrong answers, their side in pixels, and how many nearest images each names.
-SHOWN, SIDE, NAMED = 4, 200, 3
+SHOWN, SIDE, NAMED = 6, 200, 3
 AGREEING = 4
 PART = "explanations"
 
@@ -75,7 +76,7 @@ def explanations(
     """
     started = time.monotonic()
     subject = Subject(infer, task, labels, decision)
-    looked = _looked(subject, images, targets, seed)
+    looked = _looked(subject, images, targets, seed, started + LOOKING * seconds)
     if not len(looked.images):
         return Evidence({"method": method.name, "trusted": None, "reason": "No test image has an answer that could be explained."})
     other = Subject(random_infer, task, labels, decision)
@@ -85,21 +86,30 @@ def explanations(
     count, maps = _affordable(seconds * PLANNED - (time.monotonic() - started), time.monotonic() - begun, len(looked.images))
     results = []
     for place in range(count):
-        if (result := trial.one(place, maps)).sound:
-            results.append(result)
+        results.append(trial.one(place, maps))
         if time.monotonic() - started > seconds:  # the machine has become slower since it was measured
             break
-    numbers = {"method": method.name, "random_maps": maps, **_figures(results), **_agreement(trial, grad_cam)}
-    examples, pictures = _examples(trial, known)
+    numbers = {
+        "method": method.name,
+        "random_maps": maps,
+        **_figures([result for result in results if result.sound]),
+        **_agreement(trial, grad_cam),
+    }
+    examples, pictures = _examples(trial, known, [result.evidence for result in results])
     return Evidence({**numbers, **_verdict(numbers), "examples": examples}, pictures)
 
 
-def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int) -> Looked:
-    """A random sample, without images of which nothing can be said."""
-    order = np.random.default_rng(seed).permutation(len(images))[:LOOKED]
-    if not len(order):
+def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int, until: float) -> Looked:
+    """A random sample, without images of which nothing can be said; no more than can be looked at ``until`` then."""
+    order, found = np.random.default_rng(seed).permutation(len(images))[:LOOKED], []
+    for start in range(0, len(order), subject.batch):
+        found.append(subject.raw(images[order[start : start + subject.batch]]))
+        if time.monotonic() > until:
+            break
+    if not found:
         return Looked(images, np.zeros(0, np.int64), np.zeros(0), [], np.zeros((0, 1), np.float32))
-    raw = subject.raw(images[order])
+    raw = {name: np.concatenate([one[name] for one in found]) for name in ("logits", "embedding")}
+    order = order[: len(raw["logits"])]
     answers = [(label_to_explain(said), scores_of(said)) for said in subject.predictions(raw)]
     scores = np.array([of[answer] for answer, of in answers])
     indices = np.array([list(subject.labels).index(answer) for answer, _ in answers], np.int64)
@@ -110,8 +120,9 @@ def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int) 
 
 @dataclass(frozen=True)
 class _Result:
-    """One image's test, and the rank correlation of its map with that of the random network."""
+    """One image's map and its test, and the rank correlation of the map with that of the random network."""
 
+    evidence: NDArray[np.float32]
     tested: Tested
     likeness: float
 
@@ -140,7 +151,7 @@ class _Trial:
         random = random_maps(maps, evidence.shape, [self.seed, place])
         found = tested(lambda images: self.subject.probabilities(images)[:, target], self.looked.images[place], evidence, random)
         forgotten = self.forgetting.evidence(self.other, self.looked.images[chosen], self.looked.answers[chosen])[0]
-        return _Result(found, abs(rank_correlation(evidence, forgotten)))
+        return _Result(evidence, found, abs(rank_correlation(evidence, forgotten)))
 
 
 def _affordable(seconds: float, each: float, available: int) -> tuple[int, int]:
@@ -206,20 +217,24 @@ def _verdict(numbers: dict[str, Any]) -> dict[str, Any]:
         return {"trusted": False, "sentence": f"Do not rely on this model's heat maps: {'; '.join(faults)}."}
     sentence = (
         f"The heat maps passed their tests: what they point at matters more than random places on {numbers['deletion']['wins']} "
-        f"(taken away) and {numbers['insertion']['wins']} (put back) of {n} images, and with random weights the maps are others "
-        f"(rank correlation {numbers['likeness']:.2f})."
+        f"(taken away) and {numbers['insertion']['wins']} (put back) of {n} images, and the maps of the same network with random "
+        f"weights are different ones (rank correlation {numbers['likeness']:.2f})."
     )
     return {"trusted": True, "sentence": sentence}
 
 
-def _examples(trial: _Trial, known: Known | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Some right and some wrong answers with their heat maps, and the labels of the nearest training images."""
+def _examples(trial: _Trial, known: Known | None, made: Sequence[NDArray[np.float32]]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Some right and some wrong answers with their heat maps, and the labels of the nearest training images.
+
+    ``made`` are the maps of the first images; of others they are only made where that costs a single pass.
+    """
     looked, examples, pictures = trial.looked, [], {}
     right = np.array([outcome["right"] == 1 for outcome in looked.outcomes])
-    for kind, places in (("right", np.flatnonzero(right)), ("wrong", np.flatnonzero(~right))):
+    shown = np.arange(len(right)) < (len(right) if trial.method.passes == 1 else len(made))
+    for kind, places in (("right", np.flatnonzero(right & shown)), ("wrong", np.flatnonzero(~right & shown))):
         for number, place in enumerate(places[:SHOWN].tolist()):
             key = f"{PART}/{kind}-{number}"
-            pictures[key] = _picture(looked.images[place], trial.evidence(place))
+            pictures[key] = _picture(looked.images[place], made[place] if place < len(made) else trial.evidence(place))
             near = nearest(known, looked.embeddings[place], trial.subject.labels, NAMED) if known else []
             examples.append({
                 "key": key, "right": kind == "right", "truth": looked.outcomes[place]["truth"],
