@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Public names and where they live. They are imported when first used, so that importing the package costs nothing.
 _PUBLIC = {
     "train": "pipeline", "audit": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline", "compare": "pipeline",
-    "backbones": "pipeline", "export": "pipeline",
+    "backbones": "pipeline", "explain": "pipeline", "export": "pipeline",
     "Model": "runtime", "Bundle": "bundle", "Prepare": "data.prepare",
     "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "records", "Tags": "records",
     "Infer": "records",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         SightlineError,
         UsageError,
     )
-    from sightline.pipeline import audit, backbones, compare, evaluate, export, predict, train, verify
+    from sightline.pipeline import audit, backbones, compare, evaluate, explain, export, predict, train, verify
     from sightline.records import Classification, Dataset, ImageRef, Infer, Sample, Tags
     from sightline.runtime import Model
 
@@ -58,5 +58,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "DeviceError", "ImageError", "ImageRef", "Infer", "Model", "ModelFileError",
     "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "Tags", "UsageError", "audit", "backbones", "compare",
-    "evaluate", "export", "predict", "train", "verify",
+    "evaluate", "explain", "export", "predict", "train", "verify",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import errno
 import json as jsonlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from sightline.config import (
     AugmentConfig,
     CatalogueConfig,
     DataConfig,
+    ExplainConfig,
     ExportConfig,
     LookConfig,
     NetworkConfig,
@@ -28,7 +29,7 @@ from sightline.config import (
     VerifyConfig,
 )
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
-from sightline.flags import Debug, Json, ModelPath, app, verb
+from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
 
 
 @verb(ReadConfig, DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
@@ -102,7 +103,7 @@ def evaluate(
 @verb(RuntimeConfig)
 def predict(
     model: ModelPath,
-    images: Annotated[tuple[Path, ...], Parameter(help="Image files, or folders and archives of them.")],
+    images: ImagePaths,
     /,
     *,
     top: Annotated[int, Parameter(help="How many classes to list for an image.", validator=Number(gte=1))] = 5,
@@ -113,22 +114,22 @@ def predict(
     """Tell what is on images, one line for each."""
     from sightline import pipeline
 
-    if not images:
-        raise UsageError("Give at least one image or folder after the model.")
-    good = 0
-    for path, found in pipeline.predict(model, images, **settings):
-        failed = isinstance(found, DataError)
-        good += not failed
-        if json:
-            answer = {"error": found.reason} if failed else {"predictions": found.to_json(top)}
-            _print_json({"path": path, **answer})
-        elif failed:
-            print(f"{path}: {found.reason}", file=sys.stderr)
-        else:
-            said = ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top))
-            print(f"{path}: {said or 'no label'}")
-    if not good:
-        raise DataError("None of the images could be read.")
+    def said(found: Any) -> str:
+        return ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)) or "no label"
+
+    answers = pipeline.predict(model, images, **settings)
+    _print_each(answers, json, lambda path, found: {"path": path, "predictions": found.to_json(top)}, said)
+
+
+@verb(ExplainConfig, RuntimeConfig)
+def explain(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Show which parts of images speak for an answer, tested, beside the nearest training images; writes a PNG and JSON of each."""
+    from sightline import pipeline
+
+    answers = pipeline.explain(model, images, **settings)
+    _print_each(
+        answers, json, lambda _, found: found.to_json(), lambda found: f"{found.label} {found.score:.1%} by {found.method}; {found.picture}"
+    )
 
 
 @verb(VerifyConfig)
@@ -212,18 +213,27 @@ def compare(
 @verb()
 def doctor(*, json: Json = False, debug: Debug = False) -> None:
     """List versions, processor and devices, and what is missing."""
-    from sightline.diagnosis import examine
+    from sightline.diagnosis import examine, lines
 
     found = examine()
     if json:
         return _print_json(found)
-    problems = found.pop("problems")
-    for name, value in found.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        shown = (", ".join(map(str, shown)) or "none found") if isinstance(shown, list) else shown
-        print(f"{name.replace('_', ' '):<15} {shown}")
-    print("\n".join(problems) or "Nothing is missing.")
+    print("\n".join(lines(found)))
     return None
+
+
+def _print_each(answers: Iterable[tuple[str, Any]], json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]) -> None:
+    """A line an image, those that could not be read on stderr or as JSON with their reason; DataError where all are such."""
+    good = 0
+    for path, found in answers:
+        failed = isinstance(found, DataError)
+        good += not failed
+        if json:
+            _print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
+        else:
+            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
+    if not good:
+        raise DataError("None of the images could be read.")
 
 
 def _print_json(value: Any) -> None:

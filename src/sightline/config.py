@@ -204,6 +204,21 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class ExplainConfig:
+    """Explaining a bundle's answers."""
+
+    label: str | None = setting(None, "The label whose evidence is shown; the model's answer when not given.")
+    method: str = setting(
+        "auto",
+        "CAM reads the evidence off a network with a linear head, occlusion paints over parts of the image; auto takes CAM if it can.",
+        choices=("auto", "cam", "occlusion"),
+    )
+    out: str | None = setting(None, "Folder for the pictures; runs/explain/NAME when not given.")
+    random_maps: int = setting(10, "Random maps that each heat map is tested against; 0 leaves the test out.", low=0, high=50)
+    nearest: int = setting(5, "How many of the nearest training images to show.", low=0, high=20)
+
+
+@dataclass(frozen=True)
 class VerifyConfig:
     """Replaying the images in a bundle."""
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sightline.errors import UsageError
 from sightline.processor import bf16_features, int8_features, processor_features, processor_name, processors
 
 NEEDED = {
-    "predict, evaluate, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
+    "predict, evaluate, explain, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
     "train": ("torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky", "cleanlab"),
 }
 
@@ -74,3 +75,14 @@ def _memory_gb() -> float | None:
     except OSError:
         return None
     return round(int(fields["MemTotal"].split()[0]) / 1e6, 1)
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """What ``examine`` gives, in words."""
+    said = []
+    for name, value in found.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (", ".join(map(str, shown)) or "none found") if isinstance(shown, list) else shown
+        if name != "problems":
+            said.append(f"{name.replace('_', ' '):<15} {shown}")
+    return [*said, *(found["problems"] or ["Nothing is missing."])]

@@ -1,5 +1,5 @@
-"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``verify``, ``compare``, ``export`` and
-``backbones`` do.
+"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``explain``, ``verify``, ``compare``,
+``export`` and ``backbones`` do.
 
 Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import AuditConfig, CatalogueConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
+from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
 from sightline.data.container import is_archive
-from sightline.data.decode import Limits, pages, read_bytes
-from sightline.data.folder import read_unlabelled
+from sightline.data.decode import Limits, read_bytes
+from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
@@ -32,12 +31,10 @@ from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share
 from sightline.settings import make, make_all
 
-# Suffixes of formats that hold several images.
-PAGED = (".tif", ".tiff", ".dcm", ".dicom")
-
 if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
     from sightline.comparison.pairs import Comparison
+    from sightline.explanation.explain import Explained
     from sightline.exporting.release import Exported
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
@@ -177,27 +174,30 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     config = make(RuntimeConfig, settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
     opened = Model.open(model, **_runtime(config), many=several)
-    refs: list[ImageRef] = []
     limits = Limits(config.max_pixels, config.max_bytes)
-    for image in map(Path, images):
-        found = read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
-        refs += [page for ref in found for page in _pages(ref, limits)]
+    refs = given_images(images, limits)
     stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
     return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
 
 
+def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Explained | ImageError]]:
+    """(path, explanation or error) for each image in order, as ``predict`` takes them; a PNG and a JSON file of each are written.
+
+    settings  fields of ``config.ExplainConfig`` and ``config.RuntimeConfig`` by name, such as ``label="cat"``, ``method="occlusion"``
+
+    Opens the model before the first is asked for. Raises UsageError for a label or a method that it does not have.
+    """
+    from sightline.explanation.explain import Explainer
+
+    config, using = make_all((ExplainConfig, RuntimeConfig), settings)
+    explainer = Explainer.open(Path(model), config, **_runtime(using))
+    limits = Limits(using.max_pixels, using.max_bytes)
+    refs = given_images(images, limits)
+    return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
+
+
 def _runtime(config: RuntimeConfig) -> dict[str, Any]:
     return {"threads": config.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
-
-
-def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:
-    """The image's pages; only files whose name says that there may be several are opened for it."""
-    if not str(ref).lower().endswith(PAGED):
-        return [ref]
-    try:
-        return [replace(ref, frame=frame) for frame in range(pages(ref, limits))]
-    except ImageError:  # it is named when its turn comes
-        return [ref]
 
 
 def verify(model: str | Path, **settings: Any) -> dict[str, Any]:

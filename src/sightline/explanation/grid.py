@@ -1,0 +1,53 @@
+"""A coarse map of cells laid over pixels: enlarged to the network's input, or laid back onto the image that it was made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.explanation.subject import Floats
+
+
+def positive(evidence: Floats) -> NDArray[np.float32]:
+    """Heat in [0, 1]: the evidence for a label as a share of its largest, nought where it is against; all nought where none is for."""
+    heat = np.maximum(evidence, 0)
+    return (heat / max(float(heat.max(initial=0)), np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def enlarged(grid: Floats, size: int) -> NDArray[np.float64]:
+    """A map (rows, columns) over a square of so many pixels a side, (size, size), bilinear."""
+    places = np.arange(size) + 0.5
+    return sampled(grid, places, places, size)
+
+
+def sampled(grid: Floats, x: Floats, y: Floats, size: int) -> NDArray[np.float64]:
+    """(len(y), len(x)) values of a map (rows, columns) that covers a square of ``size`` pixels, at places in pixels from its corner.
+
+    Bilinear between the cells' centres; beyond the outermost centres their value holds.
+    """
+    return _weights(y, size, grid.shape[0]) @ grid.astype(np.float64) @ _weights(x, size, grid.shape[1]).T
+
+
+def _weights(places: Floats, size: int, cells: int) -> NDArray[np.float64]:
+    """(len(places), cells): how much each cell counts at a place."""
+    at = np.clip(places / size * cells - 0.5, 0, cells - 1)
+    return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(cells)))
+
+
+def laid_back(grid: Floats, back: Floats, size: int, width: int, height: int, scale: float = 1.0) -> NDArray[np.float64]:
+    """A map over the network's input on the image that it was prepared from, (height, width), NaN where the network saw nothing.
+
+    back   the (2, 3) affine from the input to the image, as ``Prepare`` returns it: it stretches and shifts, and never turns
+    scale  pixels asked for to one of the image
+    """
+    x = ((np.arange(width) + 0.5) / scale - back[0, 2]) / back[0, 0]
+    y = ((np.arange(height) + 0.5) / scale - back[1, 2]) / back[1, 1]
+    heat = sampled(grid, x, y, size)
+    heat[(y < 0) | (y > size)] = np.nan
+    heat[:, (x < 0) | (x > size)] = np.nan
+    return heat
+
+
+def covered(back: Floats, size: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of what the network saw, in pixels of the image; beyond its border where that was padded."""
+    return tuple(float(back[axis, axis] * edge + back[axis, 2]) for edge in (0, size) for axis in (0, 1))  # type: ignore[return-value]

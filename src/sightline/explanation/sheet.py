@@ -1,0 +1,136 @@
+"""One explained image as a picture: the original beside its heat map, what is shown in words, the scale, the nearest training images."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sightline.data.channels import picture_of
+from sightline.explanation.grid import laid_back
+from sightline.explanation.heat import overlay, scale
+from sightline.explanation.nearest import Neighbour
+from sightline.explanation.subject import Floats, Images
+
+# Pixels: the longer side of each of the two pictures, the least width of the sheet, gaps, thumbnails, the scale, text.
+SIDE, LEAST_WIDTH, GAP, THUMB, SCALE, TEXT, TITLE = 448, 560, 16, 96, (180, 14), 15, 22
+PAPER, INK, SOFT, WARNING = (252, 252, 251), (23, 27, 31), (89, 98, 106), (176, 40, 31)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the caption, wrapped where it is too long."""
+
+    text: str
+    colour: tuple[int, int, int] = SOFT
+    size: int = TEXT
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Heat (rows, columns) in [0, 1] and where it lies: ``back`` and ``size`` as in ``grid.laid_back``."""
+
+    heat: Floats
+    back: Floats
+    size: int
+
+
+def pair(image: Images, laid: Laid, side: int = SIDE) -> Image.Image:
+    """The image (h, w, channels) beside its heat map, each with its longer side at ``side`` pixels."""
+    picture = picture_of(image).convert("RGB")
+    factor = side / max(picture.size)
+    width, height = (max(1, round(length * factor)) for length in picture.size)
+    shown = picture.resize((width, height), Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
+    heat = laid_back(laid.heat, laid.back, laid.size, width, height, factor)
+    both = Image.new("RGB", (2 * width + GAP, height), PAPER)
+    both.paste(shown, (0, 0))
+    both.paste(Image.fromarray(overlay(np.asarray(shown), heat)), (width + GAP, 0))
+    return both
+
+
+def sheet(image: Images, laid: Laid, lines: Sequence[Line], neighbours: Sequence[Neighbour]) -> bytes:
+    """A PNG of everything."""
+    pictures = pair(image, laid)
+    width = max(pictures.width, LEAST_WIDTH)
+    parts = [pictures, _scale(), *(_text(line, width) for line in lines)]
+    if neighbours:
+        parts += [_text(Line("Nearest training images", INK), width), _thumbs(neighbours, width)]
+    total = Image.new("RGB", (width + 2 * GAP, sum(part.height for part in parts) + GAP * (len(parts) + 1)), PAPER)
+    top = GAP
+    for part in parts:
+        total.paste(part, (GAP, top))
+        top += part.height + GAP
+    file = io.BytesIO()
+    total.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _scale() -> Image.Image:
+    """The colours between the words for their ends."""
+    before, after = "no evidence", "most evidence; the ring is at half of it"
+    font = _font(TEXT)
+    left, right = (math.ceil(font.getlength(text)) for text in (before, after))
+    drawn = Image.new("RGB", (left + right + SCALE[0] + 2 * GAP, TEXT + 6), PAPER)
+    pen = ImageDraw.Draw(drawn)
+    pen.text((0, 0), before, SOFT, font)
+    drawn.paste(Image.fromarray(scale(*SCALE)), (left + GAP // 2, 3))
+    pen.text((left + SCALE[0] + GAP, 0), after, SOFT, font)
+    return drawn
+
+
+def _text(line: Line, width: int) -> Image.Image:
+    font = _font(line.size)
+    rows = wrapped(printable(line.text, font), font, width)
+    drawn = Image.new("RGB", (width, len(rows) * (line.size + 6)), PAPER)
+    pen = ImageDraw.Draw(drawn)
+    for number, row in enumerate(rows):
+        pen.text((0, number * (line.size + 6)), row, line.colour, font)
+    return drawn
+
+
+def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
+    """As many as fit side by side, each with its labels and likeness below; only these where the bundle holds no images."""
+    shown = neighbours[: max(1, (width + GAP) // (THUMB + GAP))]
+    high = THUMB if any(neighbour.thumb for neighbour in shown) else 0
+    row, font = Image.new("RGB", (width, high + 2 * (TEXT + 4)), PAPER), _font(TEXT - 2)
+    pen = ImageDraw.Draw(row)
+    for number, neighbour in enumerate(shown):
+        left = number * (THUMB + GAP)
+        if neighbour.thumb:
+            with Image.open(io.BytesIO(neighbour.thumb), formats=("JPEG",)) as thumb:
+                small = thumb.convert("RGB")
+            factor = THUMB / max(small.size)
+            small = small.resize((max(1, round(small.width * factor)), max(1, round(small.height * factor))), Image.Resampling.BICUBIC)
+            row.paste(small, (left, high - small.height))
+        said = wrapped(printable(", ".join(neighbour.labels) or "no label", font), font, THUMB)[0]
+        pen.text((left, high + 3), said, INK, font)
+        pen.text((left, high + TEXT + 4), f"{neighbour.similarity:.2f} alike", SOFT, font)
+    return row
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def printable(text: str, font: ImageFont.FreeTypeFont) -> str:
+    """The text with characters that the font does not have as ``?``: it knows Latin letters only, and would draw boxes."""
+    absent = font.getmask("\uffff")
+    return "".join("?" if not letter.isascii() and bytes(font.getmask(letter)) == bytes(absent) else letter for letter in text)
+
+
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in rows no wider than ``width`` pixels, broken between words and, where one is too long, inside it; at least one row."""
+    rows = [""]
+    for word in text.split():
+        while font.getlength(word) > width and len(word) > 1:
+            fits = max(1, next(length for length in range(len(word), 0, -1) if length == 1 or font.getlength(word[:length]) <= width))
+            rows, word = [*rows, word[:fits]], word[fits:]
+        longer = f"{rows[-1]} {word}".strip()
+        rows = [*rows[:-1], longer] if font.getlength(longer) <= width else [*rows, word]
+    return [row for row in rows if row] or [""]

@@ -1,0 +1,46 @@
+"""What is said of an explained image, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.explanation.sheet import INK, TITLE, WARNING, Line
+
+if TYPE_CHECKING:
+    from sightline.explanation.explain import Explained
+
+METHODS = {
+    "CAM": "CAM: how much each part adds to the label's score, read off the network's last layers.",
+    "occlusion": "Occlusion: how much the label's score loses when each part is painted over.",
+}
+
+
+def caption(explained: Explained) -> list[Line]:
+    """Label and score, the method, how the map fared in its test, and the report's verdict on this model's maps."""
+    lines = [Line(f"{explained.label}, {explained.score:.1%}", INK, TITLE)]
+    if explained.abstained:
+        lines.append(Line(f"The model does not answer for this image; its best guess is {explained.answer}.", WARNING))
+    elif explained.label != explained.answer:
+        lines.append(Line(f"The model's answer is {explained.answer}."))
+    seen = "" if explained.whole else " What lies in the dark the network does not see: it looks at the middle of an image."
+    lines.append(Line(METHODS[explained.method] + seen))
+    if not explained.heat.any():
+        lines.append(Line("No part of the image speaks for this label.", WARNING))
+    lines.append(Line(tested_sentence(explained)))
+    if explained.trust is not None:
+        lines.append(Line(explained.trust["sentence"], INK if explained.trust["trusted"] else WARNING))
+    return lines
+
+
+def tested_sentence(explained: Explained) -> str:
+    """How the map fared against random ones."""
+    found = explained.tested
+    if "reason" in found:
+        return str(found["reason"])
+    count = found["random_maps"]
+    beaten = {name: f"{round(found[f'{name}_wins'] * count)} of {count}" for name in ("deletion", "insertion")}
+    return (
+        f"Taking away the hottest parts first leaves a mean score of {found['deletion']:.2f} (random maps {found['random_deletion']:.2f}; "
+        f"better than {beaten['deletion']}). Starting with them gives {found['insertion']:.2f} (random maps "
+        f"{found['random_insertion']:.2f}; better than {beaten['insertion']})."
+    )
