@@ -29,7 +29,7 @@ from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
 from sightline.training.plan import Plan
 from sightline.training.run import Clock, Run
-from sightline.trust.judged import Judged, judge, linear_head_of
+from sightline.trust.judged import Judged, judge
 from sightline.trust.trial import Trial, carry_out
 
 DRAFT = ".model.sight.draft"
@@ -74,7 +74,7 @@ def ship(
             "seen": _seen(gated.dataset),
             **judged.known.arrays(),
             **judged.drift,
-            **linear_head_of(judged, trained.network, trial.images),
+            **trial.head,
         }
         parts = [
             graph, weights,

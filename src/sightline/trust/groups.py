@@ -28,8 +28,8 @@ from sightline.evaluation.slices import (
     why_left_out,
     worst_slices,
 )
-from sightline.trust.evidence import Evidence
 from sightline.trust.answered import Answered
+from sightline.trust.evidence import Evidence
 
 LEVEL = 0.05
 # What each question gets of the chance of a false alarm.
