@@ -38,7 +38,7 @@ def dataset_of(n: int, groups=None, **attributes) -> Dataset:
     return Dataset(Path("/data"), "classify", LABELS, refs, np.zeros(n, np.int64), groups=groups, attributes=attributes)
 
 
-def classified(right, targets, attributes, scores=None, seed=0):
+def classified(right, targets, attributes, scores=None, related=None, seed=0):
     """The numbers for images that are right or not, with logits that say so."""
     n = len(targets)
     answers = np.where(right, targets, (targets + 1) % 3)
@@ -47,7 +47,7 @@ def classified(right, targets, attributes, scores=None, seed=0):
     logits[np.arange(n), answers] = np.log(2 * scores / (1 - scores)) if scores is not None else 3.0
     task = load_task("classify")
     outcomes = task.outcomes({"logits": logits}, targets, LABELS, Decision())
-    return groups(attributes, outcomes, targets, LABELS, [f"{row}.png" for row in range(n)], seed=seed).numbers
+    return groups(attributes, outcomes, targets, LABELS, [f"{row}.png" for row in range(n)], related=related, seed=seed).numbers
 
 
 def tagged(given, truth, attributes, labels=LABELS):
@@ -100,6 +100,45 @@ def test_a_planted_gap_of_15_points_is_found():
         numbers = classified(rng.random(400) < np.where(site == "south", 0.75, 0.9), rng.integers(0, 3, 400), {"site": site}, seed=number)
         found.append(attribute(numbers, "site")["gap"]["real"])
     assert np.mean(found) >= 0.9
+
+
+def of_patients(rng, patients, images):
+    """Images of patients for some of whom the model is often right and for some it is not; sex has no part in it."""
+    n = patients * images
+    patient = np.repeat(np.arange(patients), images)
+    sex = rng.choice(["f", "m"], patients)[patient]
+    return rng.random(n) < rng.beta(3, 1, patients)[patient], rng.integers(0, 3, n), {"sex": sex}, [f"p{number}" for number in patient]
+
+
+def test_a_few_unlucky_patients_make_no_gap():
+    rng = np.random.default_rng(16)
+    claimed = []
+    for number in range(150):
+        right, targets, columns, patients = of_patients(rng, 40, 12)
+        claimed.append([claims(classified(right, targets, columns, related=one, seed=number)) for one in (patients, None)])
+    with_patients, without = np.mean(claimed, axis=0)
+    assert with_patients <= 0.1
+    assert without > 0.2
+
+
+def test_the_report_says_that_images_are_related():
+    right, targets, columns, patients = of_patients(np.random.default_rng(17), 40, 12)
+    numbers = classified(right, targets, {**columns, "group": patients, "ward": ["A"] * 40 + ["B"] * 440}, related=patients)
+    assert numbers["related"] == {"n": 40, "counted": True}
+    text = text_of(numbers)
+    assert "come from 40 groups of related ones, which may be right or wrong together" in text
+    # Forty images of four patients; and images of one patient are no group of patients.
+    assert [entry["attribute"] for entry in numbers["left_out"]] == ["group", "ward"]
+
+
+def test_a_handful_of_groups_says_little_of_others():
+    right, targets, columns, cameras = of_patients(np.random.default_rng(18), 4, 60)
+    numbers = classified(right, targets, {"group": cameras, "half": ["u", "v"] * 120}, related=cameras)
+    assert numbers["related"] == {"n": 4, "counted": False}
+    assert len(attribute(numbers, "group")["groups"]) == 4
+    assert "too few to say more than how the model does on these" in text_of(numbers)
+    alone = classified(right, targets, columns, related=[""] * 240)
+    assert alone["related"] is None
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +373,7 @@ def test_strange_names_and_very_many_values():
     many = rng.permutation(np.arange(n) % 1000).astype(str)
     targets = rng.integers(0, 3, n)
     numbers = classified(rng.random(n) < np.where(odd == odd[0], 0.7, 0.9), targets, {'a "quoted" & <b>': odd, "many": many})
-    assert numbers["left_out"] == [{"attribute": "many", "reason": "none of its 1000 values has 20 images"}]
+    assert numbers["left_out"] == [{"attribute": "many", "reason": "none of its 1000 values has enough images"}]
     text = text_of(numbers)
     assert "<script>" not in text
     assert "\u202e" not in text

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sightline.evaluation.gaps import (
+    alikeness,
     chance_of_calibration,
     chance_of_gap,
     difference_interval,
@@ -40,8 +41,8 @@ def mid_p(right_a, n_a, right_b, n_b):
 
 @pytest.mark.parametrize("table", [(30, 40, 20, 40), (18, 25, 70, 75), (50, 60, 40, 60), (9, 20, 15, 40)])
 def test_chance_is_what_the_exact_distribution_says(table):
-    found = chance_of_gap(*two_groups(*table))
-    assert found.p == pytest.approx(mid_p(*table), rel=0.2, abs=2e-4)
+    found, exact = chance_of_gap(*two_groups(*table)), mid_p(*table)
+    assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact / (10_000 if exact < 0.1 else 200)))
     assert found.z[0, 0] == pytest.approx(-found.z[0, 1])
 
 
@@ -129,6 +130,41 @@ def test_where_all_images_are_alike_there_is_no_gap(values):
 def test_the_same_seed_gives_the_same_p():
     values, groups = two_groups(30, 40, 20, 40)
     assert chance_of_gap(values, groups, seed=3).p == chance_of_gap(values, groups, seed=3).p
+
+
+def test_images_that_are_always_alike_count_as_one():
+    rng = np.random.default_rng(17)
+    patients = np.repeat(np.arange(200), 5)
+    groups = np.repeat(rng.integers(0, 2, 200), 5)
+    together = np.repeat((rng.random(200) < 0.7).astype(float), 5)
+    assert alikeness(together, groups, patients) == pytest.approx(5, rel=0.03)
+    assert alikeness((rng.random(1000) < 0.7).astype(float), groups, patients) == pytest.approx(1, abs=0.2)
+    assert alikeness(np.ones(1000), groups, patients) == 1
+    assert alikeness(together, groups, np.arange(1000)) == pytest.approx(1, abs=0.01)
+
+
+def test_alikeness_by_hand():
+    # Residuals of the first group are 1/3, 1/3, -2/3; of the second 1/2, -1/2. Related are the first two, and the last two.
+    together = (4 / 9 + 4 / 9) * 2 + 0
+    alone = 1 / 9 + 1 / 9 + 4 / 9 + 1 / 4 + 1 / 4
+    found = alikeness(np.array([1, 1, 0, 1, 0.0]), np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 2]))
+    assert found == pytest.approx(together / alone)
+
+
+def test_what_counts_as_one_makes_intervals_wider_and_p_larger():
+    values, groups = two_groups(160, 200, 120, 200)
+    few, few_groups = two_groups(80, 100, 60, 100)
+    assert mean_interval(values, alike=2) == pytest.approx(mean_interval(values[::2]), abs=1e-9)
+    assert difference_interval(values[:200], values[200:], alike=2) == pytest.approx(difference_interval(few[:100], few[100:]), abs=1e-3)
+    assert np.abs(chance_of_gap(values, groups, alike=2).z).max() == pytest.approx(np.abs(chance_of_gap(few, few_groups).z).max(), rel=0.01)
+    scores = np.full(400, 0.75)
+    assert chance_of_calibration(scores, values, alike=2) > chance_of_calibration(scores, values) > 0
+
+
+def test_a_group_of_few_patients_is_too_small():
+    column, patients = ["a"] * 40 + ["b"] * 40 + ["c"] * 40, np.r_[np.arange(40), np.arange(40), np.repeat(np.arange(100, 105), 8)]
+    made = grouping("ward", column, patients)
+    assert (made.names, made.too_small) == (("a", "b"), (("c", 40),))
 
 
 @given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60), st.data())
@@ -233,8 +269,8 @@ def test_numbers_and_words_with_an_order_are_put_in_it():
         (["x"] * 50, "every image has the same value, 'x'"),
         (["x"] * 40 + [""] * 10, "each of the 40 images that have one has the same value, 'x'"),
         ([f"id{i}" for i in range(1000)], "every image has a value of its own, as a name or a number has that only identifies"),
-        ([f"p{i % 10}" for i in range(50)], "none of its 10 values has 20 images"),
-        (["x"] * 49 + ["y"], "only one of its 2 values, 'x', has 20 images"),
+        ([f"p{i % 10}" for i in range(50)], "none of its 10 values has enough images"),
+        (["x"] * 49 + ["y"], "only one of its 2 values, 'x', has enough images"),
         (["x"], "every image has the same value, 'x'"),
     ],
 )

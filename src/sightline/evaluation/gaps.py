@@ -48,7 +48,14 @@ class Chance:
 
 
 def chance_of_gap(
-    values: Floats, groups: Ints, strata: Ints | None = None, *, apart: bool = False, seed: int = 0, batches: Sequence[int] = BATCHES
+    values: Floats,
+    groups: Ints,
+    strata: Ints | None = None,
+    *,
+    apart: bool = False,
+    alike: float = 1.0,
+    seed: int = 0,
+    batches: Sequence[int] = BATCHES,
 ) -> Chance:
     """Do groups differ in (n,) ``values`` in [0, 1] by more than chance explains? ``groups`` are (n,) indices from 0.
 
@@ -56,13 +63,14 @@ def chance_of_gap(
     did: a permutation test of the largest standardised difference (Westfall and Young, "Resampling-Based Multiple Testing", 1993). What
     comes exactly as far counts half (Lancaster 1961): zeros and ones take few values, and 5% would become 3%. The draws are made
     of the counts of each value, which for values of 0 and 1 are multivariate hypergeometric. Values are dealt out within each of (n,)
-    ``strata``, and the groups compared over all of them; ``apart`` compares them in each by itself.
+    ``strata``, and the groups compared over all of them; ``apart`` compares them in each by itself. Where so many images as ``alike``
+    count as one, the differences seen are that much less remarkable.
     """
     tables = _tables(values, groups, np.zeros(len(values), np.int64) if strata is None else strata)
     if not apart:
         tables = sorted(tables, key=lambda table: -table.sum())[:MOST_STRATA]
     rng = np.random.default_rng(seed)
-    z = _standardised(tables, apart)
+    z = _standardised(tables, apart) / math.sqrt(alike)
     far = np.abs(z)
     largest = np.empty(0)
     for draws in batches:
@@ -168,20 +176,37 @@ def _log_choices(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def mean_interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
+def alikeness(values: Floats, groups: Ints, related: Ints) -> float:
+    """How many images count as one where related ones, such as those of a patient, have similar values; at least 1.
+
+    ``groups`` and ``related`` are (n,) indices from 0. It is the design effect of comparing the means of groups (Kish, "Survey Sampling",
+    1965): the variance that they have when related images stay together, by the variance if each were drawn alone.
+    """
+    n_related = int(related.max(initial=0)) + 1
+    residuals = values - (np.bincount(groups, values) / np.maximum(1, np.bincount(groups)))[groups]
+    cells, place = np.unique(groups * n_related + related, return_inverse=True)
+    together = np.bincount(place, residuals) ** 2
+    of_group = np.bincount(cells // n_related)
+    # The mean is of the same images, which takes one of those related away.
+    corrections = (of_group / np.maximum(1, of_group - 1))[cells // n_related]
+    alone = float((residuals**2).sum())
+    return max(1.0, float((together * corrections).sum()) / alone) if alone > SLACK else 1.0
+
+
+def mean_interval(values: Floats, level: float = 0.95, alike: float = 1.0) -> tuple[float, float]:
     """Interval of the mean of (n,) values in [0, 1]: for 0 and 1 Wilson's; for others Wilson's at the number of zeros and ones whose
-    mean would vary as little. (0, 1) without values."""
+    mean would vary as little. (0, 1) without values. ``alike`` images count as one."""
     n = len(values)
     if n == 0:
         return 0.0, 1.0
     mean = float(values.mean())
     widest = mean * (1 - mean)
     spread = (n * float(values.var()) + ADDED * widest) / (n + ADDED)
-    worth = n * widest / spread if spread > 0 else float(n)
+    worth = (n * widest / spread if spread > 0 else n) / alike
     return wilson_interval(mean * worth, worth, level)
 
 
-def difference_interval(first: Floats, second: Floats, level: float = 0.95) -> tuple[float, float]:
+def difference_interval(first: Floats, second: Floats, level: float = 0.95, alike: float = 1.0) -> tuple[float, float]:
     """Interval of mean(first) - mean(second), of values in [0, 1], from the interval of each.
 
     Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven methods" (1998), method 10.
@@ -189,21 +214,22 @@ def difference_interval(first: Floats, second: Floats, level: float = 0.95) -> t
     if not len(first) or not len(second):
         return -1.0, 1.0
     a, b = float(first.mean()), float(second.mean())
-    (a_low, a_high), (b_low, b_high) = mean_interval(first, level), mean_interval(second, level)
+    (a_low, a_high), (b_low, b_high) = mean_interval(first, level, alike), mean_interval(second, level, alike)
     return a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
 
 
-def chance_of_calibration(scores: Floats, right: Floats) -> float:
+def chance_of_calibration(scores: Floats, right: Floats, alike: float = 1.0) -> float:
     """Two-sided p-value that (n,) images are right as often as their ``scores`` promise; both in [0, 1], n at least 1.
 
     Spiegelhalter, "Probabilistic prediction in patient management and clinical trials" (1986), where the variance is large enough for
     the normal distribution. Otherwise the binomial one of the mean score, whose tails are the heavier (Hoeffding 1956). Where ``right``
-    is not 0 or 1, its spread around the scores is what was seen, and with few images nearer to that of 0 and 1.
+    is not 0 or 1, its spread around the scores is what was seen, and with few images nearer to that of 0 and 1. ``alike`` images count
+    as one.
     """
     n, difference = len(scores), abs(float((right - scores).sum()))
     if np.isin(right, (0.0, 1.0)).all():
         variance = float((scores * (1 - scores)).sum())
-        if variance < NORMAL_FROM:
+        if variance < NORMAL_FROM and alike == 1:
             return _binomial_p(round(float(right.sum())), n, float(scores.mean()))
         difference = max(0.0, difference - 0.5)
     else:
@@ -211,7 +237,7 @@ def chance_of_calibration(scores: Floats, right: Floats) -> float:
         variance = n * (n * float((right - scores).var()) + ADDED * mean * (1 - mean)) / (n + ADDED)
     if variance <= 0:
         return float(difference <= SLACK)
-    return 2 * NormalDist().cdf(-difference / math.sqrt(variance))
+    return 2 * NormalDist().cdf(-difference / math.sqrt(alike * variance))
 
 
 def _binomial_p(successes: int, n: int, share: float) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.gaps import chance_of_gap, difference_interval, fewer_than_chance, mean_interval
+from sightline.evaluation.gaps import alikeness, chance_of_gap, difference_interval, fewer_than_chance, mean_interval
 from sightline.evaluation.paired import holm
 
 Floats = NDArray[np.float64]
@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 
 # A group of fewer images is not judged: of twenty, each is five points.
 SMALLEST = 20
+# Nor is one whose images belong to fewer than so many patients, or whatever else makes images related.
+FEWEST_RELATED = 10
 NOT_GIVEN = ""
 # Pairs of columns that are looked at, those with the largest cells first: chosen without a look at what is right in them.
 MOST_PAIRS = 36
@@ -38,6 +40,7 @@ class Grouping:
     codes      (n,) int64, which of them an image is in; -1 where it is in none
     too_small  (name, images) of the others, the largest first
     not_given  images without a value, which are in no group
+    alike      how many images count as one, where related images are right or wrong together
     """
 
     name: str
@@ -45,6 +48,7 @@ class Grouping:
     codes: Ints
     too_small: tuple[tuple[str, int], ...] = ()
     not_given: int = 0
+    alike: float = 1.0
 
     @property
     def inside(self) -> Ints:
@@ -54,14 +58,30 @@ class Grouping:
     def rows(self, group: int) -> Ints:
         return np.flatnonzero(self.codes == group)
 
+    def among(self, values: Floats, related: Ints | None) -> Grouping:
+        """The same groups with what (n,) values tell of related images; those related have the same index in (n,) ``related``."""
+        rows = self.inside
+        return self if related is None else replace(self, alike=alikeness(values[rows], self.codes[rows], related[rows]))
 
-def grouping(name: str, column: Sequence[str], smallest: int = SMALLEST) -> Grouping:
-    """The groups of a column of n texts; outer blanks do not count, and an empty text is no value."""
+
+def large_enough(cells: Ints, n_cells: int, related: Ints | None) -> NDArray[np.bool_]:
+    """(n_cells,) whether so many of (m,) ``cells`` are this one that it can be judged, and of enough of those ``related``."""
+    large = np.bincount(cells, minlength=n_cells) >= SMALLEST
+    if related is None:
+        return large
+    width = int(related.max(initial=0)) + 1
+    return np.asarray(large & (np.bincount(np.unique(cells * width + related) // width, minlength=n_cells) >= FEWEST_RELATED))
+
+
+def grouping(name: str, column: Sequence[str], related: Ints | None = None) -> Grouping:
+    """The groups of a column of n texts; outer blanks do not count, and an empty text is no value. Related images have the same index
+    in (n,) ``related``."""
     values, codes, sizes = np.unique([value.strip() for value in column], return_inverse=True, return_counts=True)
     texts = [str(value) for value in values]
     order = sorted(range(len(texts)), key=lambda place: _rank(texts[place]))
-    judged = [place for place in order if sizes[place] >= smallest and texts[place] != NOT_GIVEN]
-    small = [place for place in order if sizes[place] < smallest and texts[place] != NOT_GIVEN]
+    large = large_enough(codes.astype(np.int64), len(texts), related)
+    judged = [place for place in order if large[place] and texts[place] != NOT_GIVEN]
+    small = [place for place in order if not large[place] and texts[place] != NOT_GIVEN]
     index = np.full(len(texts), -1, np.int64)
     index[judged] = np.arange(len(judged))
     return Grouping(
@@ -92,25 +112,25 @@ def why_left_out(made: Grouping, n: int) -> str:
     if values == given:
         return f"{_all(given, n)} a value of its own, as a name or a number has that only identifies"
     if made.names:
-        return f"only one of its {values} values, {made.names[0]!r}, has {SMALLEST} images"
-    return f"none of its {values} values has {SMALLEST} images"
+        return f"only one of its {values} values, {made.names[0]!r}, has enough images"
+    return f"none of its {values} values has enough images"
 
 
 def _all(given: int, n: int) -> str:
     return "every image has" if given == n else f"each of the {given} images that have one has"
 
 
-def crossed(first: Grouping, second: Grouping, smallest: int = SMALLEST) -> Grouping | None:
+def crossed(first: Grouping, second: Grouping, related: Ints | None = None) -> Grouping | None:
     """The cells of two groupings that are large enough; None unless each grouping has cells to compare within a group of the other."""
     both = (first.codes >= 0) & (second.codes >= 0)
     width = len(second.names)
     cells = np.where(both, first.codes * width + second.codes, -1)
-    sizes = np.bincount(cells[both], minlength=len(first.names) * width)
-    judged = np.flatnonzero(sizes >= smallest)
+    n_cells = len(first.names) * width
+    judged = np.flatnonzero(large_enough(cells[both], n_cells, related if related is None else related[both]))
     # Two cells in a row of their table, and two in a column.
     if not all((np.unique(places, return_counts=True)[1] > 1).any() for places in (judged // width, judged % width)):
         return None
-    index = np.full(len(sizes) + 1, -1, np.int64)  # the last place is for images in no cell
+    index = np.full(n_cells + 1, -1, np.int64)  # the last place is for images in no cell
     index[judged] = np.arange(len(judged))
     names = tuple(f"{first.names[cell // width]}, {second.names[cell % width]}" for cell in judged.tolist())
     return Grouping(f"{first.name} and {second.name}", names, index[cells])
@@ -126,17 +146,18 @@ class Pair:
     p: float
 
 
-def pairs(groupings: Sequence[Grouping], values: Floats, seed: int = 0) -> tuple[list[Pair], int]:
+def pairs(groupings: Sequence[Grouping], values: Floats, related: Ints | None = None, seed: int = 0) -> tuple[list[Pair], int]:
     """Pairs of groupings with enough images in their cells, tested on (n,) values, and how many more there would have been.
 
     A pair differs only where neither of its two groupings explains the cells, so its p is the larger of both tests.
     """
-    made = [(a, b, cells) for a, b in combinations(groupings, 2) if (cells := crossed(a, b)) is not None]
+    made = [(a, b, cells) for a, b in combinations(groupings, 2) if (cells := crossed(a, b, related)) is not None]
     made.sort(key=lambda pair: -len(pair[2].inside))
     found = []
     for a, b, cells in made[:MOST_PAIRS]:
-        rows = cells.inside
-        within = [chance_of_gap(values[rows], cells.codes[rows], one.codes[rows], seed=seed, batches=PAIR_BATCHES).p for one in (a, b)]
+        rows, cells = cells.inside, cells.among(values, related)
+        part, codes = values[rows], cells.codes[rows]
+        within = [chance_of_gap(part, codes, one.codes[rows], alike=cells.alike, seed=seed, batches=PAIR_BATCHES).p for one in (a, b)]
         found.append(Pair(a, b, cells, max(within)))
     return found, max(0, len(made) - MOST_PAIRS)
 
@@ -144,12 +165,13 @@ def pairs(groupings: Sequence[Grouping], values: Floats, seed: int = 0) -> tuple
 @dataclass(frozen=True)
 class Slice:
     """Rows of the images that have something in common: ``group`` of ``of``. ``doubt`` is the p-value, corrected for all that was looked
-    at, of what the slice is a part of; 0 where it stands for itself."""
+    at, of what the slice is a part of; 0 where it stands for itself. ``alike`` images count as one."""
 
     of: str
     group: str
     rows: Ints
     doubt: float = 0.0
+    alike: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -169,8 +191,8 @@ def worst_slices(values: Floats, slices: Sequence[Slice], most: int = 5) -> list
     slices = [one for one in slices if len(one.rows) < len(values)]
     level = 1 - 0.05 / max(1, len(slices))
     ranked = [
-        Ranked(one, float(values[one.rows].mean()), mean_interval(values[one.rows], level), max(p, one.doubt))
-        for one, p in zip(slices, holm([_chance_of_worse(values, one.rows) for one in slices]), strict=True)
+        Ranked(one, float(values[one.rows].mean()), mean_interval(values[one.rows], level, one.alike), max(p, one.doubt))
+        for one, p in zip(slices, holm([_chance_of_worse(values, one) for one in slices]), strict=True)
     ]
     ranked.sort(key=lambda entry: (entry.interval[1], entry.mean))
     kept: list[Ranked] = []
@@ -185,13 +207,13 @@ def _tells_nothing_new(entry: Ranked, other: Ranked) -> bool:
     return shared > PART * len(entry.slice.rows) and entry.interval[1] >= other.mean
 
 
-def _chance_of_worse(values: Floats, rows: Ints) -> float:
-    """One-sided: exact for 0 and 1, and by the normal distribution for others."""
-    n, size = len(values), len(rows)
-    if np.isin(values, (0.0, 1.0)).all():
-        return fewer_than_chance(round(values[rows].sum()), size, round(values.sum()), n)
-    spread = float(values.std()) * ((n - size) / max(1, n - 1) / size) ** 0.5
-    return NormalDist().cdf(float(values[rows].mean() - values.mean()) / spread) if spread > 0 else 1.0
+def _chance_of_worse(values: Floats, one: Slice) -> float:
+    """One-sided: exact for 0 and 1 where no images are alike, and by the normal distribution otherwise."""
+    n, size, part = len(values), len(one.rows), values[one.rows]
+    if one.alike == 1 and np.isin(values, (0.0, 1.0)).all():
+        return fewer_than_chance(round(part.sum()), size, round(values.sum()), n)
+    spread = float(values.std()) * (one.alike * (n - size) / max(1, n - 1) / size) ** 0.5
+    return NormalDist().cdf(float(part.mean() - values.mean()) / spread) if spread > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -213,7 +235,7 @@ def extremes(values: Floats, made: Grouping) -> Extremes:
     means = [float(part.mean()) for part in parts]
     low, high = int(np.argmin(means)), int(np.argmax(means))
     choices = max(1, len(parts) * (len(parts) - 1) // 2)
-    return Extremes(low, high, means[high] - means[low], difference_interval(parts[high], parts[low], 1 - 0.05 / choices))
+    return Extremes(low, high, means[high] - means[low], difference_interval(parts[high], parts[low], 1 - 0.05 / choices, made.alike))
 
 
 def corrected(families: Iterable[tuple[float, Sequence[float]]]) -> list[list[float]]:

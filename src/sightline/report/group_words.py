@@ -56,12 +56,29 @@ def verdict(section: Numbers) -> str:
     return f"The model does not serve all images alike: {'; '.join(parts)}, by more than chance explains. {counted}."
 
 
+def _related(related: Numbers | None) -> str:
+    """What it means that images belong together, such as those of a patient."""
+    if not related:
+        return ""
+    held = f"The test images come from {amounts.number_of(related['n'], 'group')} of related ones"
+    if related["counted"]:
+        return f"{held}, which may be right or wrong together: intervals and chance allow for that."
+    return f"{held}. That is too few to say more than how the model does on these: with others it may be different."
+
+
+def _or_few_related(section: Numbers) -> str:
+    counted = section["related"] and section["related"]["counted"]
+    return " or of too few groups of related images" if counted else ""
+
+
 def too_few(section: Numbers) -> list[str]:
+    """Sentences on what was not judged, and on related images; "" for those that there is no need of."""
     small = [f"{entry['group']} ({one['attribute']})" for one in section["attributes"] for entry in one["too_small"]]
     more = sum(one["more_too_small"] for one in section["attributes"])
     left_out = [entry["attribute"] for entry in section["left_out"]]
     return [
-        f"Too few images to judge, under {section['smallest']}: {_named(small, more)}." if small else "",
+        _related(section["related"]),
+        f"Too few images to judge, under {section['smallest']}{_or_few_related(section)}: {_named(small, more)}." if small else "",
         f"Not compared: {_named(left_out)}; the last table says why." if left_out else "",
     ]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import wilson_interval
 from sightline.tasks.tag import SEPARATOR
+from sightline.trust.attributes import GROUP
 
 Ints = NDArray[np.int64]
 
@@ -24,6 +25,7 @@ class Answered:
     kinds   (n,) indices, equal for images with the same true labels
     rows    (m,) the image of each true label; ``labels`` (m,) which label; ``found`` (m,) whether the model gave it, 0 or 1
     given   each label that was given to any image, with the rows of these
+    related (n,) indices, equal for images that may be right or wrong together, such as those of a patient; None where none are
     """
 
     right: NDArray[np.float64]
@@ -34,9 +36,17 @@ class Answered:
     labels: Ints
     found: NDArray[np.float64]
     given: Sequence[tuple[str, Ints]]
+    related: Ints | None
 
     @classmethod
-    def of(cls, outcomes: Sequence[Mapping[str, Any]], targets: NDArray[Any], labels: Sequence[str], names: Sequence[str]) -> Answered:
+    def of(
+        cls,
+        outcomes: Sequence[Mapping[str, Any]],
+        targets: NDArray[Any],
+        labels: Sequence[str],
+        names: Sequence[str],
+        related: Ints | None = None,
+    ) -> Answered:
         """From a task's outcomes, a row an image; ``targets`` are (n,) int64, or (n, k) bool where an image may have several labels."""
         rows, true = np.nonzero(targets) if targets.ndim == 2 else (np.arange(len(targets)), targets.astype(np.int64))
         given = _given([str(outcome["predicted"]) for outcome in outcomes], labels, several=targets.ndim == 2)
@@ -52,19 +62,24 @@ class Answered:
             true,
             np.isin(rows * width + true, cells).astype(np.float64),
             [(labels[label], images) for label, images in given],
+            related,
         )
 
     def __len__(self) -> int:
         return len(self.right)
 
-    def recall(self, rows: Ints) -> tuple[float, tuple[float, float]] | None:
+    def related_for(self, attribute: str) -> Ints | None:
+        """Which images are related where an attribute is looked at; none where the attribute is what relates them."""
+        return None if attribute == GROUP else self.related
+
+    def recall(self, rows: Ints, alike: float) -> tuple[float, tuple[float, float]] | None:
         """Share of the true labels of these images that were given, with an interval; None where they have none."""
         among = np.isin(self.rows, rows)
         found = self.found[among]
         if not len(found):
             return None
         # Labels of one image may be found or missed together, so that only images count.
-        images, share = len(np.unique(self.rows[among])), float(found.mean())
+        images, share = len(np.unique(self.rows[among])) / alike, float(found.mean())
         return share, wilson_interval(share * images, images)
 
 
