@@ -298,7 +298,7 @@ def test_what_learning_from_harder_images_won_is_measured_on_the_same_images():
     assert "changed nothing (-8.8 to +8.8, which may be chance) on the images as they are" in change["sentence"]
     assert found.numbers["robust_accuracy"] == evidence(images=BRIGHT, targets=ALL_BRIGHT).numbers["robust_accuracy"]
     (block,) = [block for block in robustness_blocks(found.numbers) if isinstance(block, Differences)]
-    assert [row.label for row in block.rows] == ["images as they are", "harder conditions, mean", *CORRUPTIONS]
+    assert [row.label for row in block.rows] == ["as they are", "all conditions", *CORRUPTIONS]
     assert change["sentence"] in page(found.numbers, found.pictures)
 
 

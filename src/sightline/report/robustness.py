@@ -12,7 +12,7 @@ MEASURES = {
     "right": ("Right", "right, in %", "share of the images that were answered rightly"),
     "overlap": ("Overlap", "overlap, in %", "overlap of the labels given with the true ones"),
 }
-STRENGTHS = "Strength 1 is hardly visible, 3 is plain to see, and at 5 a person can still just recognise the image."
+STRENGTHS = "1 is hardly visible, 3 is plain to see, and at 5 a person can still just recognise the image."
 
 
 def robustness_blocks(section: Mapping[str, Any]) -> list[Block]:
@@ -77,7 +77,7 @@ def _curves(section: Mapping[str, Any]) -> list[Curves]:
                 entry["name"]: [start, *((at["strength"], 100 * at["right"]) for at in entry["strengths"])]
                 for entry in sorted(entries, key=lambda entry: -entry["loss"])
             },
-            note=f"How the {measure[2]} falls as the condition becomes stronger. {STRENGTHS}",
+            note=f"How the {measure[2]} changes as the condition becomes stronger: {STRENGTHS}",
         )
         for family, entries in families.items()
     ]
@@ -113,7 +113,7 @@ def _hardening(section: Mapping[str, Any]) -> list[Differences]:
     if "hardening" not in section:
         return []
     found = section["hardening"]
-    named = [("images as they are", found["clean"]), ("harder conditions, mean", found["harder"])]
+    named = [("as they are", found["clean"]), ("all conditions", found["harder"])]
     named += [(entry["name"], entry) for entry in found["conditions"]]
     rows = []
     for name, entry in named:
@@ -151,7 +151,7 @@ def _numbers(section: Mapping[str, Any]) -> Table:
 
 def _meanings(section: Mapping[str, Any]) -> Table:
     rows = [(entry["name"], entry["words"], entry["source"] or amounts.NOTHING) for entry in section["conditions"]]
-    note = f"{STRENGTHS} Named corruptions in five strengths are an idea of Hendrycks and Dietterich (2019)."
+    note = f"Of the strengths, {STRENGTHS} Named corruptions in five strengths are an idea of Hendrycks and Dietterich (2019)."
     return Table("What is done to the images", ("Condition", "What the strengths mean", "First tested by"), rows, note, folded=True)
 
 
