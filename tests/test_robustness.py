@@ -19,10 +19,10 @@ from sightline.report.html import Page, render_page
 from sightline.report.robustness import robustness_blocks
 from sightline.report.sections import Section, has_content, without_empty
 from sightline.tasks import classify, tag
-from sightline.tasks.blocks import Curves, Gallery, Table
+from sightline.tasks.blocks import Curves, Differences, Gallery, Table
 from sightline.trust import conditions
 from sightline.trust.conditions import stratified
-from sightline.trust.robustness import difference_interval, mean_interval, robustness
+from sightline.trust.robustness import Before, difference_interval, mean_interval, robustness
 
 LABELS = ("dark", "bright")
 LIMIT = 60
@@ -271,6 +271,40 @@ def test_the_report_explains_every_figure(by_light):
     html = page(by_light.numbers, by_light.pictures)
     assert by_light.numbers["sentence"] in html
     assert html.count("data:image/jpeg") == len(keys)
+
+
+BRIGHT, ALL_BRIGHT = lit_images(50)[0][lit_images(50)[1] == 1], np.ones(40, np.int64)
+
+
+def blind_in_the_dark(batch):
+    """What ``by_brightness`` may have been before: it calls everything dark that is not very bright."""
+    brightness = batch.reshape(len(batch), -1).mean(axis=1)
+    return {"logits": np.stack([100 - brightness, brightness - 100], axis=1).astype(np.float32)}
+
+
+def test_what_learning_from_harder_images_won_is_measured_on_the_same_images():
+    found = evidence(images=BRIGHT, targets=ALL_BRIGHT, before=Before(blind_in_the_dark, Decision()))
+    change = found.numbers["hardening"]
+    for entry in (change["clean"], change["harder"], *change["conditions"]):
+        low, high = entry["interval"]
+        assert entry["difference"] == pytest.approx(entry["after"] - entry["before"])
+        assert -1 <= low <= entry["difference"] <= high <= 1
+    assert change["clean"] == {"before": 1.0, "after": 1.0, "difference": 0.0, "interval": list(tango_interval(0, 0, 40))}
+    assert change["harder"]["after"] == pytest.approx(found.numbers["robust_accuracy"])
+    night = change["conditions"][0]
+    assert (night["name"], night["interval"][0] > 0.1) == ("night", True)
+    points = 100 * change["harder"]["difference"]
+    assert change["sentence"].startswith(f"Learning from harder images won {points:.1f} points (+")
+    assert "changed nothing (-8.8 to +8.8, which may be chance) on the images as they are" in change["sentence"]
+    assert found.numbers["robust_accuracy"] == evidence(images=BRIGHT, targets=ALL_BRIGHT).numbers["robust_accuracy"]
+    (block,) = [block for block in robustness_blocks(found.numbers) if isinstance(block, Differences)]
+    assert [row.label for row in block.rows] == ["as they are", "all conditions", *CORRUPTIONS]
+    assert change["sentence"] in page(found.numbers, found.pictures)
+
+
+def test_what_it_cost_is_said_as_well():
+    change = evidence(blind_in_the_dark, images=BRIGHT, targets=ALL_BRIGHT, before=Before(by_brightness, Decision())).numbers["hardening"]
+    assert f"cost {-100 * change['harder']['difference']:.1f} points (-" in change["sentence"]
 
 
 def page(numbers, pictures) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.report import amounts
-from sightline.tasks.blocks import Block, Curves, Gallery, Picture, Table, Text, Tile, Tiles
+from sightline.tasks.blocks import Block, Curves, Difference, Differences, Gallery, Picture, Table, Text, Tile, Tiles
 
 MEASURES = {
     "right": ("Right", "right, in %", "share of the images that were answered rightly"),
     "overlap": ("Overlap", "overlap, in %", "overlap of the labels given with the true ones"),
 }
-STRENGTHS = "Strength 1 is hardly visible, 3 is plain to see, and at 5 a person can still just recognise the image."
+STRENGTHS = "1 is hardly visible, 3 is plain to see, and at 5 a person can still just recognise the image."
 
 
 def robustness_blocks(section: Mapping[str, Any]) -> list[Block]:
@@ -27,6 +27,7 @@ def robustness_blocks(section: Mapping[str, Any]) -> list[Block]:
         *_curves(section),
         _looks(section),
         _turned(section),
+        *_hardening(section),
         _numbers(section),
         _meanings(section),
     ]
@@ -42,7 +43,7 @@ def _tiles(section: Mapping[str, Any]) -> Tiles:
         Tile(
             f"Weakest: {entry['name']}",
             amounts.share(entry["right"], 0),
-            f"at strength {entry['strength']}; {_points(-entry['loss'])} points, {_points_interval(entry['interval'])}",
+            f"at strength {entry['strength']}; {_points(-entry['loss'], 0)} points, {_points_interval(entry['interval'], 0)}",
         )
         for entry in weakest
     ]
@@ -76,7 +77,7 @@ def _curves(section: Mapping[str, Any]) -> list[Curves]:
                 entry["name"]: [start, *((at["strength"], 100 * at["right"]) for at in entry["strengths"])]
                 for entry in sorted(entries, key=lambda entry: -entry["loss"])
             },
-            note=f"How the {measure[2]} falls as the condition becomes stronger. {STRENGTHS}",
+            note=f"How the {measure[2]} changes as the condition becomes stronger: {STRENGTHS}",
         )
         for family, entries in families.items()
     ]
@@ -107,6 +108,25 @@ def _answer(answer: Mapping[str, Any]) -> str:
     return f"{answer['predicted'] or 'no label'}, {answer['score']:.0%} sure"
 
 
+def _hardening(section: Mapping[str, Any]) -> list[Differences]:
+    """What ``--robust`` cost and won; nothing of a network that was trained without it."""
+    if "hardening" not in section:
+        return []
+    found = section["hardening"]
+    named = [("as they are", found["clean"]), ("all conditions", found["harder"])]
+    named += [(entry["name"], entry) for entry in found["conditions"]]
+    rows = []
+    for name, entry in named:
+        low, high = entry["interval"]
+        change = f"{amounts.share(entry['before'], 0)} to {amounts.share(entry['after'], 0)}"
+        rows.append(Difference(name, entry["difference"], low, high, change))
+    note = (
+        f"{found['sentence']} The whiskers are 95% intervals. It learned from these very conditions up to strength 3 and may gain less in "
+        f"others."
+    )
+    return [Differences("What learning from harder images cost and won", rows, "worse than before", "better than before", note)]
+
+
 def _numbers(section: Mapping[str, Any]) -> Table:
     rows = [
         (
@@ -131,17 +151,17 @@ def _numbers(section: Mapping[str, Any]) -> Table:
 
 def _meanings(section: Mapping[str, Any]) -> Table:
     rows = [(entry["name"], entry["words"], entry["source"] or amounts.NOTHING) for entry in section["conditions"]]
-    note = f"{STRENGTHS} Named corruptions in five strengths are an idea of Hendrycks and Dietterich (2019)."
+    note = f"Of the strengths, {STRENGTHS} Named corruptions in five strengths are an idea of Hendrycks and Dietterich (2019)."
     return Table("What is done to the images", ("Condition", "What the strengths mean", "First tested by"), rows, note, folded=True)
 
 
-def _points(difference: float) -> str:
+def _points(difference: float, digits: int = 1) -> str:
     """A difference of shares in points: ``-12.5``, ``+1.0``."""
-    return f"{100 * difference:+.1f}"
+    return f"{100 * difference:+.{digits}f}"
 
 
-def _points_interval(interval: Sequence[float]) -> str:
-    return f"{_points(interval[0])} to {_points(interval[1])}"
+def _points_interval(interval: Sequence[float], digits: int = 1) -> str:
+    return f"{_points(interval[0], digits)} to {_points(interval[1], digits)}"
 
 
 def _interval(interval: Sequence[float]) -> str:

@@ -18,6 +18,8 @@ PAIR_SIDE, LOOK_SIDE = 224, 144
 # Smaller pictures are shown with larger pixels, so that what was done to them can be seen.
 SMALL_SIDE = 128
 GAP, GAP_GREY = 6, 160
+# A middle grey.
+MIDDLE = 118
 # By so much an answer has to have become less right to count as turned wrong.
 TURNED = 0.5
 
@@ -25,8 +27,7 @@ TURNED = 0.5
 def pictures(found: Answers, sample: Sample, weakest: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is shown, for a report's numbers (``looks`` and ``pictures``), and the JPEG files by key."""
     made: dict[str, bytes] = {}
-    right = found.clean_right
-    example, middle = int(right.argmax()), sample.strengths[len(sample.strengths) // 2]
+    example, middle = _example(found, sample), sample.strengths[len(sample.strengths) // 2]
     looks: list[dict[str, Any]] = []
     for number, name in enumerate((None, *CORRUPTIONS)):
         key = f"{PART}/looks/{number}"
@@ -41,6 +42,12 @@ def pictures(found: Answers, sample: Sample, weakest: Sequence[str]) -> tuple[di
                       "harder": {"predicted": after["predicted"], "score": after["score"]}})  # fmt: skip
         made[key] = thumbnail(_side_by_side(sample.images[place], sample.seen(name, strength, place)), 2 * PAIR_SIDE + GAP)
     return {"looks": looks, "pictures": pairs}, made
+
+
+def _example(found: Answers, sample: Sample) -> int:
+    """The place of an image to show conditions on: one that is answered rightly and neither dark nor bright, where all of them show."""
+    right = np.flatnonzero(found.clean_right == found.clean_right.max())
+    return int(min(right, key=lambda place: abs(float(sample.images[place].mean()) - MIDDLE)))
 
 
 def _turned(found: Answers, sample: Sample, weakest: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,14 @@ ROUGH = 50
 RESAMPLES = 2000
 
 
+@dataclass(frozen=True)
+class Before:
+    """An earlier state of the network, with a decision chosen for it on the validation images."""
+
+    infer: Infer
+    decision: Decision
+
+
 def robustness(
     infer: Infer,
     images: NDArray[np.uint8],
@@ -35,20 +44,23 @@ def robustness(
     decision: Decision,
     seed: int = 0,
     seconds: float = 20.0,
+    before: Before | None = None,
 ) -> Evidence:
     """What harder conditions cost, on as many of the test images as there is time for.
 
     images   (n, h, w, c) uint8, prepared; with their targets as the task has them
     seconds  allowance; what an image takes is measured first, and 16 to 200 images are then chosen to fit
+    before   of ``train --robust``: the network as it stood before it learned from harder images, which is tried on the same images
 
     ``numbers`` give, for every condition and strength, the mean of ``right`` and the interval of its difference to the same images
     as they are; their mean over all conditions, ``robust_accuracy``; the ``weakest`` conditions; and the ``pictures`` that show them.
-    Where nothing can be said there is a ``reason`` instead. The same seed and sample give the same numbers.
+    With ``before`` there is ``hardening``, what learning from harder images cost and won. Where nothing can be said there is a
+    ``reason`` instead. The same seed and sample give the same numbers.
     """
     started = time.monotonic()
     if reason := _why_not(len(images), labels):
         return Evidence({"of": len(images), "reason": reason})
-    sample = chosen_sample([infer], images, targets, seed, seconds)
+    sample = chosen_sample([infer, *([before.infer] if before else [])], images, targets, seed, seconds)
     if sample is None:
         reason = f"Not measured: {FEWEST} images in every condition take longer than the {seconds:.0f} seconds there were."
         return Evidence({"of": len(images), "reason": reason})
@@ -59,6 +71,8 @@ def robustness(
     numbers = {"n": len(sample), "of": len(images), "strengths": list(sample.strengths), "level": LEVEL,
                "measure": "overlap" if targets.ndim == 2 else "right", **_figures(found, sample)}  # fmt: skip
     numbers["sentence"] = sentence(numbers)
+    if before is not None:
+        numbers["hardening"] = hardening(answers(before.infer, sample, Judge(task, labels, before.decision)), found, seed)
     listed, made = pictures(found, sample, [entry["name"] for entry in numbers["weakest"]])
     return Evidence({**numbers, **listed, "seconds": round(time.monotonic() - started, 1)}, made)
 
@@ -154,6 +168,34 @@ def mean_interval(values: NDArray[np.float64], seed: int = 0) -> list[float]:
         return list(wilson_interval(round(float(values.sum())), len(values), LEVEL))
     low, high = bootstrap_intervals(_means_of(values[:, None]), len(values), seed=seed, level=LEVEL)[0].tolist()
     return [max(0.0, low), min(1.0, high)]
+
+
+def hardening(before: Answers, after: Answers, seed: int = 0) -> dict[str, Any]:
+    """What changed from one state of a network to the next on the same images: as they are, in each condition (mean over strengths)
+    and in all of them, with intervals of the differences, and in words."""
+    means = [found.right.mean(axis=2) for found in (before, after)]
+    clean = _changed(before.clean_right, after.clean_right, seed)
+    harder = _changed(means[0].mean(axis=1), means[1].mean(axis=1), seed)
+    conditions = [{"name": name, **_changed(means[0][:, place], means[1][:, place], seed)} for place, name in enumerate(CORRUPTIONS)]
+    words = (
+        f"Learning from harder images {_change_in_words(harder)} in harder conditions and {_change_in_words(clean)} on the images as they "
+        f"are: the network as it stood before that stage and the one that is shipped, on the same {len(after.clean)} test images."
+    )
+    return {"clean": clean, "harder": harder, "conditions": conditions, "sentence": words}
+
+
+def _changed(before: NDArray[np.float64], after: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    difference = after - before
+    return {"before": float(before.mean()), "after": float(after.mean()), "difference": float(difference.mean()),
+            "interval": list(difference_interval(difference, seed))}  # fmt: skip
+
+
+def _change_in_words(change: Mapping[str, Any]) -> str:
+    """``won 8.3 points (+5.1 to +12.0)``, or what may be chance named as such."""
+    points, (low, high) = 100 * change["difference"], (100 * end for end in change["interval"])
+    what = "changed nothing" if not points else f"{'won' if points > 0 else 'cost'} {abs(points):.1f} points"
+    chance = ", which may be chance" if low <= 0 <= high else ""
+    return f"{what} ({low:+.1f} to {high:+.1f}{chance})"
 
 
 def sentence(numbers: Mapping[str, Any]) -> str:
