@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,8 @@ KERNELS = ("linear", "rbf")
 # In a sentence.
 WORDS = {
     MAJORITY: "always giving the same answer",
-    "linear": "a linear machine on hand-crafted features",
-    "rbf": "an RBF machine on hand-crafted features",
+    "linear": "a linear SVM on hand-crafted features",
+    "rbf": "an RBF SVM on hand-crafted features",
 }
 
 
@@ -121,7 +121,7 @@ def _missing(train: Examples, sizes: Mapping[str, int], labels: Sequence[str]) -
     if len(np.unique(train.targets, axis=0)) < 2:
         return dict.fromkeys(KERNELS, "All training images have the same label, so hand-crafted features have nothing to tell apart.")
     if single and len(labels) > MOST_CLASSES:
-        return {"rbf": f"An RBF machine was left out: with {len(labels)} classes it would take too long."}
+        return {"rbf": f"An RBF SVM was left out: with {len(labels)} classes it would take too long."}
     return {}
 
 
@@ -145,16 +145,15 @@ def _sentence(found: Sequence[Mapping[str, Any]], n: int, tags: bool) -> str:
     *others, network = found
     nearest = min(others, key=lambda entry: entry["behind"]["interval"][0])
     behind, (low, high) = nearest["behind"]["difference"], nearest["behind"]["interval"]
-    what = "of the labels, mean over" if tags else "of"
-    reached = f"right on {network['right']:.1%} {what} {n} test images, {WORDS[nearest['name']]} on {nearest['right']:.1%}"
+    what = f"right on {network['right']:.1%} {'of the labels, mean over' if tags else 'of'} {n} test images"
+    against = f"{nearest['right']:.1%} with {WORDS[nearest['name']]}"
     distance = f"a difference of {100 * behind:.1f} points (95% interval {100 * low:.1f} to {100 * high:.1f})"
     if low > 0:
-        return f"The network clearly beats {_listed(others)}: it is {reached}, {distance}."
+        beaten = "simpler methods" if len(others) > 1 else WORDS[nearest["name"]]
+        return f"The network clearly beats {beaten}: it is {what}, against {against}, {distance}."
     if high < 0:
-        return f"The network is worse than {WORDS[nearest['name']]}: it is {reached}, {distance}. Do not use it as it is."
-    return f"The network does not clearly beat {WORDS[nearest['name']]}: it is {reached}, {distance}, which may be chance."
-
-
-def _listed(others: Iterable[Mapping[str, Any]]) -> str:
-    names = [WORDS[entry["name"]] for entry in others]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return f"The network is worse than {WORDS[nearest['name']]}: it is {what}, against {against}, {distance}. Do not use it as it is."
+    return (
+        f"The network does not clearly beat {WORDS[nearest['name']]}: it is {what}, against {against}, {distance}. That may be chance, and "
+        "the simpler method may do as well."
+    )

@@ -111,7 +111,8 @@ def _excited(
 ) -> tuple[list[Looked], list[str]]:
     """The stages with an image made for each channel, as far as the time allows; the largest that allows it for all stages."""
     colours = Colours.of(torch.from_numpy(some).to(device).float())
-    sides = [side for side in SIDES if takes_side(network, looked[-1].place, side, device)] or [network.prepare.size]
+    smaller = [side for side in SIDES if side < network.prepare.size]
+    sides = [side for side in smaller if takes_side(network, looked[-1].place, side, device)] or [network.prepare.size]
     started = time.perf_counter()
     for side in sides:
         costs = [step_seconds(network, stage.place, len(stage.channels), side, colours) for stage in looked]
