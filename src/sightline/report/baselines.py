@@ -22,11 +22,16 @@ def baselines_blocks(section: Mapping[str, Any]) -> list[Block]:
         return [Text(TITLE, [section["reason"]])] if section else []
     methods = section["methods"]
     tags = "map" in methods[0]
-    bars = [Bar(_name(method["name"], tags), method["right"], *method["interval"], note=_note(method)) for method in methods]
+    bars = [_bar(method, tags) for method in methods]
     return [
         Text(TITLE, [section["sentence"], *section["reasons"]]),
         Bars("The network and simpler methods", bars, _explained(section, tags)),
     ]
+
+
+def _bar(method: Mapping[str, Any], tags: bool) -> Bar:
+    low, high = method["interval"]
+    return Bar(_name(method["name"], tags), method["right"], low, high, _note(method))
 
 
 def _name(name: str, tags: bool) -> str:

@@ -136,12 +136,12 @@ def _drawn(stage: Looked, images: Images, rows: NDArray[np.int64], names: Sequen
         patches = [patch_of(image, cell, columns, stage.field) for image, cell in zip(images(rows[best]), cells, strict=True)]
         key, typical = f"learned/{place.stage}-{number + 1}", float(np.median(strongest))
         # An image that leaves the channel as it mostly is shows nothing.
-        made = stage.excited is not None and float(stage.excited.reached[number]) > typical
-        pictures[key] = _picture(stage.excited.images[number] if made else None, patches)
+        made = stage.excited if stage.excited is not None and stage.excited.reached[number] > typical else None
+        pictures[key] = _picture(made.images[number] if made else None, patches)
         drawn.append({
             "picture": key, "channel": channel, "images": [names[row] for row in rows[best].tolist()],
             "strongest": strongest[best].astype(float).tolist(), "typical": typical,
-            "excited": float(stage.excited.reached[number]) if made else None,
+            "excited": float(made.reached[number]) if made else None,
         })  # fmt: skip
     numbers = {
         "stage": place.stage, "layer": place.module, "map": [place.rows, place.columns], "channels": place.channels, "field": stage.field,
