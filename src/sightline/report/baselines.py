@@ -22,15 +22,20 @@ def baselines_blocks(section: Mapping[str, Any]) -> list[Block]:
         return [Text(TITLE, [section["reason"]])] if section else []
     methods = section["methods"]
     tags = "map" in methods[0]
-    bars = [Bar(_name(method["name"], tags), method["right"], *method["interval"], note=_note(method)) for method in methods]
+    bars = [_bar(method, tags) for method in methods]
     return [
         Text(TITLE, [section["sentence"], *section["reasons"]]),
         Bars("The network and simpler methods", bars, _explained(section, tags)),
     ]
 
 
+def _bar(method: Mapping[str, Any], tags: bool) -> Bar:
+    low, high = method["interval"]
+    return Bar(_name(method["name"], tags), method["right"], low, high, _note(method))
+
+
 def _name(name: str, tags: bool) -> str:
-    return NAMES.get(name, "The same labels for every image" if tags else "Always the commonest class")
+    return NAMES.get(name, "Same labels for all" if tags else "Commonest class")
 
 
 def _note(method: Mapping[str, Any]) -> str:
@@ -45,11 +50,8 @@ def _note(method: Mapping[str, Any]) -> str:
 
 def _explained(section: Mapping[str, Any], tags: bool) -> str:
     measured = "How much of an image's labels is right, mean over" if tags else "Share of right answers on"
-    some = f"{amounts.number_of(section['n'], 'test image')}"
-    sample = f", drawn from {amounts.count(section['of'])}" if section["n"] < section["of"] else ""
-    crafted = (
-        " Hand-crafted features are outlines, textures and colours counted by fixed rules, as was done before networks learned from images."
-        if any(method["name"] in ("linear", "rbf") for method in section["methods"])
-        else ""
-    )
-    return f"{measured} {some}{sample}, the same for all; the whisker is the 95% interval.{crafted}"
+    some = amounts.number_of(section["n"], "test image")
+    sample = f" drawn from {amounts.count(section['of'])}" if section["n"] < section["of"] else ""
+    crafted = "; an SVM draws a line, or with RBF a curve, between kinds of images by outlines, textures and colours counted by fixed rules"
+    machines = any(method["name"] in ("linear", "rbf") for method in section["methods"])
+    return f"{measured} the same {some}{sample}, with its 95% interval{crafted if machines else ''}."

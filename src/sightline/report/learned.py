@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sightline.report import amounts
@@ -10,9 +10,9 @@ from sightline.tasks.blocks import Block, Gallery, Picture, Text
 
 # What is usually found there; the pictures show what was found here.
 STAGES = {
-    "early": ("Early in the network", "Channels this early usually answer to edges, spots, colours and fine textures."),
-    "middle": ("In the middle of the network", "Channels halfway up usually answer to patterns and to parts of things."),
-    "late": ("Late in the network", "Channels this late usually answer to large parts and whole things."),
+    "early": ("Early in the network", "Channels this early usually answer to edges, spots, colours and fine textures"),
+    "middle": ("In the middle of the network", "Channels halfway up usually answer to patterns and to parts of things"),
+    "late": ("Late in the network", "Channels this late usually answer to large parts and whole things"),
 }
 RGB = 3
 
@@ -33,12 +33,16 @@ def _introduction(section: Mapping[str, Any]) -> list[str]:
         return []
     sampled = amounts.number_of(section["images"], "training image")
     some = f"{sampled} drawn from {amounts.count(section['of'])}" if section["images"] < section["of"] else f"all {sampled}"
+    made = any(entry["excited"] is not None for stage in section["stages"] for entry in stage["drawn"])
+    left = (
+        " On the left of each picture is an image that the computer made, step by step, to excite the channel as much as it could." * made
+    )
     return [
         "A network passes an image through many layers. Each layer has channels, and each channel answers more or less strongly to each "
-        f"part of the image. For a few channels, these pictures show what they answer to most, among {some}: of the channels that "
-        "answer strongly, those that answer to a few images far more than to the others.",
-        "They show what was measured and explain no single decision. If channels answer to backgrounds, lettering or marks of the camera "
-        "rather than to the things themselves, look at the data again.",
+        f"part of the image. Of a few channels these pictures show the parts, among {some}, that they answer to most.{left} The channels "
+        "were chosen by a rule: those that answer strongly, and to a few images far more than to the others.",
+        "The pictures explain no single decision. But where channels answer to backgrounds, lettering or marks of the camera rather than "
+        "to the things themselves, the network can see those, and may rely on them: look at the data again.",
     ]
 
 
@@ -46,49 +50,33 @@ def _filters(filters: Mapping[str, Any] | None) -> list[Block]:
     if filters is None:
         return []
     rows, columns = filters["size"]
-    unused = f" {amounts.count(filters['unused'])} more see nothing." if filters["unused"] else ""
-    left_out = filters["of"] - filters["n"] - filters["unused"]
-    weaker = f" {amounts.count(left_out)} weaker ones are not shown." if left_out > 0 else ""
-    averaged = (
-        f" The images have {filters['channels']} channels, of which the mean is drawn in grey."
-        if filters["channels"] not in (1, RGB)
-        else ""
-    )
+    mean = f", drawn as the mean over the image's {filters['channels']} channels" if filters["channels"] not in (1, RGB) else ""
     note = (
-        f"The first layer compares each spot of {rows} × {columns} pixels with these patterns: grey is where a filter does not care, bright "
-        f"and dark, or complementary colours, is what it weighs against each other.{unused}{weaker}{averaged}"
+        f"Each square is a pattern of {rows} × {columns} pixels that the first layer looks for everywhere: grey where it does not care, "
+        f"bright against dark, or one colour against another, where it does{mean}."
     )
-    return [Gallery("The first layer's filters", [Picture(filters["picture"], amounts.number_of(filters["n"], "filter"))], note, wide=True)]
+    left_out = filters["of"] - filters["n"] - filters["unused"]
+    weaker = f"{amounts.count(left_out)} weaker ones are not shown" if left_out > 0 else ""
+    unused = f"{amounts.count(filters['unused'])} more see nothing" if filters["unused"] else ""
+    picture = Picture(filters["picture"], amounts.number_of(filters["n"], "filter"), "; ".join(filter(None, [weaker, unused])))
+    return [Gallery("The first layer's filters", [picture], note, wide=True)]
 
 
 def _stage(stage: Mapping[str, Any], section: Mapping[str, Any]) -> Gallery:
     title, usual = STAGES[stage["stage"]]
-    made = any(entry["excited"] is not None for entry in stage["drawn"])
-    share = stage["field"] / section["side"]
     seen = (
-        f"{stage['field']} of {section['side']} pixels wide, which is about what such a channel sees at once"
-        if share < 1 else "whole images, as such a channel sees all of it at once"
-    )  # fmt: skip
-    pictures = (
-        " On the left of each is an image made by the computer, step by step, to excite the channel as much as it could." if made else ""
+        f"a small picture is {stage['field']} of the image's {section['side']} pixels wide, about what such a channel sees at once"
+        if stage["field"] < section["side"]
+        else "a small picture is a whole image, as such a channel sees all of it at once"
     )
-    note = (
-        f"{usual}{pictures} The small pictures are the parts of six training images that excite it most, {seen}. "
-        f"{len(stage['drawn'])} of {amounts.count(stage['channels'])} channels are shown."
-    )
+    note = f"{usual}; {seen}, and {len(stage['drawn'])} of {amounts.count(stage['channels'])} channels are shown."
     return Gallery(title, [_picture(entry) for entry in stage["drawn"]], note, wide=True)
 
 
 def _picture(entry: Mapping[str, Any]) -> Picture:
-    return Picture(entry["picture"], f"Channel {entry['channel']}", _compared(entry["strongest"], entry["excited"], entry["typical"]))
-
-
-def _compared(strongest: Sequence[float], excited: float | None, typical: float) -> str:
-    """How much more it answers than usual."""
-    best = strongest[0]
-    parts = [f"strongest answer {amounts.decimal(best, 1)}, of half the images below {amounts.decimal(typical, 1)}"]
-    if excited is not None:
-        parts.append(f"to the made image {amounts.decimal(excited, 1)}")
-    else:
-        parts.append("no image that excites it was made")
-    return "; ".join(parts)
+    made = (
+        ", no image that excites it was made" if entry["excited"] is None else f", {amounts.decimal(entry['excited'], 1)} to the made one"
+    )
+    first, typical = (amounts.decimal(value, 1) for value in (entry["strongest"][0], entry["typical"]))
+    detail = f"Answers {first} to the first image, {typical} to a typical one{made}"
+    return Picture(entry["picture"], f"Channel {entry['channel']}", detail)

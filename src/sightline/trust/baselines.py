@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from sightline.evaluation.paired import bootstrap_interval, paired_difference
 from sightline.records import Decision
 from sightline.tasks import Task
 from sightline.trust.evidence import Evidence
-from sightline.trust.examples import MOST, Examples, fair_order, material_of, sample_sizes
+from sightline.trust.examples import MOST, Examples, Material, fair_order, material_of, sample_sizes
 from sightline.trust.features import KINDS
 from sightline.trust.machines import best_machine, log_odds
 
@@ -30,8 +30,8 @@ KERNELS = ("linear", "rbf")
 # In a sentence.
 WORDS = {
     MAJORITY: "always giving the same answer",
-    "linear": "a linear machine on hand-crafted features",
-    "rbf": "an RBF machine on hand-crafted features",
+    "linear": "a linear SVM on hand-crafted features",
+    "rbf": "an RBF SVM on hand-crafted features",
 }
 
 
@@ -52,6 +52,10 @@ class Judging:
     task: Task
     targets: NDArray[Any]
     labels: Sequence[str]
+
+    def decided(self, on_validation: NDArray[Any], targets: NDArray[Any]) -> Decision:
+        """How a method's scores become answers: as the network's do, by what is best on validation images."""
+        return self.task.decide({"logits": on_validation}, targets, self.labels) if len(targets) else Decision()
 
     def right(self, method: Method) -> NDArray[np.float64]:
         """(n,) in [0, 1]: whether each image's answer is right, or how much of its tags."""
@@ -88,29 +92,23 @@ def baselines(
     """
     if not len(test) or not len(train):
         return Evidence({"reason": "There are no test images or no training images, so nothing can be compared."})
-    started = time.perf_counter()
+    until = time.perf_counter() + seconds
     parts = {"train": train, "validation": validation, "test": test}
     sizes = sample_sizes(parts, FEATURES_SHARE * seconds)
     missing = _missing(train, sizes, labels)
     kernels = [kernel for kernel in KERNELS if kernel not in missing]
-    rows = np.sort(np.random.default_rng(seed).permutation(len(test))[: sizes["test"] if kernels else MOST["test"]])
-    judging = Judging(task, test.targets[rows], labels)
-    same = log_odds(train.targets, len(labels))
-    methods = [_method(MAJORITY, *(np.tile(same, (n, 1)) for n in (len(rows), len(validation))), validation.targets, judging)]
-    samples = {"test": len(rows)}
+    size = sizes["test"] if kernels else MOST["test"]
+    rows = {"test": np.sort(np.random.default_rng(seed).permutation(len(test))[:size])}
+    judging = Judging(task, test.targets[rows["test"]], labels)
+    methods = [_majority(train, validation, judging)]
     if kernels:
-        orders = {name: fair_order(parts[name].targets, seed)[: sizes[name]] for name in ("train", "validation")}
-        material = material_of(parts, {**orders, "test": rows}, seed)
-        samples = sizes
-    for place, kernel in enumerate(kernels):
-        left = (seconds - (time.perf_counter() - started)) / (len(kernels) - place)
-        machine = best_machine(kernel, material, len(labels), left, seed)
-        chosen = {"setting": dict(machine.setting), "compared": machine.compared, "fitted": machine.fitted}
-        scores = machine.score(material.test), machine.score(material.validation) if len(material.validation) else np.empty((0, 1))
-        methods.append(_method(kernel, *scores, material.validation_targets, judging, chosen))
-    compared = _compared([*methods, Method(NETWORK, logits[rows], decision)], judging)
-    unique = list(dict.fromkeys(missing.values()))
-    return Evidence({"n": len(rows), "of": len(test), "samples": samples, "features": dict(KINDS), **compared, "reasons": unique})
+        rows |= {name: fair_order(parts[name].targets, seed)[: sizes[name]] for name in ("train", "validation")}
+        methods += _machines(kernels, material_of(parts, rows, seed), judging, until, seed)
+    methods.append(Method(NETWORK, logits[rows["test"]], decision))
+    return Evidence({
+        "n": len(rows["test"]), "of": len(test), "samples": {name: len(chosen) for name, chosen in rows.items()}, "features": dict(KINDS),
+        **_compared(methods, judging), "reasons": list(dict.fromkeys(missing.values())),
+    })  # fmt: skip
 
 
 def _missing(train: Examples, sizes: Mapping[str, int], labels: Sequence[str]) -> dict[str, str]:
@@ -121,16 +119,27 @@ def _missing(train: Examples, sizes: Mapping[str, int], labels: Sequence[str]) -
     if len(np.unique(train.targets, axis=0)) < 2:
         return dict.fromkeys(KERNELS, "All training images have the same label, so hand-crafted features have nothing to tell apart.")
     if single and len(labels) > MOST_CLASSES:
-        return {"rbf": f"An RBF machine was left out: with {len(labels)} classes it would take too long."}
+        return {"rbf": f"An RBF SVM was left out: with {len(labels)} classes it would take too long."}
     return {}
 
 
-def _method(
-    name: str, logits: NDArray[Any], on_validation: NDArray[Any], targets: NDArray[Any], judging: Judging, chosen: Mapping[str, Any] = {},
-) -> Method:  # fmt: skip
-    """A method whose scores become answers as the network's do: by what is best on validation."""
-    decision = judging.task.decide({"logits": on_validation}, targets, judging.labels) if len(targets) else Decision()
-    return Method(name, logits, decision, dict(chosen))
+def _majority(train: Examples, validation: Examples, judging: Judging) -> Method:
+    """What needs no image: how common each label is in training."""
+    odds = log_odds(train.targets, len(judging.labels))
+    decision = judging.decided(np.tile(odds, (len(validation), 1)), validation.targets)
+    return Method(MAJORITY, np.tile(odds, (len(judging.targets), 1)), decision)
+
+
+def _machines(kernels: Sequence[str], material: Material, judging: Judging, until: float, seed: int) -> list[Method]:
+    """A machine of each kernel, done at about the moment ``until``."""
+    methods = []
+    for place, kernel in enumerate(kernels):
+        seconds = (until - time.perf_counter()) / (len(kernels) - place)
+        machine = best_machine(kernel, material, len(judging.labels), seconds, seed)
+        decision = judging.decided(machine.score(material.validation), material.validation_targets)
+        chosen = {"setting": dict(machine.setting), "compared": machine.compared, "fitted": machine.fitted}
+        methods.append(Method(kernel, machine.score(material.test), decision, chosen))
+    return methods
 
 
 def _compared(methods: Sequence[Method], judging: Judging) -> dict[str, Any]:
@@ -145,16 +154,15 @@ def _sentence(found: Sequence[Mapping[str, Any]], n: int, tags: bool) -> str:
     *others, network = found
     nearest = min(others, key=lambda entry: entry["behind"]["interval"][0])
     behind, (low, high) = nearest["behind"]["difference"], nearest["behind"]["interval"]
-    what = "of the labels, mean over" if tags else "of"
-    reached = f"right on {network['right']:.1%} {what} {n} test images, {WORDS[nearest['name']]} on {nearest['right']:.1%}"
+    what = f"right on {network['right']:.1%} {'of the labels, mean over' if tags else 'of'} {n} test images"
+    against = f"{nearest['right']:.1%} with {WORDS[nearest['name']]}"
     distance = f"a difference of {100 * behind:.1f} points (95% interval {100 * low:.1f} to {100 * high:.1f})"
     if low > 0:
-        return f"The network clearly beats {_listed(others)}: it is {reached}, {distance}."
+        beaten = "simpler methods" if len(others) > 1 else WORDS[nearest["name"]]
+        return f"The network clearly beats {beaten}: it is {what}, against {against}, {distance}."
     if high < 0:
-        return f"The network is worse than {WORDS[nearest['name']]}: it is {reached}, {distance}. Do not use it as it is."
-    return f"The network does not clearly beat {WORDS[nearest['name']]}: it is {reached}, {distance}, which may be chance."
-
-
-def _listed(others: Iterable[Mapping[str, Any]]) -> str:
-    names = [WORDS[entry["name"]] for entry in others]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return f"The network is worse than {WORDS[nearest['name']]}: it is {what}, against {against}, {distance}. Do not use it as it is."
+    return (
+        f"The network does not clearly beat {WORDS[nearest['name']]}: it is {what}, against {against}, {distance}. That may be chance, and "
+        "the simpler method may do as well."
+    )

@@ -111,7 +111,8 @@ def _excited(
 ) -> tuple[list[Looked], list[str]]:
     """The stages with an image made for each channel, as far as the time allows; the largest that allows it for all stages."""
     colours = Colours.of(torch.from_numpy(some).to(device).float())
-    sides = [side for side in SIDES if takes_side(network, looked[-1].place, side, device)] or [network.prepare.size]
+    smaller = [side for side in SIDES if side < network.prepare.size]
+    sides = [side for side in smaller if takes_side(network, looked[-1].place, side, device)] or [network.prepare.size]
     started = time.perf_counter()
     for side in sides:
         costs = [step_seconds(network, stage.place, len(stage.channels), side, colours) for stage in looked]
@@ -135,12 +136,12 @@ def _drawn(stage: Looked, images: Images, rows: NDArray[np.int64], names: Sequen
         patches = [patch_of(image, cell, columns, stage.field) for image, cell in zip(images(rows[best]), cells, strict=True)]
         key, typical = f"learned/{place.stage}-{number + 1}", float(np.median(strongest))
         # An image that leaves the channel as it mostly is shows nothing.
-        made = stage.excited is not None and float(stage.excited.reached[number]) > typical
-        pictures[key] = _picture(stage.excited.images[number] if made else None, patches)
+        made = stage.excited if stage.excited is not None and stage.excited.reached[number] > typical else None
+        pictures[key] = _picture(made.images[number] if made else None, patches)
         drawn.append({
             "picture": key, "channel": channel, "images": [names[row] for row in rows[best].tolist()],
             "strongest": strongest[best].astype(float).tolist(), "typical": typical,
-            "excited": float(stage.excited.reached[number]) if made else None,
+            "excited": float(made.reached[number]) if made else None,
         })  # fmt: skip
     numbers = {
         "stage": place.stage, "layer": place.module, "map": [place.rows, place.columns], "channels": place.channels, "field": stage.field,

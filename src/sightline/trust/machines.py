@@ -93,6 +93,8 @@ def _of_classes(make: Callable[[], Any], train: Floats, targets: NDArray[Any], l
     _fit_quietly(machine, train, targets)
 
     def score(features: Floats) -> Floats:
+        if not len(features):
+            return np.empty((0, labels))
         found = machine.decision_function(features)
         known = np.stack([-found, found], axis=1) if found.ndim == 1 else found
         scores = np.full((len(features), labels), known.min(initial=0.0) - FAR_BELOW)
@@ -110,7 +112,7 @@ def _of_tags(make: Callable[[], Any], train: Floats, targets: NDArray[Any], labe
 
     def score(features: Floats) -> Floats:
         scores = np.tile(log_odds(targets, labels), (len(features), 1))
-        for label, machine in machines.items():
+        for label, machine in machines.items() if len(features) else ():
             scores[:, label] = machine.decision_function(features)
         return scores
 

@@ -18,12 +18,12 @@ Images = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 BATCH = 16
 # Channels drawn of each stage, and patches of each channel, all from different images.
-CHANNELS, PATCHES = 4, 6
+CHANNELS, PATCHES = 3, 6
 # Two channels drawn may have this many of the images they answer to most in common.
 MOST_SHARED = 1
-# On maps at least so wide an answer is the mean of a unit and its neighbours. That leaves out the rim, where channels answer to the edge
-# of the image itself, and tells strong answers apart that a limited rectifier (ReLU6) makes equal.
-AVERAGED, AROUND = 7, 1
+# On maps at least so wide a unit's answer is averaged with those around it. That leaves out the rim, where channels answer to the edge of
+# the image itself, and tells strong answers apart that a limited rectifier (ReLU6) makes equal.
+AVERAGED, AROUND = 7, 3
 # Only of the channels that answer most strongly, this share, the most selective are drawn: weak ones are hardly used on such images.
 STRONG_SHARE = 0.25
 # A unit's field is where this share of its squared gradient lies, and at least so many steps of the map wide.
@@ -59,24 +59,28 @@ def batches(images: Images, rows: NDArray[np.int64], device: torch.device) -> It
 
 def strongest_of(values: Tensor) -> tuple[Tensor, Tensor]:
     """(n, channels) each channel's strongest answer in maps (n, channels, h, w), and the cell of the map where it is, counted by rows."""
-    margin = AROUND if values.shape[-1] >= AVERAGED else 0
-    averaged = nn.functional.avg_pool2d(values, 2 * margin + 1, 1)
-    strongest, inner = averaged.flatten(2).max(dim=2)
-    rows, columns = inner // averaged.shape[3] + margin, inner % averaged.shape[3] + margin
+    margin, inner = 0, values
+    if values.shape[-1] >= AVERAGED:
+        margin = AROUND // 2
+        inner = (values[:, :, margin:-margin, margin:-margin] + nn.functional.avg_pool2d(values, AROUND, 1)) / 2
+    strongest, cells = inner.flatten(2).max(dim=2)
+    rows, columns = cells // inner.shape[3] + margin, cells % inner.shape[3] + margin
     return strongest, rows * values.shape[3] + columns
 
 
 def selective_channels(strongest: NDArray[np.float32]) -> list[int]:
     """Up to ``CHANNELS`` channels, most selective first, from how strongly they answer to m images, (m, channels).
 
-    They are among those that answer most strongly at all. A channel is the more selective the further its strongest images lie above the others, in standard deviations. Channels that answer
-    to mostly the same images are drawn once; those that answer alike to all are not drawn.
+    They are among those that answer most strongly at all. A channel is the more selective the further its strongest images lie above
+    the others, in standard deviations. Channels that answer to mostly the same images are drawn once; those that answer alike to all
+    are not drawn.
     """
     known = np.where(np.isfinite(strongest).all(axis=0), strongest, 0.0)
     order = np.argsort(-known, axis=0, kind="stable")[:PATCHES]
     spread = known.std(axis=0)
     best = np.take_along_axis(known, order, axis=0).mean(axis=0)
-    strong = (best >= np.quantile(best, 1 - STRONG_SHARE)) & (spread > 1e-6)
+    candidates = max(2 * CHANNELS, round(STRONG_SHARE * len(best)))
+    strong = (best >= np.sort(best)[-min(candidates, len(best))]) & (spread > 1e-6)
     selectivity = np.divide(best - known.mean(axis=0), spread, out=np.zeros_like(best), where=strong)
     chosen: list[int] = []
     for channel in np.argsort(-selectivity, kind="stable").tolist():
@@ -112,8 +116,9 @@ def field_of(network: Network, place: Place, images: Tensor) -> int | None:
 
 
 def patch_of(image: NDArray[np.uint8], cell: int, columns: int, field: int) -> NDArray[np.uint8]:
-    """The part (field, field, channels) of an image (s, s, channels) around a cell of a map that is ``columns`` wide, moved into the image."""
+    """The part (field, field, channels) of an image (s, s, channels) around a cell of a map that is ``columns`` wide; never beyond the
+    image's rim."""
     side = len(image)
-    corner = [int(round((place + 0.5) * side / columns - field / 2)) for place in divmod(cell, columns)]
+    corner = [round((place + 0.5) * side / columns - field / 2) for place in divmod(cell, columns)]
     top, left = (min(max(0, start), side - field) for start in corner)
     return image[top : top + field, left : left + field]

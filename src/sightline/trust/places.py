@@ -50,7 +50,7 @@ class Place:
             return output.permute(0, 3, 1, 2)
         patches = output[:, self.prefix :]
         side = math.isqrt(patches.shape[1])
-        return patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return patches.reshape(len(patches), side, side, -1).permute(0, 3, 1, 2)
 
 
 class _Reached(Exception):

@@ -67,9 +67,8 @@ class Canvas:
         vertical, horizontal = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None, :]
         # Photographs have the less of a frequency the higher it is; as much as one of contrast 1 has.
         weight = 1 / (vertical.square() + horizontal.square()).sqrt().clamp(min=1 / side)
-        weight[0, 0] = 0  # the mean stays that of the training images
         noise = torch.randn((n, channels, side, side // 2 + 1, 2), generator=generator)
-        spread = torch.fft.irfft2(torch.view_as_complex(noise) * weight, s=(side, side)).std()
+        spread = torch.fft.irfft2(torch.view_as_complex(noise) * weight, s=(side, side)).square().mean().sqrt()
         self.frequencies = (NOISE * noise).to(device).requires_grad_()
         self.weight = (weight / spread).to(device)
         self.side, self.colours = side, colours
@@ -78,7 +77,8 @@ class Canvas:
         """(n, side, side, channels) float in [0, 255]."""
         spectrum = torch.view_as_complex(self.frequencies) * self.weight
         plain = torch.fft.irfft2(spectrum, s=(self.side, self.side)).permute(0, 2, 3, 1)
-        bounded = plain * (LIVELIEST / plain.std(dim=(1, 2, 3), keepdim=True)).clamp(max=1)
+        contrast = plain.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        bounded = plain * (LIVELIEST / contrast).clamp(max=1)
         return 255 * torch.sigmoid(torch.logit(self.colours.mean) + bounded @ self.colours.mixing / SLOPE)
 
 
