@@ -24,7 +24,7 @@ from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
 from sightline.explanation.sheet import SIDE, Laid, sheet
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
-from sightline.explanation.tested import LEAST_SCORE, random_maps, tested
+from sightline.explanation.tested import LEAST_SCORE, delete_and_insert, random_maps
 from sightline.explanation.words import caption
 from sightline.records import ImageRef
 from sightline.reference import Known
@@ -132,7 +132,7 @@ class Explainer:
             picture = _free(self.folder / f"{_stem(ref)}.png", also=".json")
             picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
             written = Explained(**{**vars(found), "picture": picture})
-            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
+            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
         except OSError as error:
             where = error.filename or self.config.out
             raise ResourceError(f"{where}: could not be written ({error.strerror}); make room or give another --out.") from error
@@ -170,7 +170,7 @@ class Explainer:
         if score < LEAST_SCORE:
             return {"reason": f"Not tested: with a score below {LEAST_SCORE:.0%} there is nothing that taking pixels away could lose."}
         random = random_maps(self.config.random_maps, evidence.shape, seed=0)
-        return tested(lambda images: self.subject.probabilities(images)[:, target], image, evidence, random).to_json()
+        return delete_and_insert(lambda images: self.subject.probabilities(images)[:, target], image, evidence, random).to_json()
 
     def _method(self, weight: NDArray[np.float32] | None) -> Method:
         """The method asked for, or the best that the network allows, which a blank image tells."""
