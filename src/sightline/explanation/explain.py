@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ class Explainer:
         try:
             picture = _free(self.folder / f"{_stem(ref)}.png", also=".json")
             picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
-            written = Explained(**{**vars(found), "picture": picture})
+            written = replace(found, picture=picture)
             picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
         except OSError as error:
             where = error.filename or self.config.out
@@ -150,19 +150,11 @@ class Explainer:
         whole = left <= 0 and top <= 0 and right >= header.width and bottom >= header.height
         found = self._tested(image, target, evidence, scores[label])
         return Explained(
-            path,
-            label,
-            scores[label],
-            answer,
-            self.method.name,
-            positive(evidence),
-            box,
-            whole,
-            found,
-            self.trust,
-            tuple(neighbours),
-            Path(),
-        )
+            path=path, label=label, score=scores[label], answer=answer,
+            abstained=prediction.caution is not None and prediction.caution.abstained,
+            method=self.method.name, heat=positive(evidence), box=box, whole=whole, tested=found, trust=self.trust,
+            nearest=tuple(neighbours), picture=Path(),
+        )  # fmt: skip
 
     def _tested(self, image: Images, target: int, evidence: NDArray[np.float32], score: float) -> dict[str, Any]:
         if not self.config.random_maps:
