@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
 from sightline.explanation.sheet import SIDE, Laid, sheet
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
-from sightline.explanation.tested import LEAST_SCORE, random_maps, tested
+from sightline.explanation.tested import LEAST_SCORE, delete_and_insert, random_maps
 from sightline.explanation.words import caption
 from sightline.records import ImageRef
 from sightline.reference import Known
@@ -131,8 +131,8 @@ class Explainer:
         try:
             picture = _free(self.folder / f"{_stem(ref)}.png", also=".json")
             picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
-            written = Explained(**{**vars(found), "picture": picture})
-            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
+            written = replace(found, picture=picture)
+            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
         except OSError as error:
             where = error.filename or self.config.out
             raise ResourceError(f"{where}: could not be written ({error.strerror}); make room or give another --out.") from error
@@ -150,19 +150,11 @@ class Explainer:
         whole = left <= 0 and top <= 0 and right >= header.width and bottom >= header.height
         found = self._tested(image, target, evidence, scores[label])
         return Explained(
-            path,
-            label,
-            scores[label],
-            answer,
-            self.method.name,
-            positive(evidence),
-            box,
-            whole,
-            found,
-            self.trust,
-            tuple(neighbours),
-            Path(),
-        )
+            path=path, label=label, score=scores[label], answer=answer,
+            abstained=prediction.caution is not None and prediction.caution.abstained,
+            method=self.method.name, heat=positive(evidence), box=box, whole=whole, tested=found, trust=self.trust,
+            nearest=tuple(neighbours), picture=Path(),
+        )  # fmt: skip
 
     def _tested(self, image: Images, target: int, evidence: NDArray[np.float32], score: float) -> dict[str, Any]:
         if not self.config.random_maps:
@@ -170,7 +162,7 @@ class Explainer:
         if score < LEAST_SCORE:
             return {"reason": f"Not tested: with a score below {LEAST_SCORE:.0%} there is nothing that taking pixels away could lose."}
         random = random_maps(self.config.random_maps, evidence.shape, seed=0)
-        return tested(lambda images: self.subject.probabilities(images)[:, target], image, evidence, random).to_json()
+        return delete_and_insert(lambda images: self.subject.probabilities(images)[:, target], image, evidence, random).to_json()
 
     def _method(self, weight: NDArray[np.float32] | None) -> Method:
         """The method asked for, or the best that the network allows, which a blank image tells."""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sightline.explanation.subject import Floats, Images
 
 # Heat from 0 to 1, with the colour (red, green, blue) at each.
-COLOURS = ((0.0, (34, 20, 82)), (0.3, (116, 36, 122)), (0.6, (206, 80, 84)), (0.8, (244, 150, 56)), (1.0, (255, 238, 128)))
+COLOURS = ((0.0, (70, 48, 118)), (0.3, (142, 52, 132)), (0.6, (214, 90, 82)), (0.8, (246, 156, 58)), (1.0, (255, 240, 132)))
 # How much of the colour is laid over the grey photograph where there is no heat and where it is greatest.
-COOL, HOT = 0.12, 0.72
+COOL, HOT = 0.1, 0.74
 # Shades of the grey photograph, of 255: the hottest colour is lighter than its white.
-BLACK, WHITE = 24, 150
+BLACK, WHITE = 16, 120
 # What the network did not see is darker still.
 UNSEEN = 0.45
 # Heat at which the ring is drawn, in black on white so that it shows on either.

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sightline.data.channels import picture_of
 from sightline.explanation.grid import laid_back
 from sightline.explanation.heat import overlay, scale
+from sightline.explanation.lettering import font_for, printable, wrapped
 from sightline.explanation.nearest import Neighbour
 from sightline.explanation.subject import Floats, Images
 
@@ -72,7 +73,7 @@ def sheet(image: Images, laid: Laid, lines: Sequence[Line], neighbours: Sequence
 def _scale() -> Image.Image:
     """The colours between the words for their ends."""
     before, after = "no evidence", "most evidence; the ring is at half of it"
-    font = _font(TEXT)
+    font = font_for(before + after, TEXT)
     left, right = (math.ceil(font.getlength(text)) for text in (before, after))
     drawn = Image.new("RGB", (left + right + SCALE[0] + 2 * GAP, TEXT + 6), PAPER)
     pen = ImageDraw.Draw(drawn)
@@ -83,7 +84,7 @@ def _scale() -> Image.Image:
 
 
 def _text(line: Line, width: int) -> Image.Image:
-    font = _font(line.size)
+    font = font_for(line.text, line.size)
     rows = wrapped(printable(line.text, font), font, width)
     drawn = Image.new("RGB", (width, len(rows) * (line.size + 6)), PAPER)
     pen = ImageDraw.Draw(drawn)
@@ -96,7 +97,7 @@ def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
     """As many as fit side by side, each with its labels and likeness below; only these where the bundle holds no images."""
     shown = neighbours[: max(1, (width + GAP) // (THUMB + GAP))]
     high = THUMB if any(neighbour.thumb for neighbour in shown) else 0
-    row, font = Image.new("RGB", (width, high + 2 * (TEXT + 4)), PAPER), _font(TEXT - 2)
+    row, font = Image.new("RGB", (width, high + 2 * (TEXT + 4)), PAPER), font_for("", TEXT - 2)
     pen = ImageDraw.Draw(row)
     for number, neighbour in enumerate(shown):
         left = number * (THUMB + GAP)
@@ -106,31 +107,8 @@ def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
             factor = THUMB / max(small.size)
             small = small.resize((max(1, round(small.width * factor)), max(1, round(small.height * factor))), Image.Resampling.BICUBIC)
             row.paste(small, (left, high - small.height))
-        said = wrapped(printable(", ".join(neighbour.labels) or "no label", font), font, THUMB)[0]
-        pen.text((left, high + 3), said, INK, font)
+        labels = ", ".join(neighbour.labels) or "no label"
+        own = font_for(labels, TEXT - 2)
+        pen.text((left, high + 3), wrapped(printable(labels, own), own, THUMB)[0], INK, own)
         pen.text((left, high + TEXT + 4), f"{neighbour.similarity:.2f} alike", SOFT, font)
     return row
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
-
-
-def printable(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text with characters that the font does not have as ``?``: it knows Latin letters only, and would draw boxes."""
-    absent = font.getmask("\uffff")
-    return "".join("?" if not letter.isascii() and bytes(font.getmask(letter)) == bytes(absent) else letter for letter in text)
-
-
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The text in rows no wider than ``width`` pixels, broken between words and, where one is too long, inside it; at least one row."""
-    rows = [""]
-    for word in text.split():
-        while font.getlength(word) > width and len(word) > 1:
-            fits = max(1, next(length for length in range(len(word), 0, -1) if length == 1 or font.getlength(word[:length]) <= width))
-            rows, word = [*rows, word[:fits]], word[fits:]
-        longer = f"{rows[-1]} {word}".strip()
-        rows = [*rows[:-1], longer] if font.getlength(longer) <= width else [*rows, word]
-    return [row for row in rows if row] or [""]

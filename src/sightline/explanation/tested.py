@@ -69,7 +69,7 @@ def random_maps(count: int, shape: tuple[int, int], seed: Any) -> NDArray[np.flo
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
 
 
-def tested(score: Score, image: Images, evidence: Floats, random: Floats) -> Tested:
+def delete_and_insert(score: Score, image: Images, evidence: Floats, random: Floats) -> Tested:
     """Delete and insert the pixels of an image (size, size, channels), those with most evidence first.
 
     evidence  (rows, columns) of the map;  random  (r, rows, columns), r at least 1

@@ -16,7 +16,7 @@ from sightline.explanation.grid import positive
 from sightline.explanation.nearest import nearest
 from sightline.explanation.sheet import Laid, pair
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
-from sightline.explanation.tested import LEAST_SCORE, STEPS, Tested, random_maps, rank_correlation, tested
+from sightline.explanation.tested import LEAST_SCORE, STEPS, Tested, delete_and_insert, random_maps, rank_correlation
 from sightline.records import Decision, Infer
 from sightline.tasks import Task
 from sightline.trust.evidence import Evidence
@@ -149,7 +149,7 @@ class _Trial:
         chosen, target = slice(place, place + 1), self.looked.answers[place]
         evidence = self.evidence(place)
         random = random_maps(maps, evidence.shape, [self.seed, place])
-        found = tested(lambda images: self.subject.probabilities(images)[:, target], self.looked.images[place], evidence, random)
+        found = delete_and_insert(lambda images: self.subject.probabilities(images)[:, target], self.looked.images[place], evidence, random)
         forgotten = self.forgetting.evidence(self.other, self.looked.images[chosen], self.looked.answers[chosen])[0]
         return _Result(evidence, found, abs(rank_correlation(evidence, forgotten)))
 
