@@ -96,9 +96,9 @@ def gap_sentences(one: Numbers, section: Numbers) -> str:
     sentences = [
         f"{what}, which is {points(abs(out['difference']))} {more} (95% interval {span(low, high)}).",
         f"Chance alone shows such a gap in {_chance(one['gap']['corrected'])} of cases.",
-        _worst_label(one),
         _promise(one, out["group"]),
         REMEDIES[out["within_classes"]["verdict"]],
+        _worst_label(one),
     ]
     return " ".join(filter(None, sentences))
 
@@ -110,6 +110,8 @@ def _worst_label(one: Numbers) -> str:
         return ""
     low, high = (next(group["recall"] for group in gap["groups"] if group["group"] == gap[end]) for end in ("low", "high"))
     found = f"found in {amounts.share(low)} with {gap['low']!r} and in {amounts.share(high)} with {gap['high']!r}"
+    if one["standing_out"]["within_classes"]["verdict"] == "explained":
+        return f"Even so, {gap['label']!r} is {found}."
     return f"It is clearest for {gap['label']!r}, {found}."
 
 
