@@ -120,8 +120,8 @@ def _promise(one: Numbers, group: str) -> str:
     calibration = next(entry for entry in one["groups"] if entry["group"] == group)["calibration"]
     if not calibration or not calibration["real"]:
         return ""
-    more = "more" if calibration["difference"] > 0 else "less"
-    return f"Its scores there promise {points(abs(calibration['difference']))} {more} than is right."
+    level = "high" if calibration["difference"] > 0 else "low"
+    return f"Its scores there are {points(abs(calibration['difference']))} too {level} on average."
 
 
 def recall_sentences(one: Numbers) -> str:
