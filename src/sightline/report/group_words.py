@@ -96,9 +96,9 @@ def gap_sentences(one: Numbers, section: Numbers) -> str:
     sentences = [
         f"{what}, which is {points(abs(out['difference']))} {more} (95% interval {span(low, high)}).",
         f"Chance alone shows such a gap in {_chance(one['gap']['corrected'])} of cases.",
-        _worst_label(one),
         _promise(one, out["group"]),
         REMEDIES[out["within_classes"]["verdict"]],
+        _worst_label(one),
     ]
     return " ".join(filter(None, sentences))
 
@@ -110,6 +110,8 @@ def _worst_label(one: Numbers) -> str:
         return ""
     low, high = (next(group["recall"] for group in gap["groups"] if group["group"] == gap[end]) for end in ("low", "high"))
     found = f"found in {amounts.share(low)} with {gap['low']!r} and in {amounts.share(high)} with {gap['high']!r}"
+    if one["standing_out"]["within_classes"]["verdict"] == "explained":
+        return f"Even so, {gap['label']!r} is {found}."
     return f"It is clearest for {gap['label']!r}, {found}."
 
 
@@ -118,8 +120,8 @@ def _promise(one: Numbers, group: str) -> str:
     calibration = next(entry for entry in one["groups"] if entry["group"] == group)["calibration"]
     if not calibration or not calibration["real"]:
         return ""
-    more = "more" if calibration["difference"] > 0 else "less"
-    return f"Its scores there promise {points(abs(calibration['difference']))} {more} than is right."
+    level = "high" if calibration["difference"] > 0 else "low"
+    return f"Its scores there are {points(abs(calibration['difference']))} too {level} on average."
 
 
 def recall_sentences(one: Numbers) -> str:

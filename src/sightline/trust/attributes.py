@@ -86,7 +86,7 @@ def _spans(ends: Sequence[tuple[float, float]]) -> list[str]:
 def _thirds(brightness: NDArray[np.float64]) -> list[str]:
     """Dark, middle and bright, a third of the images each, with the shade at which they part."""
     if not len(brightness) or brightness.min() == brightness.max():
-        return ["alike"] * len(brightness)
+        return [f"{value:.0%} of white" for value in brightness]
     low, high = np.quantile(brightness, (1 / 3, 2 / 3))
     parts = [f"dark (up to {low:.0%} of white)", f"middle (up to {high:.0%} of white)", f"bright (over {high:.0%} of white)"]
     return [parts[place] for place in np.searchsorted([low, high], brightness, side="left")]
@@ -96,7 +96,7 @@ def _halves(pixels: NDArray[np.int64]) -> list[str]:
     """Small and large, cut where the halves are most alike in number."""
     sizes, counts = np.unique(pixels, return_counts=True)
     if len(sizes) < 2:
-        return ["alike"] * len(pixels)
+        return [f"{count:,} pixels" for count in pixels.tolist()]
     below = np.cumsum(counts)[:-1]
     largest_small = sizes[:-1][np.abs(below - len(pixels) / 2).argmin()]
     words = f"{largest_small:,} pixels"
