@@ -120,7 +120,8 @@ def groups_of(trial: Trial, _seconds: float) -> Evidence:
     names = [trial.gated.names[row] for row in trial.test.tolist()]
     outcomes = trial.task.outcomes(trial.judged.raw, trial.targets, trial.dataset.labels, trial.judged.decision)
     attributes = attributes_of(trial.dataset, trial.store.facts, trial.test)
-    return groups(attributes, outcomes, trial.targets, trial.dataset.labels, names, seed=trial.seed)
+    related = None if trial.dataset.groups is None else trial.dataset.groups[trial.test].tolist()
+    return groups(attributes, outcomes, trial.targets, trial.dataset.labels, names, related=related, seed=trial.seed)
 
 
 def robustness_of(trial: Trial, seconds: float) -> Evidence:
