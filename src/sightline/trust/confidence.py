@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.calibration import calibration_gap, reliability, risk_coverage
+from sightline.evaluation.calibration import calibration_gap, gap_by_chance, reliability, risk_coverage
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.promises import answering
 from sightline.records import Decision
@@ -43,7 +43,7 @@ def confidence(
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
     return Evidence({
         "n": len(targets), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
-        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after),
+        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after), "ece_by_chance": gap_by_chance(after[0]),
         "reliability": [asdict(found) for found in reliability(*after)],
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
         **_answered(answers, decision, similarities),
