@@ -24,8 +24,8 @@ MOST_SHARED = 1
 # On maps at least so wide a unit's answer is averaged with those around it. That leaves out the rim, where channels answer to the edge of
 # the image itself, and tells strong answers apart that a limited rectifier (ReLU6) makes equal.
 AVERAGED, AROUND = 7, 3
-# Only of the channels that answer most strongly, this share, the most selective are drawn: weak ones are hardly used on such images.
-STRONG_SHARE = 0.25
+# The most selective are drawn of this share of the channels, those that answer most strongly: weak ones are hardly used on such images.
+STRONG_SHARE = 0.5
 # A unit's field is where this share of its squared gradient lies, and at least so many steps of the map wide.
 FIELD_SHARE, FEWEST_STEPS = 0.8, 5
 FIELD_IMAGES = 4
