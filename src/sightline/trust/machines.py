@@ -20,10 +20,10 @@ Score = Callable[[Floats], Floats]
 """(m, d) features to (m, k) scores of each label, the larger the likelier."""
 
 # What is tried: strengths C and, of the curved kernel, widths as multiples of one over the features' number. The first is taken where
-# there is nothing to choose on.
+# there is nothing to choose on. On clothing photographs the best of a wider grid are among them.
 SETTINGS: dict[str, tuple[Setting, ...]] = {
-    "linear": ({"C": 0.01}, {"C": 0.001}, {"C": 0.1}),
-    "rbf": ({"C": 10.0, "width": 1.0}, {"C": 1.0, "width": 1.0}, {"C": 10.0, "width": 0.3}, {"C": 10.0, "width": 3.0}),
+    "linear": ({"C": 0.001}, {"C": 0.0003}, {"C": 0.01}),
+    "rbf": ({"C": 10.0, "width": 0.3}, {"C": 10.0, "width": 0.1}, {"C": 10.0, "width": 1.0}, {"C": 1.0, "width": 1.0}),
 }
 # The first fit is on so many images; it tells how long larger ones take, as time grows with the square of their number.
 FIRST_FIT = 300
