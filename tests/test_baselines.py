@@ -216,7 +216,7 @@ def test_without_validation_images_the_first_setting_is_taken():
     train, test = two_kinds(40, 0), two_kinds(20, 2)
     numbers = compared(train, (train[0][:0], train[1][:0]), test, perfect(test[1], 2))
     assert by_name(numbers)["linear"] | {"behind": 0, "interval": 0} == {
-        "name": "linear", "setting": {"C": 0.01}, "compared": 0, "fitted": 40, "right": 1.0, "interval": 0, "behind": 0,
+        "name": "linear", "setting": {"C": 0.001}, "compared": 0, "fitted": 40, "right": 1.0, "interval": 0, "behind": 0,
     }  # fmt: skip
 
 

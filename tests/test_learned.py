@@ -87,6 +87,13 @@ def test_three_stages_are_found_in_any_kind_of_network(name, size, maps, layout)
             assert values.shape == (2, place.channels, place.rows, place.columns)
 
 
+def test_blocks_are_counted_where_maps_keep_one_size():
+    network = of_name("vit_tiny_patch16_224", 64).eval()
+    places = stages_of(network, torch.from_numpy(noise(2, 64)).float())
+    assert [place.module for place in places] == ["inner.blocks.2", "inner.blocks.6", "inner.blocks.11"]
+    assert {place.prefix for place in places} == {1}
+
+
 def test_tokens_become_a_map_without_the_class_token():
     place = Place("blocks", "tokens", 3, 2, 2, prefix=1)
     tokens = torch.arange(15.0).reshape(1, 5, 3)

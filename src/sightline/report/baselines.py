@@ -8,11 +8,7 @@ from typing import Any
 from sightline.report import amounts
 from sightline.tasks.blocks import Bar, Bars, Block, Text
 
-NAMES = {
-    "linear": "Linear machine on hand-crafted features",
-    "rbf": "Curved (RBF) machine on hand-crafted features",
-    "network": "The network",
-}
+NAMES = {"linear": "Linear SVM", "rbf": "RBF SVM", "network": "The network"}
 TITLE = "Does it beat simpler methods?"
 
 

@@ -75,8 +75,8 @@ def _stage(stage: Mapping[str, Any], section: Mapping[str, Any]) -> Gallery:
 
 def _picture(entry: Mapping[str, Any]) -> Picture:
     made = (
-        ", no image that excites it was made" if entry["excited"] is None else f", {amounts.decimal(entry['excited'], 1)} to the made one"
+        ", no image that excites it was made" if entry["excited"] is None else f", {amounts.significant(entry['excited'])} to the made one"
     )
-    first, typical = (amounts.decimal(value, 1) for value in (entry["strongest"][0], entry["typical"]))
+    first, typical = (amounts.significant(value) for value in (entry["strongest"][0], entry["typical"]))
     detail = f"Answers {first} to the first image, {typical} to a typical one{made}"
     return Picture(entry["picture"], f"Channel {entry['channel']}", detail)

@@ -22,7 +22,7 @@ from sightline.trust.machines import best_machine, log_odds
 
 FEWEST_TRAIN = 20
 # What of the allowance goes into features.
-FEATURES_SHARE = 0.4
+FEATURES_SHARE = 0.5
 # Above this, a machine for each pair of classes takes too long.
 MOST_CLASSES = 100
 MAJORITY, NETWORK = "majority", "network"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from sightline.trust.evidence import Evidence
 from sightline.trust.filters import described, filter_grid, first_filters
 from sightline.trust.patches import BATCH, FIELD_IMAGES, PATCHES, Answers, Images, answers, batches, field_of, patch_of, selective_channels
 from sightline.trust.places import Place, at_rest, stages_of
-from sightline.trust.visualise import FEWEST_STEPS, MOST_STEPS, SIDES, Colours, Excited, excite, step_seconds, takes_side
+from sightline.trust.visualise import Colours, Excited, affordable, excite
 
 # Training images that patches are looked for in, and what of the allowance goes into it.
 MOST_IMAGES, FEWEST_IMAGES = 2000, 24
@@ -109,21 +109,13 @@ def _looked(
 def _excited(
     network: Network, looked: Sequence[Looked], some: NDArray[np.uint8], device: torch.device, seconds: float, seed: int
 ) -> tuple[list[Looked], list[str]]:
-    """The stages with an image made for each channel, as far as the time allows; the largest that allows it for all stages."""
+    """The stages with an image made for each channel, where the time allows it."""
     colours = Colours.of(torch.from_numpy(some).to(device).float())
-    smaller = [side for side in SIDES if side < network.prepare.size]
-    sides = [side for side in smaller if takes_side(network, looked[-1].place, side, device)] or [network.prepare.size]
-    started = time.perf_counter()
-    for side in sides:
-        costs = [step_seconds(network, stage.place, len(stage.channels), side, colours) for stage in looked]
-        steps = min(MOST_STEPS, int((seconds - (time.perf_counter() - started)) / sum(costs)))
-        if steps >= FEWEST_STEPS:
-            return [
-                Looked(stage.place, stage.channels, stage.answers, stage.field,
-                       excite(network, stage.place, stage.channels, side, steps, colours, seed))
-                for stage in looked
-            ], []  # fmt: skip
-    return list(looked), ["The time allowance was too small to make images that excite the channels."]
+    afforded = affordable(network, [(stage.place, len(stage.channels)) for stage in looked], colours, seconds)
+    if afforded is None:
+        return list(looked), ["The time allowance was too small to make images that excite the channels."]
+    side, steps = afforded
+    return [replace(stage, excited=excite(network, stage.place, stage.channels, side, steps, colours, seed)) for stage in looked], []
 
 
 def _drawn(stage: Looked, images: Images, rows: NDArray[np.int64], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:

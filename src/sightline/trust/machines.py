@@ -20,10 +20,10 @@ Score = Callable[[Floats], Floats]
 """(m, d) features to (m, k) scores of each label, the larger the likelier."""
 
 # What is tried: strengths C and, of the curved kernel, widths as multiples of one over the features' number. The first is taken where
-# there is nothing to choose on.
+# there is nothing to choose on. On clothing photographs the best of a wider grid are among them.
 SETTINGS: dict[str, tuple[Setting, ...]] = {
-    "linear": ({"C": 0.01}, {"C": 0.001}, {"C": 0.1}),
-    "rbf": ({"C": 10.0, "width": 1.0}, {"C": 1.0, "width": 1.0}, {"C": 10.0, "width": 0.3}, {"C": 10.0, "width": 3.0}),
+    "linear": ({"C": 0.001}, {"C": 0.0003}, {"C": 0.01}),
+    "rbf": ({"C": 10.0, "width": 0.3}, {"C": 10.0, "width": 0.1}, {"C": 10.0, "width": 1.0}, {"C": 1.0, "width": 1.0}),
 }
 # The first fit is on so many images; it tells how long larger ones take, as time grows with the square of their number.
 FIRST_FIT = 300
@@ -36,7 +36,8 @@ MOST_STEPS = 2000
 
 @dataclass(frozen=True)
 class Machine:
-    """A fitted machine, the ``setting`` chosen, on how many images settings were ``compared``, and on how many it was ``fitted``."""
+    """A fitted machine, the ``setting`` chosen, on how many images settings were ``compared``, 0 where there was no validation image or
+    no time, and on how many it was ``fitted``."""
 
     score: Score
     setting: Setting
@@ -51,11 +52,13 @@ def best_machine(kernel: str, material: Material, labels: int, seconds: float, s
     """
     settings, n, asked = SETTINGS[kernel], len(material.train), len(material.validation)
     started = time.perf_counter()
+    _machine(kernel, settings[0], 1, seed)  # what is imported by the first call is not counted as its time
+    begun = time.perf_counter()
     used = min(n, FIRST_FIT)
     _reached(kernel, settings[0], material, used, labels, seed)
-    took = time.perf_counter() - started
+    took = time.perf_counter() - begun
     setting, compared = settings[0], 0
-    if asked:
+    if asked and took * len(settings) < seconds:
         used = compared = _affordable(used, took, COMPARING_SHARE * seconds / len(settings), min(n, MOST_COMPARED))
         begun = time.perf_counter()
         setting = max(settings, key=lambda setting: _reached(kernel, setting, material, compared, labels, seed))

@@ -24,8 +24,10 @@ MOST_SHARED = 1
 # On maps at least so wide a unit's answer is averaged with those around it. That leaves out the rim, where channels answer to the edge of
 # the image itself, and tells strong answers apart that a limited rectifier (ReLU6) makes equal.
 AVERAGED, AROUND = 7, 3
-# Only of the channels that answer most strongly, this share, the most selective are drawn: weak ones are hardly used on such images.
-STRONG_SHARE = 0.25
+# The most selective are drawn of this share of the channels, those that answer most strongly: weak ones are hardly used on such images.
+STRONG_SHARE = 0.5
+# A channel whose answers differ by less than this share of the strongest answers alike to all images.
+ALIKE = 1e-6
 # A unit's field is where this share of its squared gradient lies, and at least so many steps of the map wide.
 FIELD_SHARE, FEWEST_STEPS = 0.8, 5
 FIELD_IMAGES = 4
@@ -80,7 +82,7 @@ def selective_channels(strongest: NDArray[np.float32]) -> list[int]:
     spread = known.std(axis=0)
     best = np.take_along_axis(known, order, axis=0).mean(axis=0)
     candidates = max(2 * CHANNELS, round(STRONG_SHARE * len(best)))
-    strong = (best >= np.sort(best)[-min(candidates, len(best))]) & (spread > 1e-6)
+    strong = (best >= np.sort(best)[-min(candidates, len(best))]) & (spread > ALIKE * np.abs(known).max())
     selectivity = np.divide(best - known.mean(axis=0), spread, out=np.zeros_like(best), where=strong)
     chosen: list[int] = []
     for channel in np.argsort(-selectivity, kind="stable").tolist():

@@ -125,7 +125,9 @@ def _all_places(network: Network, images: Tensor) -> list[Place]:
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in network.backbone.named_modules() if name]
+    # A plain sequence gives what its last module gives, and is no unit of the network.
+    modules = [(name, module) for name, module in network.backbone.named_modules() if name and type(module) is not nn.Sequential]
+    handles = [module.register_forward_hook(note(name)) for name, module in modules]
     try:
         with torch.no_grad():
             network.backbone(network.normal(images))

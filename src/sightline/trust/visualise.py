@@ -17,9 +17,10 @@ from sightline.model.network import Network
 from sightline.trust.patches import strongest_of
 from sightline.trust.places import Place, maps_at
 
-# Sides of the images in pixels, the first that the network and the time allow.
-SIDES = (128, 96)
-MOST_STEPS, FEWEST_STEPS = 64, 20
+# Sides of the images in pixels, the first that the network takes and that the time is enough for this many steps of; with less than the
+# fewest steps, images are hardly more than the noise they began as.
+SIDES = (128, 96, 64)
+MOST_STEPS, ENOUGH_STEPS, FEWEST_STEPS = 64, 24, 16
 RATE = 0.05
 # In this share of the steps, shut rectifiers let this share of the gradient through.
 REDIRECTED_SHARE, LEAK = 0.5, 0.1
@@ -118,13 +119,25 @@ def redirected(network: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def step_seconds(network: Network, place: Place, n: int, side: int, colours: Colours) -> float:
+def affordable(network: Network, tried: Sequence[tuple[Place, int]], colours: Colours, seconds: float) -> tuple[int, int] | None:
+    """Side in pixels and steps for so many images at each of the places, in ``seconds`` together; None where that is too little."""
+    until = time.perf_counter() + seconds
+    smaller = [side for side in SIDES if side < network.prepare.size and takes_side(network, tried[-1][0], side, colours.mean.device)]
+    sides = smaller or [network.prepare.size]
+    for side in sides:
+        cost = sum(_step_seconds(network, place, n, side, colours) for place, n in tried)
+        steps = min(MOST_STEPS, int((until - time.perf_counter()) / cost))
+        if steps >= (FEWEST_STEPS if side == sides[-1] else ENOUGH_STEPS):
+            return side, steps
+    return None
+
+
+def _step_seconds(network: Network, place: Place, n: int, side: int, colours: Colours) -> float:
     """Seconds a step takes for n images; a first one, which takes longer, is not counted."""
-    for _ in range(2):
-        started = time.perf_counter()
-        excite(network, place, range(n), side, 1, colours, 0)
-        took = time.perf_counter() - started
-    return took
+    excite(network, place, range(n), side, 1, colours, 0)
+    started = time.perf_counter()
+    excite(network, place, range(n), side, 1, colours, 0)
+    return time.perf_counter() - started
 
 
 def takes_side(network: Network, place: Place, side: int, device: torch.device) -> bool:
