@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import bootstrap_intervals
-from sightline.explanation.grid import positive
+from sightline.explanation.grid import heat_of
 from sightline.explanation.nearest import nearest
 from sightline.explanation.sheet import Laid, pair
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
@@ -247,6 +247,6 @@ def _examples(trial: _Trial, known: Known | None, made: Sequence[NDArray[np.floa
 def _picture(image: Images, evidence: NDArray[np.float32]) -> bytes:
     """A JPEG of what the network saw beside the heat map."""
     file = io.BytesIO()
-    laid = Laid(positive(evidence), np.eye(2, 3), len(image))
+    laid = Laid(heat_of(evidence), np.eye(2, 3), len(image))
     pair(image, laid, SIDE).save(file, "JPEG", quality=82, optimize=True)
     return file.getvalue()
