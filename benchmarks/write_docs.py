@@ -24,6 +24,7 @@ TITLES = {
     "startup": "The command line answers at once",
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
+    "promises": "Scores mean what they say",
     "audit_copies": "The audit finds what was planted",
     "near_million": "Near copies among a million",
 }

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 
 # Floors from the ground up: (title, rooms); a room may import those on floors below it.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("ground: no rooms below", [
-        ("errors", "every error, its exit code"), ("records", "Dataset, Prediction, Infer"),
+        ("errors", "every error, its exit code"), ("records", "Dataset, Infer, Prediction"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
-        ("console", "lines and bars"), ("processor", "cores and features"),
+        ("requirements", "what a model has to reach"), ("console", "lines and bars"), ("processor", "cores and features"),
+        ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
         ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),
@@ -47,6 +49,7 @@ WAY = [
 ]  # fmt: skip
 
 WIDTH, ROW, ROOM_HEIGHT, GAP, LEFT = 1120, 92, 58, 12, 170
+LETTER = 5.8  # pixels of small text
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #1d2a30 } .small { font-size: 11.5px; fill: #51636b }
 .floor { font-size: 12px; fill: #51636b } .room { fill: #fff; stroke: #2f6f7e } .product { fill: #e3f1ee } .train { fill: #fbeee0 }
@@ -75,10 +78,11 @@ def _floor(title: str, rooms: list[tuple[str, str]], top: int) -> list[str]:
     width = (WIDTH - LEFT - 24 - GAP * len(rooms)) / len(rooms)
     for place, (name, what) in enumerate(rooms):
         x = LEFT + place * (width + GAP)
+        lines = enumerate(wrap(what, int((width - 14) / LETTER)))
         parts += [
             f'<rect class="room" x="{x:.0f}" y="{top + 6}" width="{width:.0f}" height="{ROOM_HEIGHT}" rx="6"/>',
-            f'<text x="{x + 12:.0f}" y="{top + 30}">{escape(name)}</text>',
-            f'<text class="small" x="{x + 12:.0f}" y="{top + 50}">{escape(what)}</text>',
+            f'<text x="{x + 9:.0f}" y="{top + 25}">{escape(name)}</text>',
+            *(f'<text class="small" x="{x + 9:.0f}" y="{top + 41 + 14 * row}">{escape(line)}</text>' for row, line in lines),
         ]
     return parts
 

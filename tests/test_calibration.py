@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from sightline.data.calibration import FEWEST_TO_DIVIDE, validation_parts
-from sightline.evaluation.calibration import calibration_gap, fit_temperature, reliability, risk_coverage
+from sightline.evaluation.calibration import calibration_gap, fit_temperature, gap_by_chance, reliability, risk_coverage
 from sightline.evaluation.metrics import expected_calibration_error, softmax
 from sightline.records import Dataset, ImageRef
 from sightline.tasks import classify, tag
@@ -77,6 +77,17 @@ def test_the_gap_of_top_answers_is_the_expected_calibration_error():
     logits, targets = answers(500)
     stated, held = classify.statements({"logits": logits}, targets, list("abcde"), classify.Decision())
     assert calibration_gap(stated, held) == pytest.approx(expected_calibration_error(targets, softmax(logits)))
+
+
+def test_chance_explains_the_gap_of_scores_that_are_right():
+    rng = np.random.default_rng(0)
+    gaps, bounds = [], []
+    for _ in range(400):
+        scores = rng.beta(4, 1.5, 200)
+        gaps.append(calibration_gap(scores, (rng.random(200) < scores).astype(float)))
+        bounds.append(gap_by_chance(scores))
+    assert 0.02 < np.mean(np.array(gaps) > np.array(bounds)) < 0.09
+    assert calibration_gap(scores, (rng.random(200) < scores - 0.2).astype(float)) > gap_by_chance(scores)
 
 
 def test_the_surest_are_answered_first_and_equal_scores_together():

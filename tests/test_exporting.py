@@ -28,6 +28,7 @@ from sightline.exporting.material import VALIDATION_IMAGES, divided
 from sightline.exporting.quantise import in_float, layers, plain, quantised
 from sightline.onnx_check import check_graph
 from sightline.records import Dataset, ImageRef
+from sightline.report.markdown import split_front
 
 # Of a few rendered test images each weighs many points.
 GENEROUS = {"max_loss": 25.0, "threads": 1, "calibration_images": 24}
@@ -261,7 +262,9 @@ def test_a_variant_is_a_bundle_that_every_verb_takes(learnt, exported, capsys):
             source.manifest, members=(), created="", versions={}
         )
         assert len(bundle.read("graph")) < 0.6 * len(source.read("graph"))
-        assert bundle.read("card").decode().startswith("# An INT8 variant")
+        front, written = split_front(bundle.read("card").decode())
+        assert front.startswith("---\nlibrary_name: sightline")
+        assert written.startswith("# An INT8 variant")
     assert sightline.verify(exported.model)["max_difference"] < 1e-5
     found = sightline.evaluate(exported.model, data, engine="onnxruntime")
     assert found["metrics"]["accuracy"] == pytest.approx(exported.figures[1].value, abs=2 / 36)

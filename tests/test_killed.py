@@ -26,6 +26,8 @@ sys.exit(_exit_code(sys.argv[1:]))
 """
 SETTINGS = ["--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32", "--epochs", str(EPOCHS),
             "--patience", str(EPOCHS)]  # fmt: skip
+# The last epoch is kept, so that the stage is; of the epochs that it adds there are enough to be killed in.
+HARDER = [*SETTINGS[:-4], "--robust", "--epochs", "30", "--keep", "last"]
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -72,6 +74,21 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_one_that_was_not(shapes
     assert killed == KILLS
     assert weights(run / "model.sight") == expected
     assert not [path for path in run.rglob("*") if path.suffix in (".tmp", ".part", ".draft")]
+
+
+def test_a_run_killed_while_it_learns_from_harder_images_ends_with_the_weights_of_one_that_was_not(shapes, tmp_path):
+    run, straight = tmp_path / "killed", tmp_path / "straight"
+    command = ("train", shapes, *HARDER)
+    assert start(*command, "--out", straight).wait() == 0
+    process = start(*command, "--out", run)
+    while not (run / "checkpoint" / "start-harder.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    for writing in (True, False, True):
+        assert kill_at(process, run, writing, delay=0.2)
+        process = start("train", "--resume", run)
+    process.communicate()
+    assert process.returncode == 0
+    assert weights(run / "model.sight") == weights(straight / "model.sight")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from sightline.data.prepare import Prepare
 from sightline.errors import DeviceError
 from sightline.model.backbone import BackboneSpec, build
-from sightline.model.device import present_devices, torch_device
+from sightline.model.device import gpu_uuid, present_devices, torch_device
 from sightline.model.heads.classify import make_head
 from sightline.model.network import Network, torch_infer
 from tiny import tiny_network
@@ -101,3 +102,12 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match=r"--device cuda: torch finds no such device here, only (mps and )?cpu"):
         torch_device("cuda")
+
+
+def test_a_gpu_is_named_as_its_driver_calls_it(monkeypatch):
+    assert gpu_uuid(CPU) is None
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="8f6d0d0c-0000-1111-2222-333344445555"))
+    assert gpu_uuid(torch.device("cuda")) == "GPU-8f6d0d0c-0000-1111-2222-333344445555"
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's GPUs are called cuda as well
+    assert gpu_uuid(torch.device("cuda")) is None

@@ -21,7 +21,6 @@ from sightline.model.heads.linear import PROBE_STRENGTHS
 from sightline.model.heads.tag import Objective, fit_probe, make_head
 from sightline.model.network import Network, torch_infer
 from sightline.records import Decision, Tags
-from sightline.report.build import card
 from sightline.tasks import TASKS, load_task
 from sightline.tasks.blocks import Bars, Gallery, Table, Tiles
 from sightline.tasks.tag import FEW_IMAGES, WORST_ERRORS, blocks, decide, decode, difference, evaluate, outcomes, verdict
@@ -258,16 +257,6 @@ def test_the_report_shows_every_kind_of_block():
     assert len(given_.pictures) == WORST_ERRORS
     surest = test["errors"][0]
     assert (given_.pictures[0].key, given_.pictures[0].caption) == (surest["key"], f"{surest['label']} given, at {surest['score']:.0%}")
-
-
-def test_the_card_lists_the_labels_and_leaves_open_what_was_not_measured():
-    test = judged([[1, 0, 0], [0, 1, 0]], [[0.9, 0.2, 0.3], [0.1, 0.8, 0.4]])
-    network = {"backbone": "", "size": 32, "parameters": 1, "weights": "", "weights_licence": None}
-    data = {"labels": WEATHER, "splits": {}, "n": 2, "split_origin": ""}
-    rest = {"title": "Weather", "task": "tag", "sightline": "0", "created": "", "environment": {"seed": 0}}
-    text = card({"verdict": verdict(test), "test": test, "network": network, "data": data, **rest})
-    assert "| fog | 1 | 1.000 | 1.000 |" in text
-    assert "| sun | 0 | – | – |" in text
 
 
 def test_the_table_of_tasks_leads_here():

@@ -115,10 +115,13 @@ def predict(
     from sightline import pipeline
 
     def said(found: Any) -> str:
-        return ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)) or "no label"
+        labels = ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)) or "no label"
+        return f"{found.caution}: {labels}" if found.caution and found.caution.abstained else labels
 
-    answers = pipeline.predict(model, images, **settings)
-    _print_each(answers, json, lambda path, found: {"path": path, "predictions": found.to_json(top)}, said)
+    def told(path: str, found: Any) -> dict[str, Any]:
+        return {"path": path, "predictions": found.to_json(top), **(found.caution.to_json() if found.caution else {})}
+
+    _print_each(pipeline.predict(model, images, **settings), json, told, said)
 
 
 @verb(ExplainConfig, RuntimeConfig)

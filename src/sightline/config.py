@@ -150,6 +150,9 @@ class AugmentConfig:
     erase: float = setting(0.0, "Share of the images in which a random rectangle is painted over.", low=0.0, high=1.0)
     mixup: float = setting(0.0, "Mix pairs of images: alpha of the beta distribution that their shares come from.", low=0.0, high=10.0)
     cutmix: float = setting(0.0, "Paste parts of images into others: alpha of the beta distribution of the part.", low=0.0, high=10.0)
+    robust: bool = setting(
+        False, "At the end, train on images made harder as well: night, rain, blur, noise... The report shows what that cost and won."
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,20 @@ from sightline.auditing.gate import Gated
 from sightline.bundle import Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits
+from sightline.energy import Meter
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
 from sightline.model.export import count_parameters, export_graph, weights_bytes
 from sightline.records import Dataset
-from sightline.report.build import FORMAT, card, environment, html, library_versions, now
+from sightline.report.build import FORMAT, environment, html, library_versions, now
+from sightline.report.card import card
+from sightline.report.requirements import requirements_section
+from sightline.requirements import parse
 from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
 from sightline.training.plan import Plan
 from sightline.training.run import Clock, Run
-from sightline.trust.judged import Judged, judge, linear_head_of
+from sightline.trust.judged import Judged, judge
 from sightline.trust.trial import Trial, carry_out
 
 DRAFT = ".model.sight.draft"
@@ -35,12 +39,13 @@ KNOWN_SHARE = 0.15
 
 def ship(
     trained: Trained, gated: Gated, audit: Mapping[str, Any], choice: Choice, plan: Plan, settings: TrainSettings, run: Run, clock: Clock,
-    seconds: float,
+    meter: Meter, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
 
     The bundle is first written as a draft, which is what is judged and, for about so many ``seconds``, put on trial. It gets its real
-    name together with its report, and only if it predicts what the network does: RequirementNotMet otherwise.
+    name together with its report, and only if it predicts what the network does: RequirementNotMet otherwise. One that does not reach
+    what is required of it is written all the same, marked as unfit.
     """
     draft, task = run.folder / DRAFT, load_task(gated.dataset.task)
     manifest = _manifest(gated.dataset, choice, settings)
@@ -56,8 +61,9 @@ def ship(
             evidence = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
         numbers = {
             **_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit,
-            **{name: found.numbers for name, found in evidence.items()},
+            **{name: found.numbers for name, found in evidence.items()}, "energy": meter.read(),
         }  # fmt: skip
+        numbers["requirements"] = requirements_section(parse(settings.trial.require) if settings.trial.require else (), numbers)
         pictures = {key: picture for found in evidence.values() for key, picture in found.pictures.items()}
         limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
         page = html(numbers, task, gated.refs, choice.prepare.reading, limits, pictures)
@@ -68,17 +74,18 @@ def ship(
             "seen": _seen(gated.dataset),
             **judged.known.arrays(),
             **judged.drift,
-            **linear_head_of(judged, trained.network, trial.images),
+            **trial.head,
         }
         parts = [
             graph, weights,
             Part("reference.npz", "reference", arrays_to_bytes(known)),
-            Part("card.md", "card", card(numbers).encode()),
+            Part("card.md", "card", card(numbers, settings.trial.intended_use).encode()),
             Part("report.html", "report", page.encode()),
             Part("report.json", "report_data", (run.folder / "report.json").read_bytes()),
             Part("replay.npz", "replay", judged.replay),
         ]  # fmt: skip
-        bundle.write(run.model, manifest.deciding(judged.decision), parts)
+        unfit = (numbers["requirements"]["sentence"],) if not numbers["requirements"].get("met", True) else ()
+        bundle.write(run.model, replace(manifest.deciding(judged.decision), unfit=unfit), parts)
     finally:
         draft.unlink(missing_ok=True)
     return numbers

@@ -27,6 +27,7 @@ from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.processor import int8_features
 from sightline.records import SPLITS, Dataset, ImageRef, Prediction
+from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share
 from sightline.settings import make, make_all
 
@@ -48,12 +49,15 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, s
     settings  fields of the stages in ``config.TrainSettings`` by name, such as ``epochs=5``. ``backbone`` may also be a module of
               your own, from (n, 3, size, size) float images to an embedding (n, f), a feature map (n, c, h, w), or both
 
-    Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on.
+    Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on; RequirementNotMet, where the
+    trained model does not reach what ``require`` asks, with everything written and the bundle marked as unfit.
     """
     from sightline import folds, trainer
 
     start = trainer.start(data, resume, settings, time.monotonic() if started is None else started)
-    return folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
+    trained = folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
+    refuse_unmet(trained.numbers["requirements"], trained.model)
+    return trained
 
 
 def audit(data: str | Path, **settings: Any) -> Audited:

@@ -202,6 +202,11 @@ class Caution:
     unfamiliar: bool
     candidates: tuple[str, ...] | None
 
+    def __str__(self) -> str:
+        if self.abstained:
+            return "unlike any training image, best guess" if self.unfamiliar else "not sure, best guess"
+        return "sure enough"
+
     def to_json(self) -> dict[str, Any]:
         """``{"abstained", "unfamiliar"}``, and ``"candidates"`` where they are promised."""
         named = {} if self.candidates is None else {"candidates": list(self.candidates)}

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.bundle import Bundle
-from sightline.evaluation.promises import unit
 
 Floats = NDArray[np.floating]
 
@@ -26,7 +25,7 @@ DRIFT_FACTS = ("brightness", "contrast", "sharpness", "width", "height")
 class Known:
     """Training images that others are held against, m of them.
 
-    embeddings  (m, d) float16 of length one
+    embeddings  (m, d) of length one
     targets     (m,) int64 or (m, k) bool, as the task has them
     names       (m,) their paths within the data
     thumbs      JPEG bytes of each; empty where the bundle is to hold no image
@@ -39,7 +38,7 @@ class Known:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As they are kept in ``reference.npz``."""
-        found = {"embeddings": unit(self.embeddings).astype(np.float16), "targets": self.targets, "names": np.array(self.names, np.str_)}
+        found = {"embeddings": self.embeddings.astype(np.float16), "targets": self.targets, "names": np.array(self.names, np.str_)}
         if self.thumbs:
             found["thumbs"] = np.frombuffer(b"".join(self.thumbs), np.uint8)
             found["thumb_ends"] = np.cumsum([len(thumb) for thumb in self.thumbs], dtype=np.int64)

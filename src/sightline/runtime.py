@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sightline import console
 from sightline.bundle import Bundle
 from sightline.data.decode import Limits, decode_picture
 from sightline.data.prepare import Prepare
@@ -197,6 +198,8 @@ class Model:
         Raises UsageError for an engine that is not installed, DeviceError for a precision that the processor has not.
         """
         able = candidates(engine, precision)
+        for sentence in bundle.manifest.unfit:
+            console.warn(f"{bundle.path} is marked as unfit. {sentence}")
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
         shape, streams, int8 = (prepare.size, prepare.size, prepare.channels), threads if many else 1, bundle.manifest.is_int8
         share = batch_share(batch_size, streams)

@@ -19,9 +19,11 @@ from sightline.data.decode import Limits, decode
 from sightline.data.look import median_side
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
+from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
 from sightline.processor import processors, share_processors
 from sightline.records import Dataset
+from sightline.requirements import check_task, parse
 from sightline.training.budget import Budget, parse_budget, spoken
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class Start:
 
 def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
-    from sightline.model.device import torch_device
+    from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
     from sightline.training.logs import open_log
     from sightline.training.plan import Plan
@@ -97,14 +99,14 @@ def train_once(start: Start) -> Trained:
     run = start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold)
     run.check_unchanged(gated.dataset)
     try:
-        with run.held(), open_log(run) as log:
+        with run.held(), open_log(run) as log, Meter.start(gpu_uuid(device)) as meter:
             with clock("auditing"):
                 audit = _audited(run, seen, choice, start)
             with clock("training"):
                 reading_time = read_seconds(gated.dataset, choice.prepare, limits) if start.budget.limited else 0.0
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
-            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, trial_seconds(start.budget, chosen.trial))
+            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
@@ -131,6 +133,8 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     chosen = start.settings
     dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
     console.say(found)
+    if chosen.trial.require is not None:
+        check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)
     limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
@@ -205,6 +209,8 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
         settings = {**settings, "decisions": str(Path(settings["decisions"]).resolve())}
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
     Reading.of(chosen.data.window, chosen.data.bands)
+    if chosen.trial.require is not None:
+        parse(chosen.trial.require)
     check_libraries()
     from sightline.training.logs import check_installed
 

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 WIDEST, PRIOR_WIDTH = math.log(20), 1.0
 GOLDEN, HALVINGS = (math.sqrt(5) - 1) / 2, 30
 RELIABILITY_BINS, CURVE_POINTS = 10, 50
+DRAWS = 2000
 
 
 def fit_temperature(loss: Callable[[float], float], n: int) -> float:
@@ -75,6 +76,17 @@ def calibration_gap(scores: Floats, right: Floats, bins: int = 15) -> float:
     """Expected calibration error of n answers: the gap between mean score and share right of each bin, weighted by its images."""
     which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
     return float(np.abs(np.bincount(which, weights=right - scores, minlength=bins)).sum() / len(scores))
+
+
+def gap_by_chance(scores: Floats, bins: int = 15, share: float = 0.95, seed: int = 0) -> float:
+    """The ``calibration_gap`` that so many statements would stay below in 95 of 100 cases if every score were exactly right.
+
+    Sums of right answers in a bin are taken as normal, which bins of a dozen are near enough to.
+    """
+    which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+    spread = np.sqrt(np.bincount(which, weights=scores * (1 - scores), minlength=bins))
+    drawn = np.abs(np.random.default_rng(seed).normal(size=(DRAWS, bins)) * spread).sum(axis=1) / len(scores)
+    return float(np.quantile(drawn, share))
 
 
 def risk_coverage(scores: Floats, right: Floats, points: int = CURVE_POINTS) -> list[tuple[float, float]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 RESAMPLES = 400
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """The interval of a share: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
 
     Returns (low, high) in [0, 1]; (0, 1) when there are no cases.

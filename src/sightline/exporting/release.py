@@ -30,6 +30,7 @@ from sightline.processor import int8_features, processor_features, processor_nam
 from sightline.records import Infer
 from sightline.replay import record
 from sightline.report.build import library_versions, now
+from sightline.report.markdown import split_front
 from sightline.runtime import Model
 from sightline.tasks import load_task
 
@@ -173,7 +174,7 @@ def _facts(source: Bundle, chosen: Mixed, material: Material, config: ExportConf
 
 
 def _card(source: Bundle, figures: tuple[Figures, ...], chosen: Mixed, loss: Loss, config: ExportConfig) -> str:
-    """The source's card behind what was measured of the variant."""
+    """The source's card behind what was measured of the variant, its front matter first as hubs expect it."""
     rows = "\n".join(
         f"| {row.name} | {row.megabytes:.1f} | {row.value:.4f} | {row.changed:.2%} | {row.speed.latency_ms:.2f} |" for row in figures
     )
@@ -182,7 +183,10 @@ def _card(source: Bundle, figures: tuple[Figures, ...], chosen: Mixed, loss: Los
         f"# An INT8 variant\n\nOn {loss.n} test images it loses {loss.points:.2f} points ({config.max_loss:g} allowed); {kept}.\n\n"
         f"| variant | MB | {figures[0].metric} | answers changed | ms an image |\n| --- | --- | --- | --- | --- |\n{rows}\n"
     )
-    return f"{said}\nWhat follows is said of the model it was made from.\n\n{source.read('card').decode()}" if source.has("card") else said
+    if not source.has("card"):
+        return said
+    front, body = split_front(source.read("card").decode())
+    return f"{front}{said}\nWhat follows is said of the model it was made from.\n\n{body}"
 
 
 def _free(wanted: Path) -> Path:

@@ -23,3 +23,10 @@ def torch_device(name: str) -> torch.device:
             f"--device {name}: torch finds no such device here, only {' and '.join(present)}; leave --device out or choose one of them."
         )
     return torch.device(name)
+
+
+def gpu_uuid(device: torch.device) -> str | None:
+    """How NVIDIA's driver calls a GPU, ``GPU-`` and 36 characters; None for any other device."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"

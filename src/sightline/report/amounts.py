@@ -68,6 +68,14 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def energy(joules: float | None) -> str:
+    """Joules in watt-hours: 7920 as ``2.2 Wh``."""
+    if joules is None:
+        return NOTHING
+    hours = joules / 3600
+    return f"{hours / 1000:,.2f} kWh" if hours >= 1000 else f"{hours:.1f} Wh" if hours >= 0.1 else f"{hours:.4f} Wh"
+
+
 def moment(iso: str) -> str:
     """An ISO 8601 time as ``4 March 2026, 14:05 UTC``; text that is none comes back as it is."""
     try:

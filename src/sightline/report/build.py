@@ -1,4 +1,4 @@
-"""From what a run found to ``report.json``, ``report.html`` and the card."""
+"""From what a run found to ``report.json`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sightline.data.decode import Limits, decode
 from sightline.data.reading import Reading
 from sightline.processor import processor_name
 from sightline.records import ImageRef
-from sightline.report.amounts import decimal
 from sightline.report.html import render
 from sightline.report.pictures import thumbnail
 from sightline.tasks import Task
@@ -61,38 +60,3 @@ def html(
     keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
     pixels = {key: decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE, reading=reading, limits=limits) for key in sorted(keys)}
     return render(report, blocks, {**pictures, **{key: thumbnail(image) for key, image in pixels.items()}})
-
-
-def card(report: Mapping[str, Any]) -> str:
-    """A short model card in Markdown, of measured figures only."""
-    data, network, test = report["data"], report["network"], report["test"]
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in test["metrics"].items())
-    classes = "\n".join(
-        f"| {row['label']} | {row['n']} | {decimal(row['precision'])} | {decimal(row['recall'])} |"
-        for row in test.get("classes", test.get("labels", ()))
-    )
-    splits = ", ".join(f"{part['n']} {name}" for name, part in data["splits"].items())
-    return f"""# {report["title"]}
-
-{report["verdict"]["sentence"]}
-
-- Task: {report["task"]}; classes: {", ".join(data["labels"])}
-- Network: {network["backbone"]}, input {network["size"]} px, {network["parameters"]:,} parameters; weights: {network["weights"]}
-- Licence of the pretrained weights: {network["weights_licence"] or "not applicable or not stated"}
-- Data: {data["n"]} images ({splits}). {data["split_origin"]}
-- Made by Sightline {report["sightline"]} on {report["created"]}, seed {report["environment"]["seed"]}
-
-## Measured on {test["n"]} test images
-
-| metric | value |
-|---|---|
-{metrics}
-
-| class | test images | precision | recall |
-|---|---|---|---|
-{classes}
-
-## Limits
-
-These figures hold for images like the test images. Other cameras, places, seasons or ways of taking the picture were not measured.
-"""

@@ -66,6 +66,8 @@ def _tiles(found: Mapping[str, Any]) -> Tiles:
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     calibrated = (
         "a score of 80% is right about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
+        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
+        if found["ece"] <= found["ece_by_chance"]
         else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
     )  # fmt: skip
     where = (

@@ -88,8 +88,12 @@ def render_page(page: Page, pictures: Mapping[str, bytes]) -> str:
         open_pictures=OPEN_PICTURES,
         number_of=amounts.number_of,
     )
-    # File names may hold bytes that are no text (lone surrogates); they would stop the page from being written.
-    return text.strip().encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
+    return printable(text.strip())
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8 and reads as it is: file names may hold bytes that are no text (lone surrogates)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").translate(_UNPRINTABLE)
 
 
 def _drawn(number: int, block: Block) -> Drawn:

@@ -12,7 +12,13 @@ from typing import Any
 from sightline.records import SPLITS
 from sightline.report import amounts
 from sightline.report.audit import audit_blocks
+from sightline.report.baselines import baselines_blocks
 from sightline.report.confidence import confidence_blocks
+from sightline.report.explanations import explanations_blocks
+from sightline.report.groups import groups_blocks
+from sightline.report.learned import learned_blocks
+from sightline.report.requirements import requirements_blocks
+from sightline.report.robustness import robustness_blocks
 from sightline.report.tables import rows_table
 from sightline.report.training import training_blocks
 from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
@@ -31,8 +37,14 @@ class Section:
 def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> list[Section]:
     """The report's sections in order, without empty blocks and empty sections."""
     return without_empty([
+        Section("requirements", "What was required", requirements_blocks(report.get("requirements", {}))),
         Section("results", "Results", task_blocks, _results_lead(report)),
         Section("confidence", "When to believe it", confidence_blocks(report.get("confidence", {}))),
+        Section("groups", "For whom it works", groups_blocks(report.get("groups", {}))),
+        Section("robustness", "In harder conditions", robustness_blocks(report.get("robustness", {}))),
+        Section("baselines", "Is a network needed?", baselines_blocks(report.get("baselines", {}))),
+        Section("explanations", "Why it says so", explanations_blocks(report.get("explanations", {}))),
+        Section("learned", "What it learned", learned_blocks(report.get("learned", {}))),
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
         Section("audit", "What the audit found", audit_blocks(report["audit"])),

@@ -72,7 +72,7 @@ def _stages(epochs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _epoch_table(epochs: Sequence[Mapping[str, Any]], note: str) -> Table:
-    layers = {"head": "head", "upper": "upper layers", "all": "all layers"}
+    layers = {"head": "head", "upper": "upper layers", "all": "all layers", "harder": "all, harder images"}
     figures = _figures(epochs)
     rows = [
         (
@@ -93,7 +93,7 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]], note: str) -> Table:
 
 def _stage_table(stages: Sequence[Mapping[str, Any]]) -> Table:
     """What each stage of a fine-tuning brought on validation, and the time it took."""
-    names = {"upper": "upper layers", "all": "all layers"}
+    names = {"upper": "upper layers", "all": "all layers", "harder": "all layers, from harder images"}
     rows = [
         (
             names[stage["layers"]],

@@ -16,10 +16,13 @@ from torch import Tensor
 from sightline.config import AugmentConfig
 from sightline.data.channels import background, changed
 from sightline.data.prepare import Prepare
+from sightline.evaluation.corruptions import CORRUPTIONS
 
 ASPECT_RANGE = (3 / 4, 4 / 3)
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
 LUMA = (0.299, 0.587, 0.114)
+# What is hardly recognisable any more teaches little: of the five strengths, the first three.
+HARDEST = 3
 
 
 def sample_affine(rng: np.random.Generator, height: int, width: int, prepare: Prepare, config: AugmentConfig) -> NDArray[np.float64]:
@@ -80,6 +83,13 @@ def erase(rng: np.random.Generator, image: NDArray[np.uint8], share: float) -> N
     wide = min(width, max(1, round(width * math.sqrt(area / aspect))))
     top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
     image[top : top + tall, left : left + wide] = rng.integers(0, 256, (tall, wide, image.shape[2]), np.uint8)
+
+
+def harden(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
+    """The image (h, w, c) uint8 in a condition and a strength drawn at random; not turned where ``--rotate 0`` forbids it."""
+    names = [name for name in CORRUPTIONS if name != "rotation" or config.rotate]
+    corruption, strength = CORRUPTIONS[names[rng.integers(len(names))]], int(rng.integers(1, HARDEST + 1))
+    return corruption(image, strength, rng)
 
 
 def sample_colour(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float32]:

@@ -15,11 +15,15 @@ from torch import Tensor
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
-from sightline.training.augment import erase, recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
 from sightline.training.mixing import mix, sample_mixing, soft
 
 # Sets the random numbers of mixing apart from those of the images, and of views in order from those of epochs.
 MIXING, VIEW = 1, 0
+# Sets those of the validation images' conditions apart.
+HARDER = 3
+# Share of the images that are made harder where images are.
+HARDENED = 0.5
 Made = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]
 
 
@@ -86,6 +90,8 @@ class TrainBatches:
             colours[place] = sample_colour(rng, self.augment)
             if self.augment.erase:
                 erase(rng, images[place], self.augment.erase)
+            if self.augment.robust and rng.random() < HARDENED:
+                images[place] = harden(rng, images[place], self.augment)
         return images, colours, self.targets[rows]
 
 
@@ -117,3 +123,10 @@ def plain_batches(store: Store, prepare: Prepare, batch_size: int) -> Iterator[N
     """The stored images as evaluation would see them, in order, (n, size, size, channels) uint8."""
     for start in range(0, len(store), batch_size):
         yield np.stack([prepare(store[row])[0] for row in range(start, min(start + batch_size, len(store)))])
+
+
+def harder_batches(store: Store, prepare: Prepare, batch_size: int, augment: AugmentConfig, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """The images of ``plain_batches``, each in a harder condition that (seed, row) decides."""
+    for number, batch in enumerate(plain_batches(store, prepare, batch_size)):
+        rngs = (np.random.default_rng([seed, HARDER, number * batch_size + place]) for place in range(len(batch)))
+        yield np.stack([harden(rng, image, augment) for rng, image in zip(rngs, batch, strict=True)])

@@ -58,6 +58,7 @@ class Trained:
     notes   sentences on what was chosen on the way
     stages  what each stage of a fine-tuning brought, and the time that it was expected to take and took
     curve   how the probe of a fine-tuning gained by more images
+    before  the network's weights before it learned from harder images; None where it did not
     """
 
     network: Trainable
@@ -67,6 +68,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     curve: LearningCurve | None = None
+    before: dict[str, Tensor] | None = None
 
 
 class Diverged(ArithmeticError):

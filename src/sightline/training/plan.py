@@ -119,7 +119,7 @@ def make_plan(
     reasons = _learning(config, epochs, frozen, lr, lr * scale, pretrained=pretrained)
     if not (normalised or pretrained or config.lr):
         reasons.append("The rate is low because this network has no normalisation layers.")
-    reasons += _balance(config.balance, imbalance)
+    reasons += _hardening(config, augment) + _balance(config.balance, imbalance)
     if sizes:
         reasons.append(f"Images are {sizes[0]} px at first and grow to {sizes[1]} px: early steps learn as much from small ones, faster.")
     reasons += flip_reason
@@ -130,6 +130,15 @@ def make_plan(
     reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
     return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay, config.momentum,
                 config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, sizes, tuple(reasons))  # fmt: skip
+
+
+def _hardening(config: TrainConfig, augment: AugmentConfig) -> list[str]:
+    """What is said of the stage with harder images; UsageError where some layers are not to learn."""
+    if not augment.robust:
+        return []
+    if config.layers in ("head", "upper"):
+        raise UsageError(f"--robust: all layers have to learn to see through harder conditions; leave out --layers {config.layers}.")
+    return ["At the end all layers learn once more, from images of which half are made harder: night, rain, blur, noise..."]
 
 
 def _learning(config: TrainConfig, epochs: int, frozen: int, lr: float, backbone_lr: float, *, pretrained: bool) -> list[str]:

@@ -103,8 +103,8 @@ class Session:
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """Changed training images."""
-        augment = replace(self.settings.augment, flip=self.plan.flip)
+        """Changed training images, none of them made harder: that is a stage of its own."""
+        augment = replace(self.settings.augment, flip=self.plan.flip, robust=False)
         return TrainBatches(
             self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed,
             self.device, classes=self.classes, shares=self.shares,

@@ -10,6 +10,7 @@ from sightline import console
 from sightline.training import checkpoint
 from sightline.training.budget import Budget, spoken
 from sightline.training.finetune import fine_tune
+from sightline.training.hardening import hardened
 from sightline.training.loop import Trained, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.precision import step_seconds
@@ -25,7 +26,16 @@ def train_network(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """The trained network; a run that was stopped goes on from its checkpoint."""
     if resume and budget.limited:
         budget = budget.after(checkpoint.load(session.folder / "checkpoint", checkpoint.LAST, session.device)["spent"])
-    return (fine_tune if session.plan.probe else from_scratch)(session, budget, resume=resume)
+    way = fine_tune if session.plan.probe else from_scratch
+    if not session.settings.augment.robust:
+        return way(session, budget, resume=resume)
+
+    def estimate(plan: Plan, precision: str) -> tuple[Cost, float, float]:
+        forward = _forward_seconds(session)
+        cost = _epoch_seconds(session, plan, precision, forward)
+        return cost, forward * len(session.validation), shipping_seconds(session, forward)
+
+    return hardened(session, lambda given: way(session, given, resume=resume), estimate, budget, resume=resume)
 
 
 def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.calibration import calibration_gap, reliability, risk_coverage
+from sightline.evaluation.calibration import calibration_gap, gap_by_chance, reliability, risk_coverage
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.promises import answering
 from sightline.records import Decision
@@ -43,7 +43,7 @@ def confidence(
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
     return Evidence({
         "n": len(targets), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
-        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after),
+        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after), "ece_by_chance": gap_by_chance(after[0]),
         "reliability": [asdict(found) for found in reliability(*after)],
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
         **_answered(answers, decision, similarities),
@@ -92,6 +92,6 @@ def _familiar(decision: Decision, similarities: Floats | None, n_calibration: in
     """The share of test images that are called unlike the training images, which they are not."""
     if decision.familiar_from is None or similarities is None:
         return {"reason": "No embeddings of training images were kept to compare with."}
-    unfamiliar = is_unfamiliar(decision, similarities, len(similarities))
-    return {"from": decision.familiar_from, "expected": max(FALSE_ALARMS, 1 / (n_calibration + 1)), "called_unfamiliar": float(unfamiliar.mean()),
+    unfamiliar, expected = is_unfamiliar(decision, similarities, len(similarities)), max(FALSE_ALARMS, 1 / (n_calibration + 1))
+    return {"from": decision.familiar_from, "expected": expected, "called_unfamiliar": float(unfamiliar.mean()),
             "interval": list(wilson_interval(int(unfamiliar.sum()), len(unfamiliar)))}  # fmt: skip

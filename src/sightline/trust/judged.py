@@ -85,7 +85,7 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     assert chosen_on.targets is not None
     kept = (*task.OUTPUTS, EMBEDDING)
     started = time.monotonic()
-    raw = _outputs(_only(model.infer, kept), model, chosen_on, limits, "Calibrating")
+    raw = _outputs(only(model.infer, kept), model, chosen_on, limits, "Calibrating")
     speed = len(calibrating) / (time.monotonic() - started)
     names = [gated.names[row] for row in range(len(dataset))]
     embed_images = settings.run.embed_images
@@ -93,7 +93,7 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     near = similarity(raw[EMBEDDING], known.embeddings)
     decision = calibrated(task, raw, chosen_on.targets, dataset.labels, near, settings.trial.promise)
     original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
-    both = _outputs(_side_by_side(_only(model.infer, kept), original), model, test, limits, "Testing the bundle")
+    both = _outputs(_side_by_side(only(model.infer, kept), original), model, test, limits, "Testing the bundle")
     shipped, expected = ({name: both[side + name] for name in task.OUTPUTS} for side in SIDES)
     difference = task.difference(shipped, expected, decision)
     check_agreement(difference)
@@ -125,7 +125,7 @@ def check_agreement(difference: float, tolerance: float = TOLERANCE) -> None:
         )
 
 
-def _only(infer: Infer, outputs: Sequence[str]) -> Infer:
+def only(infer: Infer, outputs: Sequence[str]) -> Infer:
     """Some of the outputs: a feature map of every test image would not fit into memory."""
 
     def some(batch: NDArray[np.uint8]) -> Raw:

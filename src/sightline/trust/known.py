@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
+from sightline.evaluation.promises import unit
 from sightline.records import Dataset, Infer
 from sightline.reference import Known
 from sightline.report.pictures import thumbnail
@@ -39,4 +40,4 @@ def known_images(
     rows = rows[: len(embeddings)]
     assert dataset.targets is not None
     thumbs = [thumbnail(store[row], THUMB_SIDE) for row in rows.tolist()] if pictures else []
-    return Known(embeddings, dataset.targets[rows], [names[row] for row in rows.tolist()], thumbs)
+    return Known(unit(embeddings), dataset.targets[rows], [names[row] for row in rows.tolist()], thumbs)

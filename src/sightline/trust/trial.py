@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sightline import console
 from sightline.auditing.gate import Gated
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, decode
 from sightline.data.store import Store
-from sightline.model.network import Network
+from sightline.explanation.methods import best_method
+from sightline.model.gradcam import grad_cam
+from sightline.model.network import Network, torch_infer
+from sightline.model.shuffled import shuffled
 from sightline.records import Dataset
 from sightline.tasks import Task, load_task
+from sightline.trust.attributes import attributes_of
+from sightline.trust.baselines import baselines
 from sightline.trust.confidence import confidence
 from sightline.trust.evidence import Evidence
-from sightline.trust.judged import Judged
+from sightline.trust.examples import Examples
+from sightline.trust.explanations import explanations
+from sightline.trust.features import shrunk
+from sightline.trust.groups import groups
+from sightline.trust.judged import FEATURES, LINEAR_IMAGES, Judged, linear_head_of, only
+from sightline.trust.learned import learned
+from sightline.trust.robustness import robustness
 
 # Test images that the parts share: as they were prepared from the original files.
 MOST_IMAGES = 200
+# Those on which a network with random weights learns its statistics.
+SHUFFLED_ON = 32
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,15 @@ class Trial:
     def task(self) -> Task:
         return load_task(self.dataset.task)
 
+    @property
+    def seed(self) -> int:
+        return self.settings.run.seed
+
+    @cached_property
+    def head(self) -> dict[str, NDArray[np.float32]]:
+        """What class activation maps need, where the network allows them."""
+        return linear_head_of(self.judged, self.network, self.images)
+
     @cached_property
     def test(self) -> NDArray[np.int64]:
         """Rows of the test images."""
@@ -59,7 +84,7 @@ class Trial:
     @cached_property
     def sample(self) -> NDArray[np.int64]:
         """Places among the test images of those that the parts look at more closely, in random order."""
-        return np.random.default_rng(self.settings.run.seed).permutation(len(self.test))[:MOST_IMAGES]
+        return np.random.default_rng(self.seed).permutation(len(self.test))[:MOST_IMAGES]
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -74,6 +99,14 @@ class Trial:
         return np.stack([prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0] for ref in refs])
 
 
+def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
+    """The evidence of each part by the part's name; ``seconds`` is what all of them together may take, 0 for the first alone."""
+    found = {"confidence": confidence_of(trial)}
+    if not trial.settings.trial.trial:
+        return found
+    return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(PARTS.items(), len(PARTS), "On trial")}
+
+
 def confidence_of(trial: Trial) -> Evidence:
     judged = trial.judged
     return confidence(
@@ -82,6 +115,62 @@ def confidence_of(trial: Trial) -> Evidence:
     )  # fmt: skip
 
 
-def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
-    """The evidence of each part by the part's name; ``seconds`` is what all of them together may take, 0 for the first alone."""
-    return {"confidence": confidence_of(trial)}
+def groups_of(trial: Trial, _seconds: float) -> Evidence:
+    """It takes no time worth sharing out."""
+    names = [trial.gated.names[row] for row in trial.test.tolist()]
+    outcomes = trial.task.outcomes(trial.judged.raw, trial.targets, trial.dataset.labels, trial.judged.decision)
+    attributes = attributes_of(trial.dataset, trial.store.facts, trial.test)
+    related = None if trial.dataset.groups is None else trial.dataset.groups[trial.test].tolist()
+    return groups(attributes, outcomes, trial.targets, trial.dataset.labels, names, related=related, seed=trial.seed)
+
+
+def robustness_of(trial: Trial, seconds: float) -> Evidence:
+    judged = trial.judged
+    infer = only(judged.model.infer, trial.task.OUTPUTS)
+    targets = trial.targets[trial.sample]
+    return robustness(infer, trial.images, targets, trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds)
+
+
+def baselines_of(trial: Trial, seconds: float) -> Evidence:
+    def stored(split: str) -> Examples:
+        rows = trial.dataset.rows_of(split)
+        assert trial.dataset.targets is not None
+        return Examples.of_store(trial.store.select(rows), trial.judged.model.prepare, trial.dataset.targets[rows])
+
+    test = Examples(lambda places: shrunk(trial.prepared(places)), trial.targets)
+    return baselines(
+        stored("train"), stored("validation"), test, trial.judged.raw["logits"], trial.judged.decision, trial.dataset.labels, trial.task,
+        seconds=seconds, seed=trial.seed,
+    )  # fmt: skip
+
+
+def explanations_of(trial: Trial, seconds: float) -> Evidence:
+    judged, images = trial.judged, trial.images
+    features = judged.model.infer(images[:LINEAR_IMAGES])[FEATURES]
+    method = best_method(trial.head.get("head_weight"), features)
+    twin = torch_infer(shuffled(trial.network, images[:SHUFFLED_ON], trial.seed), torch.device("cpu"), (*trial.task.OUTPUTS, FEATURES))
+    return explanations(
+        judged.model.infer, twin, images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, method=method,
+        seconds=seconds, known=judged.known, grad_cam=partial(grad_cam, trial.network), seed=trial.seed,
+    )  # fmt: skip
+
+
+def learned_of(trial: Trial, seconds: float) -> Evidence:
+    rows = trial.dataset.rows_of("train")
+    store, prepare = trial.store.select(rows), trial.judged.model.prepare
+
+    def images(places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.stack([prepare(store[place])[0] for place in places.tolist()])
+
+    names, device = [trial.gated.names[row] for row in rows.tolist()], trial.network.scale.device
+    return learned(trial.network, images, names, device, seconds=seconds, seed=trial.seed)
+
+
+# Each part by its name in the report, with its share of the time.
+PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
+    "groups": (groups_of, 0.0),
+    "robustness": (robustness_of, 0.45),
+    "baselines": (baselines_of, 0.12),
+    "explanations": (explanations_of, 0.25),
+    "learned": (learned_of, 0.18),
+}

@@ -1,0 +1,86 @@
+"""Claim: scores mean what they say, candidates hold the truth as often as promised, and so do the answers that are given.
+
+    python benchmarks/promises.py [classify] [tag] [--seeds 0] [--add] [--quick]
+
+CIFAR-10 (10,000 training images, all 10,000 test images) and pictures of four of its images each, tagged with what is on them. Both
+are trained from MobileNetV2's weights at the pictures' own size; the figures are those of the report, on images that nothing was chosen on.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from image_sets import cifar
+from measure import WEIGHTS, Check, Record, arguments, finish, need_data, results_folder, run_sightline
+from tag_mosaics import make_mosaics, unpack_tiles
+
+PER_CLASS, TEST_PER_CLASS = 1000, 1000
+MOSAICS = {"train": 1500, "validation": 900, "test": 1000}
+SETTINGS = {"classify": ["--size", "64", "--epochs", "4"], "tag": ["--task", "tag", "--size", "128", "--epochs", "4"]}
+QUICK = {"per_class": 40, "test_per_class": 20, "mosaics": {"train": 60, "validation": 30, "test": 40}}
+MOST_ECE, COVERED = 0.03, (0.88, 0.92)
+
+
+def data_for(task: str, scratch: Path, quick: bool) -> Path:
+    if task == "classify":
+        return cifar(*(QUICK["per_class"], QUICK["test_per_class"]) if quick else (PER_CLASS, TEST_PER_CLASS))
+    counts: dict[str, int] = QUICK["mosaics"] if quick else MOSAICS
+    return make_mosaics(scratch / "mosaics", unpack_tiles(scratch / "tiles", counts), counts, 128)
+
+
+def measure(task: str, data: Path, out: Path, seed: int) -> dict[str, Any]:
+    """Figures of the report's section on confidence."""
+    run_sightline("train", data, "--weights", WEIGHTS, *SETTINGS[task], "--seed", str(seed), "--out", out)
+    report = json.loads((out / "report.json").read_text())
+    found = report["confidence"]
+    low, high = found["answered_interval"]
+    return {
+        "ece_before": found["ece_before"], "ece": found["ece"], "covered": found["conformal"]["coverage"],
+        "candidates": found["conformal"]["mean_size"], "promise": found["promise"] or 0.0, "answered": found["coverage"],
+        "right": found["answered_accuracy"], "right_low": low, "right_high": high,
+        "called_unfamiliar": found["familiar"]["called_unfamiliar"], "calibration_images": found["n_calibration"],
+        "test_images": found["n"],
+    }  # fmt: skip
+
+
+def checks(record: Record) -> list[Check]:
+    found = []
+    for task in record.sides:
+        worst, covered = max(record.values(task, "ece")), record.values(task, "covered")
+        kept = [high >= promise for high, promise in zip(record.values(task, "right_high"), record.values(task, "promise"), strict=True)]
+        found += [
+            Check(f"{task}: calibration error", f"at most {MOST_ECE}", f"{worst:.3f}", worst <= MOST_ECE),
+            Check(
+                f"{task}: candidates hold all true labels",
+                f"of {COVERED[0]:.0%} to {COVERED[1]:.0%} of images",
+                ", ".join(f"{share:.1%}" for share in covered),
+                all(COVERED[0] <= share <= COVERED[1] for share in covered),
+            ),
+            Check(f"{task}: the promise of right answers", "within its interval", f"{sum(kept)} of {len(kept)}", all(kept)),
+        ]
+    return found
+
+
+def main() -> None:
+    parser = arguments(__doc__, [0])
+    parser.add_argument("tasks", nargs="*", default=list(SETTINGS), metavar="TASK")
+    args = parser.parse_args()
+    need_data()
+    claim = "Scores mean what they say, candidates hold the truth as often as promised, and so do the answers that are given."
+    record, folder = Record("promises", claim, "CIFAR-10 and pictures of four CIFAR-10 images", {"quick": args.quick}), results_folder(args)
+    if args.add:
+        record.restore(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        for task in args.tasks:
+            data = data_for(task, Path(scratch), args.quick)
+            for seed in args.seeds:
+                record.add(task, seed, **measure(task, data, Path(scratch) / f"{task}-{seed}", seed))
+                record.write(folder, checks(record))
+    finish(checks(record))
+
+
+if __name__ == "__main__":
+    main()
