@@ -27,6 +27,7 @@ from sightline.explanation.occlusion import CELLS, Occlusion, cells_for, patches
 from sightline.explanation.sheet import LEAST_WIDTH, Laid, Line, sheet
 from sightline.explanation.subject import Subject, label_to_explain, log_odds
 from sightline.explanation.tested import STEPS, area, delete_and_insert, random_maps, rank_correlation
+from sightline.model.gradcam import grad_cam
 from sightline.model.network import torch_infer
 from sightline.model.shuffled import shuffled
 from sightline.records import Classification, Decision, Tags
@@ -36,6 +37,7 @@ from sightline.report.html import Page, render_page
 from sightline.report.sections import Section, without_empty
 from sightline.tasks import load_task
 from sightline.trust.explanations import explanations
+from tiny import tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OUTPUTS = ("logits", "embedding", "features")
@@ -340,6 +342,21 @@ def test_a_shuffled_network_has_the_same_weights_elsewhere(objects):
     assert np.isfinite(raw["logits"]).all()
     assert raw["features"].std() > 0.01
     np.testing.assert_array_equal(raw["logits"], infer_of(shuffled(network, objects[0], 0))(objects[0])["logits"])
+
+
+def test_a_single_image_is_enough_to_shuffle_by(objects):
+    network = tiny_network(size=32)
+    assert np.isfinite(infer_of(shuffled(network, np.zeros((1, 32, 32, 3), np.uint8), 0))(objects[0][:2, :32, :32])["logits"]).all()
+
+
+def test_a_network_without_grad_cam_is_tested_without(objects, weight):
+    def none(images, targets):
+        raise ValueError("there is no Grad-CAM of it")
+
+    chosen = {"images": objects[0][:4], "targets": objects[1][:4]}
+    assert evidence_on(objects, Cam(weight), grad_cam=none, **chosen).numbers["grad_cam_reason"] == "there is no Grad-CAM of it"
+    agreeing = evidence_on(objects, Cam(weight), grad_cam=lambda *given: grad_cam(trained(), *given), **chosen).numbers
+    assert agreeing["grad_cam_difference"] < 1e-3
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def explanations(
                   and "features" (``model.shuffled``)
     images        prepared test images (n, size, size, channels) uint8, with their ``targets``
     known         training images, whose nearest are named below the pictures
-    grad_cam      maps by the trained network itself, which CAM by ``infer`` is held against
+    grad_cam      maps by the trained network itself, which CAM by ``infer`` is held against; raises ValueError where there are none
     """
     started = time.monotonic()
     subject = Subject(infer, task, labels, decision)
@@ -192,8 +192,11 @@ def _agreement(trial: _Trial, grad_cam: Maps | None) -> dict[str, Any]:
         return {}
     chosen = slice(0, AGREEING)
     images, answers = trial.looked.images[chosen], trial.looked.answers[chosen]
-    ours, theirs = trial.method.evidence(trial.subject, images, answers), grad_cam(images, answers)
-    theirs = theirs * theirs[0].size
+    try:
+        theirs = grad_cam(images, answers)
+    except ValueError as error:  # a network that gives a copy of its map, which no gradient goes through
+        return {"grad_cam_reason": str(error)}
+    ours, theirs = trial.method.evidence(trial.subject, images, answers), theirs * theirs[0].size
     return {"grad_cam_difference": float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-12))}
 
 
