@@ -18,7 +18,7 @@ from sightline.config import ExplainConfig
 from sightline.data.decode import Header, Limits, decode_with_header, read_bytes
 from sightline.errors import ImageError, ResourceError, UsageError, did_you_mean
 from sightline.explanation.cam import why_no_cam
-from sightline.explanation.grid import covered, positive
+from sightline.explanation.grid import covered, heat_of
 from sightline.explanation.methods import best_method
 from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
@@ -40,7 +40,7 @@ class Explained:
 
     label, score   what is explained and its probability; ``answer`` is what the model says, or its best guess where it ``abstained``
     method         in words: "CAM" or "occlusion"
-    heat           (rows, columns) in [0, 1]: evidence for the label as a share of the largest; all 0 where there is none
+    heat           (rows, columns) in [0, 1]: evidence above the image's mean as a share of the largest; all 0 where there is none
     box            (left, top, right, bottom) of the heat in pixels of the original image; beyond its border where that was padded
     whole          whether the network saw all of the image
     tested         areas under deletion and insertion, the random maps' and how many of these are beaten; or ``{"reason"}``
@@ -152,7 +152,7 @@ class Explainer:
         return Explained(
             path=path, label=label, score=scores[label], answer=answer,
             abstained=prediction.caution is not None and prediction.caution.abstained,
-            method=self.method.name, heat=positive(evidence), box=box, whole=whole, tested=found, trust=self.trust,
+            method=self.method.name, heat=heat_of(evidence), box=box, whole=whole, tested=found, trust=self.trust,
             nearest=tuple(neighbours), picture=Path(),
         )  # fmt: skip
 

@@ -7,11 +7,19 @@ from numpy.typing import NDArray
 
 from sightline.explanation.subject import Floats
 
+# Differences of logits that are no more than rounding.
+ROUNDING = 1e-4
 
-def positive(evidence: Floats) -> NDArray[np.float32]:
-    """Heat in [0, 1]: the evidence for a label as a share of its largest, nought where it is against; all nought where none is for."""
-    heat = np.maximum(evidence, 0)
-    return (heat / max(float(heat.max(initial=0)), np.finfo(np.float32).tiny)).astype(np.float32)
+
+def heat_of(evidence: Floats) -> NDArray[np.float32]:
+    """Heat in [0, 1]: by how much a place's evidence for the label is above the image's mean, as a share of the largest.
+
+    Nought where the evidence is below the mean or against the label, and everywhere where all places say the same. The mean is what
+    a ground of any texture gives; without it, a faint light on a large ground outweighs a small object.
+    """
+    above = np.maximum(evidence - max(float(evidence.mean()), 0.0), 0)
+    most = float(above.max(initial=0))
+    return (above / most if most > ROUNDING * max(1.0, float(np.abs(evidence).max())) else np.zeros_like(above)).astype(np.float32)
 
 
 def enlarged(grid: Floats, size: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from sightline.explanation.subject import Floats, Images
 # Heat from 0 to 1, with the colour (red, green, blue) at each.
 COLOURS = ((0.0, (70, 48, 118)), (0.3, (142, 52, 132)), (0.6, (214, 90, 82)), (0.8, (246, 156, 58)), (1.0, (255, 240, 132)))
 # How much of the colour is laid over the grey photograph where there is no heat and where it is greatest.
-COOL, HOT = 0.1, 0.74
+COOL, HOT = 0.1, 0.8
 # Shades of the grey photograph, of 255: the hottest colour is lighter than its white.
 BLACK, WHITE = 16, 120
 # What the network did not see is darker still.

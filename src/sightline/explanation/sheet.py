@@ -72,7 +72,7 @@ def sheet(image: Images, laid: Laid, lines: Sequence[Line], neighbours: Sequence
 
 def _scale() -> Image.Image:
     """The colours between the words for their ends."""
-    before, after = "no evidence", "most evidence; the ring is at half of it"
+    before, after = "average or less", "most evidence; the ring is at half of it"
     font = font_for(before + after, TEXT)
     left, right = (math.ceil(font.getlength(text)) for text in (before, after))
     drawn = Image.new("RGB", (left + right + SCALE[0] + 2 * GAP, TEXT + 6), PAPER)

@@ -25,7 +25,7 @@ def caption(explained: Explained) -> list[Line]:
     seen = "" if explained.whole else " What lies in the dark the network does not see: it looks at the middle of an image."
     lines.append(Line(METHODS[explained.method] + seen))
     if not explained.heat.any():
-        lines.append(Line("No part of the image speaks for this label.", WARNING))
+        lines.append(Line("No part of the image speaks for this label more than the others.", WARNING))
     lines.append(Line(tested_sentence(explained)))
     if explained.trust is not None:
         lines.append(Line(explained.trust["sentence"], INK if explained.trust["trusted"] else WARNING))

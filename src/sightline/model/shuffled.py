@@ -30,6 +30,6 @@ def shuffled(network: Network, images: NDArray[np.uint8], seed: int) -> Network:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches, of which there is one
             norm.train()
-        if norms:
-            twin(torch.from_numpy(images))
+        if norms:  # a single image would have no spread
+            twin(torch.from_numpy(np.resize(images, (max(2, len(images)), *images.shape[1:]))))
     return twin.eval()

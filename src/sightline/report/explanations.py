@@ -66,7 +66,9 @@ def _points(curve: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
 
 def _gallery(examples: Sequence[Mapping[str, Any]], right: bool) -> Gallery:
     title = "Heat maps of right answers" if right else "Heat maps of wrong answers"
-    note = "Light is where the evidence for the answer is, the ring is at half of the most; beside it is what the network saw."
+    note = (
+        "Light parts speak for the answer more than the image does on average; the ring is at half of the most. Left: what the network saw."
+    )
     chosen = [example for example in examples if example["right"] == right]
     return Gallery(title, [_picture(example) for example in chosen], note, wide=True)
 

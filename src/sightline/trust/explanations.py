@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import bootstrap_intervals
-from sightline.explanation.grid import positive
+from sightline.explanation.grid import heat_of
 from sightline.explanation.nearest import nearest
 from sightline.explanation.sheet import Laid, pair
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
@@ -72,7 +72,7 @@ def explanations(
                   and "features" (``model.shuffled``)
     images        prepared test images (n, size, size, channels) uint8, with their ``targets``
     known         training images, whose nearest are named below the pictures
-    grad_cam      maps by the trained network itself, which CAM by ``infer`` is held against
+    grad_cam      maps by the trained network itself, which CAM by ``infer`` is held against; raises ValueError where there are none
     """
     started = time.monotonic()
     subject = Subject(infer, task, labels, decision)
@@ -192,8 +192,11 @@ def _agreement(trial: _Trial, grad_cam: Maps | None) -> dict[str, Any]:
         return {}
     chosen = slice(0, AGREEING)
     images, answers = trial.looked.images[chosen], trial.looked.answers[chosen]
-    ours, theirs = trial.method.evidence(trial.subject, images, answers), grad_cam(images, answers)
-    theirs = theirs * theirs[0].size
+    try:
+        theirs = grad_cam(images, answers)
+    except ValueError as error:  # a network that gives a copy of its map, which no gradient goes through
+        return {"grad_cam_reason": str(error)}
+    ours, theirs = trial.method.evidence(trial.subject, images, answers), theirs * theirs[0].size
     return {"grad_cam_difference": float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-12))}
 
 
@@ -247,6 +250,6 @@ def _examples(trial: _Trial, known: Known | None, made: Sequence[NDArray[np.floa
 def _picture(image: Images, evidence: NDArray[np.float32]) -> bytes:
     """A JPEG of what the network saw beside the heat map."""
     file = io.BytesIO()
-    laid = Laid(positive(evidence), np.eye(2, 3), len(image))
+    laid = Laid(heat_of(evidence), np.eye(2, 3), len(image))
     pair(image, laid, SIDE).save(file, "JPEG", quality=82, optimize=True)
     return file.getvalue()
