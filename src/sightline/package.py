@@ -56,7 +56,7 @@ def ship(
             bundle.write(draft, manifest, [graph, weights])
         with clock("testing"):
             judged = judge(draft, trained.network, gated, settings, KNOWN_SHARE * seconds)
-        trial = Trial(judged, trained.network, gated, settings)
+        trial = Trial(judged, trained.network, gated, settings, trained.before)
         with clock("on trial"):
             evidence = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
         numbers = {

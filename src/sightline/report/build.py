@@ -21,7 +21,19 @@ from sightline.tasks.blocks import Gallery
 FORMAT = 1
 # Twice the side of a thumbnail: decoding may stop there.
 THUMBNAIL_DECODE_SIDE = 448
-LIBRARIES = ("numpy", "Pillow", "onnxruntime", "torch", "torchvision", "timm", "scikit-learn", "scikit-image", "onnx", "tifffile", "pydicom")
+LIBRARIES = (
+    "numpy",
+    "Pillow",
+    "onnxruntime",
+    "torch",
+    "torchvision",
+    "timm",
+    "scikit-learn",
+    "scikit-image",
+    "onnx",
+    "tifffile",
+    "pydicom",
+)
 
 
 def now() -> str:

@@ -26,6 +26,7 @@ from sightline.training.curve import LearningCurve
 from sightline.training.loop import Trained, Validate, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.session import VALIDATION_BATCH, Session
+from sightline.training.shipping import trial_seconds
 from sightline.training.terms import Cost, Place, Terms
 
 # The stage's number in checkpoints, above any that fine-tuning has.
@@ -99,7 +100,7 @@ def _harder(session: Session, start: Start, estimate: Estimate, budget: Budget, 
     terms = Terms(start.precision, place=Place(STAGE, "harder", tuple(start.rows), start.best_epoch))
     if budget.limited:
         cost, one_pass, shipping = estimate(plan, start.precision)
-        budget = budget.keeping(shipping + 2 * JUDGED * one_pass)
+        budget = budget.keeping(shipping + 2 * JUDGED * one_pass, trial_seconds(budget, session.settings.trial))
         cost = partial(_judged_twice, cost, one_pass)
         terms = replace(terms, budget=budget, cost=cost, epochs=affordable(plan, plan.epochs, 0, cost, budget.left()))
     # Not what happens to be left of the stages before, which a run that was stopped between them no longer knows.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.auditing.gate import Gated
 from sightline.config import TrainSettings
+from sightline.data.calibration import validation_parts
 from sightline.data.decode import Limits, decode
 from sightline.data.store import Store
 from sightline.explanation.methods import best_method
@@ -22,6 +24,7 @@ from sightline.model.network import Network, torch_infer
 from sightline.model.shuffled import shuffled
 from sightline.records import Dataset
 from sightline.tasks import Task, load_task
+from sightline.training.batches import plain_batches
 from sightline.trust.attributes import attributes_of
 from sightline.trust.baselines import baselines
 from sightline.trust.confidence import confidence
@@ -30,9 +33,9 @@ from sightline.trust.examples import Examples
 from sightline.trust.explanations import explanations
 from sightline.trust.features import shrunk
 from sightline.trust.groups import groups
-from sightline.trust.judged import FEATURES, LINEAR_IMAGES, Judged, linear_head_of, only
+from sightline.trust.judged import FEATURES, LINEAR_IMAGES, TEST_BATCH, Judged, linear_head_of, only
 from sightline.trust.learned import learned
-from sightline.trust.robustness import robustness
+from sightline.trust.robustness import Before, robustness
 
 # Test images that the parts share: as they were prepared from the original files.
 MOST_IMAGES = 200
@@ -42,12 +45,14 @@ SHUFFLED_ON = 32
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried: the draft as it was judged and the network behind it, on the data it was made from."""
+    """What is tried: the draft as it was judged and the network behind it, on the data it was made from; ``weights_before`` are those from
+    before it learned from harder images, where it did."""
 
     judged: Judged
     network: Network
     gated: Gated
     settings: TrainSettings
+    weights_before: Mapping[str, torch.Tensor] | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -127,8 +132,21 @@ def groups_of(trial: Trial, _seconds: float) -> Evidence:
 def robustness_of(trial: Trial, seconds: float) -> Evidence:
     judged = trial.judged
     infer = only(judged.model.infer, trial.task.OUTPUTS)
-    targets = trial.targets[trial.sample]
-    return robustness(infer, trial.images, targets, trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds)
+    about = trial.images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds
+    return robustness(infer, *about, before=_before(trial))
+
+
+def _before(trial: Trial) -> Before | None:
+    """The network as it was before it learned from harder images, with thresholds of its own."""
+    if trial.weights_before is None:
+        return None
+    network = copy.deepcopy(trial.network).cpu()
+    network.load_state_dict(trial.weights_before)
+    infer, rows = torch_infer(network, torch.device("cpu"), trial.task.OUTPUTS), validation_parts(trial.dataset)[1][:MOST_IMAGES]
+    found = [infer(batch) for batch in plain_batches(trial.store.select(rows), trial.judged.model.prepare, TEST_BATCH)]
+    raw = {name: np.concatenate([each[name] for each in found]) for name in trial.task.OUTPUTS}
+    assert trial.dataset.targets is not None
+    return Before(infer, trial.task.decide(raw, trial.dataset.targets[rows], trial.dataset.labels))
 
 
 def baselines_of(trial: Trial, seconds: float) -> Evidence:
