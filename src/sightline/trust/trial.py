@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from sightline.tasks import Task, load_task
 from sightline.training.batches import plain_batches
 from sightline.trust.attributes import attributes_of
 from sightline.trust.baselines import baselines
+from sightline.trust.conditions import stratified
 from sightline.trust.confidence import confidence
 from sightline.trust.evidence import Evidence
 from sightline.trust.examples import Examples
@@ -88,8 +89,8 @@ class Trial:
 
     @cached_property
     def sample(self) -> NDArray[np.int64]:
-        """Places among the test images of those that the parts look at more closely, in random order."""
-        return np.random.default_rng(self.seed).permutation(len(self.test))[:MOST_IMAGES]
+        """Places among the test images of those that the parts look at more closely, of all labels alike, in random order."""
+        return stratified(self.targets, self.seed)[:MOST_IMAGES]
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -133,7 +134,8 @@ def robustness_of(trial: Trial, seconds: float) -> Evidence:
     judged = trial.judged
     infer = only(judged.model.infer, trial.task.OUTPUTS)
     about = trial.images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds
-    return robustness(infer, *about, before=_before(trial))
+    found = robustness(infer, *about, before=_before(trial))
+    return replace(found, numbers={**found.numbers, "of": len(trial.test)})
 
 
 def _before(trial: Trial) -> Before | None:
