@@ -117,7 +117,7 @@ def both(request, tmp_path_factory):
     """A training with harder images and one without, of the same settings, and the folder of that one."""
     torch.set_num_threads(1)
     # In so few epochs from scratch a network hardly learns anything, so that only the last epoch can be counted on.
-    settings = {"pretrained": True, "layers": "all", "epochs": 2} if request.param else {"keep": "last"}
+    settings = {"pretrained": True, "layers": "all", "epochs": 4} if request.param else {"keep": "last"}
     plain, robust = (tmp_path_factory.mktemp(name) for name in ("plain", "robust"))
     return settings, trained(plain, robust=False, **settings), trained(robust, **settings), plain
 
