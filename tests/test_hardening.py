@@ -36,7 +36,7 @@ OFF = AugmentConfig(crop_scale=1.0, rotate=15.0, flip=False, colour=0.0)
 
 
 def session_of(folder: Path, *, pretrained: bool = False, seed: int = 0, **settings) -> Session:
-    chosen = TrainSettings.of(**{"batch_size": 12, "precision": "fp32", "epochs": 3, "robust": True, **settings})
+    chosen = TrainSettings.of(**{"batch_size": 12, "precision": "fp32", "epochs": 3, "robust": True, "trial": False, **settings})
     network = tiny_network(seed=seed)
     torch.manual_seed(3)
     plan = replace(make_plan(chosen.training, 36, pretrained=pretrained, augment=chosen.augment), flip=True)
