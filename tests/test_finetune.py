@@ -28,13 +28,13 @@ NO_BUDGET = Budget()
 
 
 def session_of(folder: Path, *, seed: int = 0, network=None, **settings) -> Session:
-    chosen = TrainSettings.of(**{"epochs": 2, "batch_size": 12, "precision": "fp32", **settings})
+    chosen = TrainSettings.of(**{"trial": False, "epochs": 2, "batch_size": 12, "precision": "fp32", **settings})
     network = network or tiny_network(seed=seed)
     torch.manual_seed(3)
     plan = replace(make_plan(chosen.training, 42, pretrained=True), flip=True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, 9, 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 def weights(network) -> dict[str, torch.Tensor]:

@@ -42,7 +42,7 @@ def session_of(folder: Path, *, pretrained: bool = False, seed: int = 0, **setti
     plan = replace(make_plan(chosen.training, 36, pretrained=pretrained, augment=chosen.augment), flip=True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, 9, 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 def trained(folder: Path, budget: Budget = NO_BUDGET, *, resume: bool = False, **settings):

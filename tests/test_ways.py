@@ -26,12 +26,12 @@ TRAIN, VAL = Part(*shapes_store(12)), Part(*shapes_store(6, seed=1))
 
 
 def session_of(folder: Path, **settings) -> Session:
-    chosen = TrainSettings.of(**{"batch_size": 12, "precision": "fp32", "patience": 1000, "epochs": 50, **settings})
+    chosen = TrainSettings.of(**{"trial": False, "batch_size": 12, "precision": "fp32", "patience": 1000, "epochs": 50, **settings})
     network = tiny_network()
     plan = make_plan(chosen.training, 36, pretrained=False, size=32, takes=lambda side: True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, 9, 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 class Clockwork:
