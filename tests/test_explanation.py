@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from planted_objects import LABELS, OBJECT, SIDE, mottled, render_objects, trained
 from sightline.data.prepare import Prepare
+from sightline.evaluation.promises import unit
 from sightline.explanation import heat as colours
 from sightline.explanation.cam import Cam, cam, why_no_cam
 from sightline.explanation.grid import covered, enlarged, heat_of, laid_back
@@ -440,7 +441,7 @@ def test_the_nearest_are_those_of_the_largest_cosine(targets):
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(0)
-    vectors, asked = rng.normal(size=(30, 8)), 5 * rng.normal(size=8)
+    vectors, asked = unit(rng.normal(size=(30, 8))), 5 * rng.normal(size=8)
     known = Known.of(Known(vectors, targets, [f"{row}.png" for row in range(30)], [bytes([row]) for row in range(30)]).arrays())
     distances, rows = NearestNeighbors(n_neighbors=4, metric="cosine").fit(vectors).kneighbors(asked[None])
     found = nearest(known, asked, ("a", "b", "c"), 4)
