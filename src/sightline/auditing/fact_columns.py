@@ -62,7 +62,7 @@ def fact_groups(facts: Facts, names: Sequence[str], labels: Sequence[str]) -> di
         SIZE: _size(facts),
         CAMERA: [*_commonest(facts.camera, "taken with {!r}", "without the name of a camera"),
                  ("with the place where it was taken", facts.position)],
-        BRIGHTNESS: [*_extremes(facts.thumb), ("{:.1%} of it white", facts.clipped[:, 1]), ("{:.1%} of it black", facts.clipped[:, 0])],
+        BRIGHTNESS: _extremes(facts.thumb),
         BORDER: [("an edge all of one shade, {:.0%} of white", np.where(facts.border[:, 1] < PLAIN, facts.border[:, 0], np.nan))],
         COMPRESSION: _compression(facts),
         FILE_NAME: _file_name(names, labels),

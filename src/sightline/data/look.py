@@ -25,8 +25,6 @@ IDLE_SECONDS = 20
 # A panorama is scaled by its longer side, so that no image takes more than this many squares of the store.
 MAX_ASPECT = 4
 THUMB_SIDE = 16
-# Shades this near to black or white count as such: scaling and JPEG blur what was clipped.
-CLIPPED = 0.01
 # Images whose headers tell how large the others may be.
 PEEKED_IMAGES = 64
 
@@ -45,7 +43,6 @@ class Look:
     thumb       (16, 16) uint8 grey copy
     position    whether EXIF tells where it was taken; quality that of JPEG compression, 1 to 100, or 0
     border      (2,) float32, mean and standard deviation of grey along the edge, in [0, 1]
-    clipped     (2,) float32, shares of the pixels that are black and that are white, or nearly so
     """
 
     pixels: NDArray[np.uint8]
@@ -66,7 +63,6 @@ class Look:
     position: bool = False
     quality: int = 0
     border: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2, np.float32))
-    clipped: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2, np.float32))
 
     @classmethod
     def refused(cls, reason: str, sha256: str = "") -> Look:
@@ -98,7 +94,7 @@ def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", re
         camera=header.camera or "", taken=header.taken or "",
         brightness=float(shades.mean()), contrast=float(shades.std()), sharpness=_sharpness(shades),
         colour=colour.astype(np.float32), thumb=_thumb(grey),
-        position=header.position, quality=header.quality, border=_border(shades), clipped=_clipped(shades),
+        position=header.position, quality=header.quality, border=_border(shades),
     )  # fmt: skip
 
 
@@ -119,10 +115,6 @@ def _sharpness(shades: NDArray[np.float32]) -> float:
 def _border(shades: NDArray[np.float32]) -> NDArray[np.float32]:
     edge = np.concatenate([shades[0], shades[-1], shades[:, 0], shades[:, -1]])
     return np.array([edge.mean(), edge.std()], np.float32)
-
-
-def _clipped(shades: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.array([(shades <= CLIPPED).mean(), (shades >= 1 - CLIPPED).mean()], np.float32)
 
 
 def _thumb(grey: Image.Image) -> NDArray[np.uint8]:

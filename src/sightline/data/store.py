@@ -33,7 +33,7 @@ from sightline.errors import ImageError, ResourceError
 from sightline.records import Dataset, ImageRef
 
 # Raised when stores of an earlier version can no longer be used.
-VERSION = 5
+VERSION = 4
 # Bytes a decoded image takes beyond side x side x channels, on average: photographs are 4:3.
 ASPECT = 1.4
 # Share of the disk that is left free.
@@ -41,7 +41,7 @@ KEEP_FREE = 0.02
 # The facts that come from looking at an image; the others are known from its directory entry.
 LOOKED_FACTS = (
     "sha256", "error", "note", "format", "mode", "width", "height", "camera", "taken",
-    "brightness", "contrast", "sharpness", "colour", "thumb", "position", "quality", "border", "clipped",
+    "brightness", "contrast", "sharpness", "colour", "thumb", "position", "quality", "border",
 )  # fmt: skip
 
 
@@ -72,7 +72,6 @@ class Facts:
     position: NDArray[np.bool_]
     quality: NDArray[np.int64]
     border: NDArray[np.float32]
-    clipped: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.path)
