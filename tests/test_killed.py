@@ -24,8 +24,8 @@ course.SAVE_SECONDS = 0.0
 from sightline.cli import _exit_code
 sys.exit(_exit_code(sys.argv[1:]))
 """
-SETTINGS = ["--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32", "--epochs", str(EPOCHS),
-            "--patience", str(EPOCHS)]  # fmt: skip
+SETTINGS = ["--no-trial", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32",
+            "--epochs", str(EPOCHS), "--patience", str(EPOCHS)]  # fmt: skip
 # The last epoch is kept, so that the stage is; of the epochs that it adds there are enough to be killed in.
 HARDER = [*SETTINGS[:-4], "--robust", "--epochs", "30", "--keep", "last"]
 
