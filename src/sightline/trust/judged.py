@@ -74,38 +74,40 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
 
     ``seconds`` may be spent on training images to hold others against.
     """
-    limits, dataset = Limits(settings.data.max_pixels, settings.data.max_bytes), gated.dataset
-    task = load_task(dataset.task)
+    limits, dataset, task = Limits(settings.data.max_pixels, settings.data.max_bytes), gated.dataset, load_task(gated.dataset.task)
     with Bundle.open(draft) as opened:
         # What every installation has, whatever is faster here: a bundle is judged by the reference.
         model = Model.of(opened, engine="onnxruntime", precision="fp32", outputs=(EMBEDDING, FEATURES))
-        graph_bytes = len(opened.read("graph"))
+        export: dict[str, Any] = {"graph_bytes": len(opened.read("graph")), "engine": model.engine}
     stopping, calibrating = validation_parts(dataset)
-    test, chosen_on = dataset.of_split("test"), dataset.select(calibrating)
+    chosen_on, test = dataset.select(calibrating), dataset.of_split("test")
     assert chosen_on.targets is not None
-    kept = (*task.OUTPUTS, EMBEDDING)
     started = time.monotonic()
-    raw = _outputs(only(model.infer, kept), model, chosen_on, limits, "Calibrating")
-    speed = len(calibrating) / (time.monotonic() - started)
-    names = [gated.names[row] for row in range(len(dataset))]
-    embed_images = settings.run.embed_images
-    known = known_images(model.infer, model.prepare, dataset, gated.store, names, seconds, pictures=embed_images != "none")
+    raw = _outputs(only(model.infer, (*task.OUTPUTS, EMBEDDING)), model, chosen_on, limits, "Calibrating")
+    export["images_per_second"] = round(len(calibrating) / (time.monotonic() - started), 2)
+    pictures = settings.run.embed_images != "none"
+    known = known_images(model.infer, model.prepare, dataset, gated.store, gated.names, seconds, pictures=pictures)
     near = similarity(raw[EMBEDDING], known.embeddings)
     decision = calibrated(task, raw, chosen_on.targets, dataset.labels, near, settings.trial.promise)
-    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), task.OUTPUTS)
-    both = _outputs(_side_by_side(only(model.infer, kept), original), model, test, limits, "Testing the bundle")
-    shipped, expected = ({name: both[side + name] for name in task.OUTPUTS} for side in SIDES)
-    difference = task.difference(shipped, expected, decision)
-    check_agreement(difference)
-    shipped[EMBEDDING] = both[SIDES[0] + EMBEDDING]
-    export = {"max_difference": difference, "tolerance": TOLERANCE, "graph_bytes": graph_bytes, "engine": model.engine,
-              "parameters": count_parameters(network), "images_per_second": round(speed, 2)}  # fmt: skip
-    calibration = Answers.cross_fitted(task, raw, chosen_on.targets, dataset.labels)
-    drift = _drift(gated, calibrating, names, known, raw, task.probabilities(raw, decision), near)
+    shipped, difference = _tested(model, network, test, limits, decision)
+    export |= {"max_difference": difference, "tolerance": TOLERANCE, "parameters": count_parameters(network)}
+    answers = Answers.cross_fitted(task, raw, chosen_on.targets, dataset.labels)
+    drift = _drift(gated, calibrating, known, raw, task.probabilities(raw, decision), near)
     return Judged(
-        model, decision, calibration, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], known.embeddings),
-        drift, _replay(model, test, limits, embed_images), export,
+        model, decision, answers, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], known.embeddings), drift,
+        _replay(model, test, limits, pictures=pictures), export,
     )  # fmt: skip
+
+
+def _tested(model: Model, network: Network, test: Dataset, limits: Limits, decision: Decision) -> tuple[Raw, float]:
+    """The draft's raw outputs on the test images, with embeddings, and how far they are from the network's; RequirementNotMet when far."""
+    outputs = model.task.OUTPUTS
+    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), outputs)
+    both = _outputs(_side_by_side(only(model.infer, (*outputs, EMBEDDING)), original), model, test, limits, "Testing the bundle")
+    shipped, expected = ({name: both[side + name] for name in outputs} for side in SIDES)
+    difference = model.task.difference(shipped, expected, decision)
+    check_agreement(difference)
+    return {**shipped, EMBEDDING: both[SIDES[0] + EMBEDDING]}, difference
 
 
 def linear_head_of(judged: Judged, network: Network, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -156,11 +158,10 @@ def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what:
 
 
 def _drift(
-    gated: Gated, calibrating: NDArray[np.int64], names: Sequence[str], known: Known, raw: Raw, probabilities: NDArray[np.float64],
-    near: NDArray[np.float64],
+    gated: Gated, calibrating: NDArray[np.int64], known: Known, raw: Raw, probabilities: NDArray[np.float64], near: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Facts of the known training images, and the answers to calibration images, which new images' will be held against."""
-    rows_of = {name: row for row, name in enumerate(names)}
+    rows_of = {name: row for row, name in enumerate(gated.names)}
     rows, facts = np.array([rows_of[name] for name in known.names]), gated.store.facts
     most = max(1, min(DRIFT_IMAGES, DRIFT_NUMBERS // probabilities.shape[1]))
     assert gated.dataset.targets is not None
@@ -174,9 +175,9 @@ def _drift(
     }
 
 
-def _replay(model: Model, test: Dataset, limits: Limits, embed_images: str) -> bytes:
+def _replay(model: Model, test: Dataset, limits: Limits, *, pictures: bool) -> bytes:
     """The images that the bundle will replay: the user's, or stand-ins."""
-    photographs = _replay_files(test, limits) if embed_images != "none" else []
+    photographs = _replay_files(test, limits) if pictures else []
     replayed = choose_images(photographs or rendered_images(bands=max(model.prepare.reading.bands or (3,))))
     return record(model, replayed, rendered=not photographs)
 
