@@ -70,6 +70,8 @@ def test_the_test_figures_of_the_report_are_reproduced_by_evaluating_the_bundle(
     _, data, run = trained
     result = sightline.evaluate(run.model, data, engine="onnxruntime")
     assert result["metrics"] == pytest.approx(run.numbers["test"]["metrics"])
+    assert result["answered"]["coverage"] == pytest.approx(run.numbers["confidence"]["coverage"])
+    assert result["answered"]["accuracy"] == pytest.approx(run.numbers["confidence"]["answered_accuracy"])
     assert (result["n"], result["split"], result["seen"]) == (run.numbers["test"]["n"], "test", 0)
 
 

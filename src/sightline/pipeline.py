@@ -94,7 +94,9 @@ def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
 
 
 def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, **settings: Any) -> dict[str, Any]:
-    """Metrics of a bundle on a labelled folder: ``{"task", "split", "n", "metrics", "intervals", "refused", "seen", "engine"}``.
+    """A bundle on a labelled folder: ``{"task", "split", "n", "metrics", "intervals", "answered", "refused", "seen", "engine"}``.
+
+    All images count in ``metrics``; ``answered`` has the ``coverage`` and ``accuracy`` of those that the model does not abstain from.
 
     split   train, validation, test, or "all". By default the test images, where the data came split; where it did not, the
             images that the model was not trained or validated on, which it knows by their content
@@ -122,7 +124,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         raws.append(batch.raw)
     if not used:
         raise DataError(f"{data}: none of its {len(rows)} images of the {name} split could be read.")
-    raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in opened.task.OUTPUTS}
+    raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in next(batch for batch in raws if batch)}
     keys = [str(dataset.refs[row]) for row in used]
     result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
     known = sum(map(is_seen, used))
@@ -131,7 +133,18 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     for entry in refused:
         console.warn(f"{entry['path']}: {entry['reason']}; left out.")
     return {"task": opened.manifest.task, "split": name, "n": result["n"], "metrics": result["metrics"],
-            "intervals": result["intervals"], "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
+            "intervals": result["intervals"], "answered": _answered(opened, raw, targets[used]),
+            "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
+
+
+def _answered(model: Model, raw: dict[str, NDArray[np.float32]], targets: NDArray[Any]) -> dict[str, float]:
+    """``coverage``, the share of the images that are answered, and their ``accuracy``; nothing for a bundle that makes no promises."""
+    cautions = model.cautions(raw)
+    answered = np.array([caution is None or not caution.abstained for caution in cautions])
+    if None in cautions or not answered.any():
+        return {} if None in cautions else {"coverage": 0.0}
+    right = np.array([outcome["right"] for outcome in model.task.outcomes(raw, targets, model.labels, model.manifest.decision)])
+    return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
 
 
 def _targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:

@@ -30,7 +30,7 @@ from sightline.errors import ImageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
 from sightline.processor import processors
-from sightline.records import ImageRef, Infer, Prediction
+from sightline.records import Caution, ImageRef, Infer, Prediction
 from sightline.reference import embeddings_of
 from sightline.tasks import load_task
 from sightline.tasks.confidence import cautions
@@ -249,8 +249,10 @@ class Model:
 
     def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""
-        decision = self.manifest.decision
+        predictions = self.task.decode(raw, self.labels, self.manifest.decision)
+        return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, self.cautions(raw), strict=True)]
+
+    def cautions(self, raw: dict[str, NDArray[np.float32]]) -> list[Caution | None]:
+        """What to know of each prediction, such as that the model abstains; None for all by a bundle that promises nothing."""
         near = None if self.familiar is None else similarity(raw["embedding"], self.familiar)
-        predictions = self.task.decode(raw, self.labels, decision)
-        known = cautions(self.task, raw, self.labels, decision, near)
-        return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, known, strict=True)]
+        return cautions(self.task, raw, self.labels, self.manifest.decision, near)
