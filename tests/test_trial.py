@@ -99,3 +99,12 @@ def test_two_classes_of_which_one_is_rare(tmp_path):
     numbers = sightline.train(data, out=str(tmp_path / "run"), **TRIED).numbers
     assert numbers["confidence"]["promise"] is None
     json.dumps(numbers, allow_nan=False)
+
+
+def test_the_command_line_takes_what_the_api_takes(tmp_path, shapes, capsys):
+    words = ["train", str(shapes), "--out", str(tmp_path / "run"), "--require", "accuracy>=1", "--no-trial", "--promise", "0.8",
+             "--backbone", "test_resnet", "--weights", "none", "--epochs", "1"]  # fmt: skip
+    assert _exit_code(words) == 7
+    assert "does not meet its requirement" in capsys.readouterr().err
+    assert _exit_code(["train", str(shapes), "--require", "acuracy>=1"]) == 2
+    assert "accuracy" in capsys.readouterr().err

@@ -15,24 +15,20 @@ from cyclopts.validators import Number
 
 from sightline.config import (
     AuditConfig,
-    AugmentConfig,
     CatalogueConfig,
-    DataConfig,
     ExplainConfig,
     ExportConfig,
     LookConfig,
-    NetworkConfig,
     ReadConfig,
-    RunConfig,
     RuntimeConfig,
-    TrainConfig,
+    TrainSettings,
     VerifyConfig,
 )
 from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
 
 
-@verb(ReadConfig, DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig)
+@verb(*TrainSettings.stages())
 def train(
     data: Annotated[
         Path | None,

@@ -265,10 +265,14 @@ class TrainSettings:
     run: RunConfig = RunConfig()
 
     @classmethod
+    def stages(cls) -> list[type]:
+        """The stages' classes, in order."""
+        return [typing.get_type_hints(cls)[stage.name] for stage in fields(cls)]
+
+    @classmethod
     def of(cls, **flat: Any) -> TrainSettings:
         """Settings from flat names, such as ``of(epochs=5, seed=1)``; raises ConfigError naming every mistake."""
-        stages = {stage.name: typing.get_type_hints(cls)[stage.name] for stage in fields(cls)}
-        return cls(*make_all(list(stages.values()), flat))
+        return cls(*make_all(cls.stages(), flat))
 
     @classmethod
     def from_json(cls, nested: Mapping[str, Mapping[str, Any]]) -> TrainSettings:
