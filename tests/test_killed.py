@@ -83,9 +83,8 @@ def test_a_run_killed_while_it_learns_from_harder_images_ends_with_the_weights_o
     process = start(*command, "--out", run)
     while not (run / "checkpoint" / "start-harder.pt").exists() and process.poll() is None:
         time.sleep(0.01)
-    for writing in (True, False, True):
-        assert kill_at(process, run, writing, delay=0.05)
-        process = start("train", "--resume", run)
+    assert kill_at(process, run, True, delay=0.05)
+    process = start("train", "--resume", run)
     process.communicate()
     assert process.returncode == 0
     assert weights(run / "model.sight") == weights(straight / "model.sight")
