@@ -189,8 +189,8 @@ def learned_of(trial: Trial, seconds: float) -> Evidence:
 # Each part by its name in the report, with its share of the time.
 PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "groups": (groups_of, 0.0),
-    "robustness": (robustness_of, 0.45),
+    "robustness": (robustness_of, 0.4),
     "baselines": (baselines_of, 0.12),
-    "explanations": (explanations_of, 0.25),
-    "learned": (learned_of, 0.18),
+    "explanations": (explanations_of, 0.22),
+    "learned": (learned_of, 0.26),
 }
