@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sightline.records import ImageRef
 
 # Folders that say what kind of file they hold, in lower case.
 IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
-MASK_FOLDERS = frozenset({"masks", "mask"})
+MASK_FOLDERS = frozenset({"masks", "mask", "segmentationclass"})
 NOTE_FOLDERS = frozenset({"annotations", "annotation", "labels", "xml", "xmls"})
 ROLES = IMAGE_FOLDERS | MASK_FOLDERS | NOTE_FOLDERS
 LINKS_DEPTH = 3
@@ -24,24 +24,23 @@ LINKS_DEPTH = 3
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a place. ``names`` are their ways from its top, with slashes; ``members`` gives an archive's own names for them."""
+    """The files of a place. ``names`` are their ways, with slashes, from ``top``, the folders that all lie in."""
 
     root: Path
     names: tuple[str, ...]
-    members: Mapping[str, str] | None = field(default=None, repr=False)
+    top: str = ""
+    packed: bool = False
 
     @classmethod
     def of(cls, root: Path) -> Tree:
         """Of a folder or an archive; DataError for one that cannot be listed. Links to folders are followed near the top."""
-        if root.is_dir() or not is_archive(root):
-            return cls(root, tuple(names_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, is_shown)))
-        members = all_members(root)
-        top = _common_top(members)
-        ways = {name[len(top) :]: name for name in members}
-        return cls(root, tuple(ways), ways)
+        packed = is_archive(root) and not root.is_dir()
+        names = all_members(root) if packed else names_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, is_shown)
+        top = _common_top(names)
+        return cls(root, tuple(name[len(top) :] for name in names), top, packed)
 
     def ref(self, name: str) -> ImageRef:
-        return ImageRef(str(self.root / name)) if self.members is None else ImageRef(str(self.root), member=self.members[name])
+        return ImageRef(str(self.root), member=self.top + name) if self.packed else ImageRef(str(self.root / (self.top + name)))
 
     def shown(self, name: str) -> str:
         """How a file is called in messages."""
