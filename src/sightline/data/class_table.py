@@ -110,11 +110,8 @@ def _of_csv(text: str) -> list[tuple[str, Value]]:
 
 
 def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    return (
-        next(entry[key] for key in keys if entry.get(key) is not None)
-        if any(entry.get(key) is not None for key in keys)
-        else entry[keys[0]]
-    )
+    """What stands under the first of the keys that is there; KeyError for none."""
+    return entry[next((key for key in keys if entry.get(key) is not None), keys[0])]
 
 
 def _value(written: Any) -> Value:

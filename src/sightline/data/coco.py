@@ -217,7 +217,7 @@ def _outline(value: Any, size: tuple[float, float]) -> Outline | None:
     if not value:
         return None
     if isinstance(value, dict):
-        height, width = map(int, value["size"] if "size" in value else ())
+        height, width = map(int, value.get("size", ()))
         runs = unpacked(value["counts"]) if isinstance(value["counts"], str) else np.array(value["counts"], np.int64)
         if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width or (width, height) != size:
             raise ValueError("run lengths of another size")

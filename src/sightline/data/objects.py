@@ -58,9 +58,7 @@ def gathered(
     rows = np.array(listed.images, np.int64)[keep]
     labels, classes = different_labels(names, Counter(np.array(listed.classes, np.int64)[keep].tolist()), faults)
     if not len(rows):
-        faults.refuse(
-            f"{len(images)} image{'s' * (len(images) != 1)} and not one object to learn; draw boxes around some, with their class"
-        )
+        faults.refuse(f"{len(images)} image{'s' * (len(images) != 1)} and not one object; draw boxes around some, with their class")
     order = np.argsort(rows, kind="stable")
     places = np.flatnonzero(keep)[order]
     all_of = Objects(

@@ -26,7 +26,7 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
     assert dataset.targets is not None
     if not any(target.outlines for target in dataset.targets):
         raise UsageError(
-            f"--task segment: {dataset.root} has boxes and no outlines, so it gives detect; for segment add outlines, or masks."
+            f"--task segment: {dataset.root} has boxes and no outlines, so it gives detect; add outlines or masks for segment."
         )
     known = next((place for place, label in enumerate(dataset.labels) if label.lower() == BACKGROUND), None)
     labels = dataset.labels if known is not None else (BACKGROUND, *dataset.labels)
