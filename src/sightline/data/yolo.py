@@ -6,6 +6,7 @@ A line is ``class x y width height``, the box's middle and size as shares of the
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -123,9 +124,7 @@ def _described(tree: Tree, name: str | None) -> dict[str, Value]:
         return read_keys(tree.read(name, MAX_BYTES).decode(), ("names", "path", *SPLIT_KEYS))
     except (ImageError, NotUnderstood, UnicodeDecodeError) as error:
         said = error.reason if isinstance(error, ImageError) else str(error)
-        raise DataError(
-            f"{tree.shown(name)}: is not understood ({said}); write names: [a, b] and train: images/train, and so on."
-        ) from error
+        raise DataError(f"{tree.shown(name)}: is not understood ({said}); write names: [a, b] and train: images/train.") from error
 
 
 def _names(tree: Tree, files: YoloFiles, described: Mapping[str, Value]) -> list[str]:
@@ -178,8 +177,10 @@ def _members(tree: Tree, base: str, written: str) -> list[str] | None:
 
     The ways are those of the machine where the description was written: they are tried from there, and from their end.
     """
-    ways = [re.sub(r"\A(\.\./)+|\A/", "", posixpath.normpath(way.replace("\\", "/"))) for way in (posixpath.join(base, written), written)]
-    for way in [end for way in ways for end in _ends(way)]:
+    written_ways = [
+        re.sub(r"\A(\.\./)+|\A/", "", posixpath.normpath(way.replace("\\", "/"))) for way in (posixpath.join(base, written), written)
+    ]
+    for way in itertools.chain.from_iterable(map(_ends, written_ways)):
         if way.lower().endswith(".txt") and way in tree.known:
             finder = ImageFinder(tree, way, "")
             lines = _bytes(tree, way).decode(errors="replace").split("\n")
