@@ -177,10 +177,8 @@ def _members(tree: Tree, base: str, written: str) -> list[str] | None:
 
     The ways are those of the machine where the description was written: they are tried from there, and from their end.
     """
-    written_ways = [
-        re.sub(r"\A(\.\./)+|\A/", "", posixpath.normpath(way.replace("\\", "/"))) for way in (posixpath.join(base, written), written)
-    ]
-    for way in itertools.chain.from_iterable(map(_ends, written_ways)):
+    ways = [posixpath.normpath(way.replace("\\", "/")) for way in (posixpath.join(base, written), written)]
+    for way in itertools.chain.from_iterable(map(_ends, ways)):
         if way.lower().endswith(".txt") and way in tree.known:
             finder = ImageFinder(tree, way, "")
             lines = _bytes(tree, way).decode(errors="replace").split("\n")
@@ -193,7 +191,7 @@ def _members(tree: Tree, base: str, written: str) -> list[str] | None:
 
 def _ends(way: str) -> list[str]:
     """A way, and its ends from each of its folders on, but none that says less of a split."""
-    parts = way.split("/")
+    parts = [part for part in way.split("/") if part not in ("", "..")]
     ends = [parts[start:] for start in range(len(parts))]
     return ["/".join(end) for end in ends if any(map(folder_split, end)) or not any(map(folder_split, parts))]
 
