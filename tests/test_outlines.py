@@ -88,7 +88,7 @@ def test_polygons_cover_what_pycocotools_says_but_for_pixels_on_their_edge(corne
     along = np.clip(((centres[:, None] - starts) * sides).sum(-1) / (sides**2).sum(-1), 0, 1)
     distance = np.linalg.norm(centres[:, None] - starts - along[..., None] * sides, axis=-1).min(axis=1)
     assert (distance <= 0.75).all()
-    assert abs(int(ours.sum()) - covered((polygon,))) <= 2 * np.pi * radius * 0.1 + 2
+    assert abs(int(ours.sum()) - covered((polygon,))) <= np.pi * radius  # half of what its edge may pass through
 
 
 def test_a_square_on_the_grid_is_exact_and_two_touching_ones_share_no_pixel():
@@ -109,7 +109,8 @@ def test_what_lies_outside_the_image_is_not_painted():
 def test_the_last_outline_is_on_top_and_a_box_without_one_is_ignored_elsewhere():
     square = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
     boxes = np.array([[2.0, 2, 6, 6], [0, 0, 4, 4], [3, 0, 7, 4]])
-    found = painted((None, (square,), (square + (3, 0),)), [1, 2, 3], boxes, (8, 7), beneath=0, ignored=255)
+    beside = square + np.array([3, 0])
+    found = painted((None, (square,), (beside,)), [1, 2, 3], boxes, (8, 7), beneath=0, ignored=255)
     assert [
         "".join({0: ".", 255: "?"}.get(value, str(value)) for value in row) for row in found.tolist()
     ] == ["2223333.", "2223333.", "2223333.", "2223333.", "..????..", "..????..", "........"]  # fmt: skip

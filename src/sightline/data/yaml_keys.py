@@ -83,7 +83,7 @@ def _flow(text: str, number: int) -> Value:
     while position < len(inner):
         match = _FLOW.match(inner, position)
         if not match or (match["key"] is None) != (closing == "]"):
-            raise NotUnderstood(f"line {number}: {inner[position : position + 60]!r} is not understood")
+            raise NotUnderstood(f"line {number}: {inner[position : position + 60].strip()!r} is not understood")
         items.append((None if match["key"] is None else _plain(match["key"], number), _plain(match["item"], number)))
         position = match.end()
     return {str(key): item for key, item in items} if closing == "}" else [item for _, item in items]

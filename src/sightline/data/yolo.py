@@ -130,7 +130,7 @@ def _described(tree: Tree, name: str | None) -> dict[str, Value]:
 def _names(tree: Tree, files: YoloFiles, described: Mapping[str, Value]) -> list[str]:
     """The name of each class by its number; "" where a number has none."""
     written = described.get("names")
-    if files.names and not described:
+    if files.names and not files.names.lower().endswith(SUFFIXES):
         return [line.strip() for line in _bytes(tree, files.names).decode(errors="replace").strip().splitlines()]
     if isinstance(written, list) and written:
         return written
