@@ -110,7 +110,7 @@ def _table(tree: Tree, files: MaskFiles, limits: Limits) -> ClassTable:
             continue
     example = ", ".join(f'"{value}": "a name"' for value in sorted(found)[:3])
     raise DataError(
-        f"{tree.root}: has masks and no class table; write {tree.root / 'classes.json'} with the name of each value, such as {{{example}}}; "
+        f"{tree.root}: has masks but no class table: write {tree.root / 'classes.json'} with each value's name, as {{{example}}}; "
         "if its folders are classes, use --task classify."
     )
 
