@@ -19,8 +19,8 @@ from sightline.model.cut import Place, Shapes, latest_small, narrow_places
 
 # Finer maps say little about what is seen, and coarser ones little about where.
 STRIDES = (4, 8, 16, 32, 64)
-# A map may be smaller or larger than its stride says, as where a network does not pad: 2 to this power.
-LENIENCY = 0.3
+# Both sides shrink alike, or it is another kind of tensor; networks that do not pad leave small maps uneven. Two to this power.
+LENIENCY = 0.7
 # (n, channels, rows, columns)
 MAP = 4
 
@@ -107,6 +107,8 @@ def _places_of_torchvision(backbone: Backbone, images: Tensor) -> Found:
     graph = backbone.inner
     if not isinstance(backbone, TorchvisionBackbone) or not isinstance(graph, fx.GraphModule):
         return NONE_FOUND
+    plain = graph.graph.output_node().args[0]
+    _end_in(graph, [plain["features"].name])  # what else it gives would pass by all later places
     shapes = Shapes(graph)
     shapes.run(images)
     places: dict[int, list[Place]] = {}
@@ -115,19 +117,23 @@ def _places_of_torchvision(backbone: Backbone, images: Tensor) -> Found:
         stride = _stride(shape, images)
         if stride:
             places.setdefault(stride, []).append(Place(node, shape[2:].numel(), shape[1:].numel()))
-    chosen = {stride: latest_small(places[stride]) for stride in STRIDES if stride in places}
-    if len(chosen) < 2:
-        return NONE_FOUND
-    output = next(iter(reversed(graph.graph.nodes)))
-    output.args = (tuple(chosen.values()),)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    chosen = {stride: latest_small(places[stride]).name for stride in STRIDES if stride in places}
+    _end_in(graph, list(chosen.values()) or [plain["features"].name])
     return graph, _outputs, list(chosen)
 
 
+def _end_in(graph: fx.GraphModule, names: Sequence[str]) -> None:
+    """Give these nodes, and compute no more than they need, in training as in evaluation."""
+    for training in (True, False):
+        graph.train(training)  # torchvision keeps two graphs, and this changes to the other
+        named = {node.name: node for node in graph.graph.nodes}
+        graph.graph.output_node().args = ([named[name] for name in names],)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+
+
 def _outputs(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    maps: Sequence[Tensor] = inner(images)
-    return maps
+    return list(inner(images))
 
 
 def _last_map(backbone: Backbone, images: Tensor) -> Found:
@@ -142,7 +148,7 @@ def _last_of_timm(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
 
 
 def _last_of_torchvision(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    return [_as_map(inner(images)["features"], images)]
+    return [_as_map(each, images) for each in inner(images)]
 
 
 def _last_of_module(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
@@ -168,10 +174,9 @@ def _stride(shape: torch.Size, images: Tensor) -> int:
     """That of a map (n, channels, rows, columns) of the images; 0 where it is not one of ``STRIDES``, or no such map."""
     if len(shape) != MAP or not shape.numel():
         return 0
-    powers = [math.log2(side / places) for side, places in zip(images.shape[2:], shape[2:], strict=True)]
-    nearest = round(sum(powers) / len(powers))
-    fits = all(abs(power - nearest) <= LENIENCY for power in powers)
-    return 2**nearest if fits and nearest >= 0 and 2**nearest in STRIDES else 0
+    down, across = (math.log2(side / places) for side, places in zip(images.shape[2:], shape[2:], strict=True))
+    stride = 2 ** round((down + across) / 2)
+    return stride if abs(down - across) <= LENIENCY and stride in STRIDES else 0
 
 
 def _leave_out_idle_layers(made: Pyramid, images: Tensor) -> None:
