@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.model.assignment import BACKGROUND, CROWD, Assigned, assign
+from sightline.model.assignment import CROWD, Assigned, assign
 from sightline.model.boxes import generalized_iou
 from sightline.model.neck import WIDTH, Neck, Separable
 from sightline.model.network import DenseHead, Trainable
@@ -46,7 +46,7 @@ class Tower(nn.Module):
 class Head(DenseHead):
     """The backbone's maps to ``boxes`` (n, a, 4) in pixels of the input and ``scores`` (n, a, classes), logits, at a places.
 
-    In evaluation boxes are cut at the input's sides. In training they are not, and there are ``centres`` and ``strides`` (a, 2) of the places.
+    In evaluation boxes are cut at the input's sides. In training they are not, and ``centres`` and ``strides`` (a, 2) tell of the places.
     """
 
     def __init__(self, levels: Sequence[Level], classes: int, dropout: float) -> None:
