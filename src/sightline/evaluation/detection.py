@@ -1,0 +1,137 @@
+"""COCO's mean average precision and recall, exactly as pycocotools computes them, and their intervals over images.
+
+Average precision is the mean of the precision at 101 recalls, where the precision at a recall is the highest at that or any larger
+one. mAP is the mean over ten IoU thresholds, 0.50 to 0.95, and over the classes that have an object. The classes and ranges of size
+without an object are left out (NaN). Areas are those of the objects' outlines where known, as in COCO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.evaluation.intervals import RESAMPLES, bootstrap_intervals
+from sightline.evaluation.matching import ALL_SIZES, LIMIT, Found, Matches, Truth, match
+from sightline.evaluation.metrics import ratio
+
+Floats = NDArray[np.float64]
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+# Recall is also told for the surest, and the ten surest, of an image and class.
+FEWER = (1, 10)
+IOU_75 = 5
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionScores:
+    """Values in [0, 1], NaN where there is no object to judge by.
+
+    map, map50, map75                   mean average precision over all IoU thresholds, at 0.50, at 0.75
+    map_small, map_medium, map_large    of objects below 32 x 32 pixels, up to 96 x 96, and above
+    recall_1, recall_10, recall         mean recall over thresholds and classes with so many detections an image and class, and with all
+    recall_small, recall_medium, recall_large
+    ap, ap50                            (k,) of each class
+    recalls                             (k,) of each class, mean over thresholds
+    objects                             (k,) int64 objects of each class, without crowds
+    """
+
+    map: float
+    map50: float
+    map75: float
+    map_small: float
+    map_medium: float
+    map_large: float
+    recall_1: float
+    recall_10: float
+    recall: float
+    recall_small: float
+    recall_medium: float
+    recall_large: float
+    ap: Floats
+    ap50: Floats
+    recalls: Floats
+    objects: NDArray[np.int64]
+
+
+def detection_scores(matches: Matches) -> DetectionScores:
+    """All figures, from ``match`` with its usual thresholds and sizes."""
+    precisions, recalls = average_precision(matches), recall(matches)
+    return DetectionScores(
+        _mean(precisions[0]),
+        _mean(precisions[0, :, 0]),
+        _mean(precisions[0, :, IOU_75]),
+        *(_mean(of_size) for of_size in precisions[1:]),
+        *(_mean(recall(matches, limit)[0]) for limit in FEWER),
+        *(_mean(of_size) for of_size in recalls),
+        precisions[0].mean(axis=1),
+        precisions[0, :, 0],
+        recalls[0].mean(axis=1),
+        matches.objects[0].sum(axis=0),
+    )
+
+
+def mean_average_precision(found: Found, truth: Sequence[Truth], classes: int) -> float:
+    """mAP alone, as after each epoch: all sizes, IoU 0.50 to 0.95; NaN where no image has an object."""
+    return _mean(average_precision(match(found, truth, classes, sizes=ALL_SIZES)))
+
+
+def average_precision(matches: Matches, weights: NDArray[np.integer] | None = None, sizes: int | None = None) -> Floats:
+    """(a, k, t) with image i counted ``weights[i]`` times, or once; NaN for a class without an object.
+
+    ``sizes`` limits it to the first so many ranges of size.
+    """
+    counted = np.ones(matches.images) if weights is None else weights.astype(np.float64)
+    spans = [matches.of_class(label) for label in range(matches.classes)]
+    found = np.full((len(matches.hit[:sizes]), matches.classes, matches.hit.shape[1]), np.nan)
+    for size, values in enumerate(found):
+        for label, positives in enumerate(counted @ matches.objects[size]):
+            if positives > 0:
+                span = spans[label]
+                hit, ignored = matches.hit[size, :, span], matches.ignored[size, :, span]
+                values[label] = _interpolated(hit, ignored, counted[matches.image[span]], positives)
+    return found
+
+
+def _interpolated(hit: NDArray[np.bool_], ignored: NDArray[np.bool_], weights: Floats, positives: float) -> Floats:
+    """(t,) average precision of the (t, d) detections of a class, each counted so often."""
+    # Precision is highest, and recall grows, only where there is a hit.
+    steps = np.flatnonzero(hit.any(axis=0))
+    gained = np.cumsum(hit[:, steps] * weights[steps], axis=1)
+    given = np.cumsum(~ignored * weights, axis=1)[:, steps]
+    highest = np.zeros((len(hit), len(steps) + 1))
+    highest[:, :-1] = np.maximum.accumulate(ratio(gained, given)[:, ::-1], axis=1)[:, ::-1]
+    reached = gained / positives
+    return np.array([row[np.searchsorted(recalls, RECALLS)].mean() for row, recalls in zip(highest, reached, strict=True)])
+
+
+def recall(matches: Matches, limit: int = LIMIT) -> Floats:
+    """(a, k, t) share of the objects found by the ``limit`` surest detections of an image and class; NaN for a class without one."""
+    objects = matches.objects.sum(axis=1)
+    hits = matches.hit & (matches.rank < limit)
+    found = np.stack([hits[:, :, matches.of_class(label)].sum(axis=2) for label in range(matches.classes)], axis=1)
+    return np.where(objects[:, :, None] > 0, ratio(found, np.broadcast_to(objects[:, :, None], found.shape)), np.nan)
+
+
+def summary(matches: Matches, weights: NDArray[np.integer] | None = None) -> Floats:
+    """(2 + 2k,) mAP, mAP50, the average precision of each class, and that at IoU 0.50, with image i counted ``weights[i]`` times."""
+    precisions = average_precision(matches, weights, sizes=1)[0]
+    return np.concatenate([[_mean(precisions), _mean(precisions[:, 0])], precisions.mean(axis=1), precisions[:, 0]])
+
+
+def summary_intervals(matches: Matches, resamples: int = RESAMPLES) -> Floats:
+    """(2 + 2k, 2) 95% intervals of the ``summary`` over images, in [0, 1]; NaN for a class without an object."""
+    return np.clip(bootstrap_intervals(lambda weights: summary(matches, weights), matches.images, resamples=resamples), 0.0, 1.0)
+
+
+def difference_intervals(reference: Matches, other: Matches, resamples: int = RESAMPLES) -> Floats:
+    """(2 + 2k, 2) 95% intervals of the other's ``summary`` less the reference's, both drawn on the same images."""
+    return bootstrap_intervals(lambda weights: summary(other, weights) - summary(reference, weights), reference.images, resamples=resamples)
+
+
+def _mean(values: Floats) -> float:
+    """Over the classes that have an object, NaN where none has."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
