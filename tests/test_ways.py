@@ -98,7 +98,7 @@ def test_a_stopped_run_has_only_the_time_that_it_had_left(tmp_path, monkeypatch)
 
 def test_growing_images_are_counted_with_what_they_cost(tmp_path, monkeypatch):
     clock = Clockwork(monkeypatch, 1.0, by_pixels=True)
-    monkeypatch.setattr(ways, "step_seconds", lambda network, objective, targets, device, precision, size, batch: size**2 / 1024)
+    monkeypatch.setattr(ways, "step_seconds", lambda network, objective, batch, precision: batch[0].shape[1] ** 2 / 1024)
     session = session_of(tmp_path)
     assert session.plan.sizes == (20, 32)
     cost = ways._epoch_seconds(session, session.plan, "fp32", 0.0)

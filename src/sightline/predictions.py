@@ -12,6 +12,7 @@ class Decision:
     """How raw outputs become answers; chosen on calibration images and kept in the bundle.
 
     temperature    divides the logits; above 1 makes less sure
+    offset         is then added to them, where scores are not those of a choice among classes; None for nothing
     thresholds     label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
     promise        the share of answers that are right when those below ``answer_from`` are not given; None where none is promised
     answer_from    the score of an answer from which it is given
@@ -26,6 +27,7 @@ class Decision:
     named: float | None = None
     name_from: float | None = None
     familiar_from: float | None = None
+    offset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

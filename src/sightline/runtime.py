@@ -48,7 +48,7 @@ class RawBatch:
     """Raw outputs of the images that could be read, and the errors of those that could not.
 
     positions  places in the stream of the rows of ``raw``
-    raw        output name -> (n, ...) array; "frame" (n, 8) float64 says how each prepared image lies on its original
+    raw        output name -> (n, ...) array; "frame" (n, 10) float64 says how each prepared image lies on its original
     errors     (place, error) of the unreadable
     size       how many images of the stream this batch covers
     """
@@ -132,7 +132,7 @@ def _prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
     try:
         picture, size = decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading)
         pixels, back = prepare(picture)
-        return pixels, frame_of(back, size_of(picture), size)
+        return pixels, frame_of(back, prepare.shape, size_of(picture), size)
     except ImageError as error:
         return error
 

@@ -25,7 +25,7 @@ from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, T
 
 OUTPUTS = ("logits",)
 ONE_LABEL = True
-SCENES = False
+SCENES = None
 METRIC = "accuracy"
 TOP = 5
 CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24

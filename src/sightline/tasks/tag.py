@@ -30,7 +30,7 @@ from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Ti
 
 OUTPUTS = ("logits",)
 ONE_LABEL = False
-SCENES = False
+SCENES = None
 METRIC = "map"
 SEPARATOR = "|"
 LISTED_ERRORS, WORST_ERRORS = 500, 24

@@ -24,7 +24,7 @@ from sightline.training.curve import LearningCurve
 from sightline.training.logs import Log, NoLog
 from sightline.training.objective import Objective
 from sightline.training.optimizer import schedule, set_learning_rate, set_training, update_average
-from sightline.training.plan import Plan
+from sightline.training.plan import PLAIN, Plan, Show
 from sightline.training.terms import Cost, Terms
 
 Validate = Callable[[Trainable], dict[str, float]]
@@ -37,7 +37,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, show: Show = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets from batch ``start`` on, the same whenever they are asked for."""
         ...
 
@@ -147,7 +147,7 @@ def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Pl
     """The steps of an epoch that are still to be done, or as many as there is time for. Raises Diverged."""
     network, optimizer, epoch = course.network, course.optimizer, len(course.rows)
     set_training(network, frozen=epoch <= plan.frozen_epochs, freeze_norm=plan.freeze_norm)
-    upcoming = batches.epoch(epoch, course.step, plan.size_at(epoch, course.epochs))
+    upcoming = batches.epoch(epoch, course.step, plan.show(epoch, course.epochs))
     for images, targets in console.track(upcoming, len(batches) - course.step, f"Epoch {epoch} of {course.epochs}"):
         done = (epoch - 1) * len(batches) + course.step
         set_learning_rate(optimizer, schedule(done, course.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
