@@ -20,6 +20,7 @@ from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
 from sightline.data.store import Store
 from sightline.errors import UsageError
+from sightline.model.assembly import assembled
 from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, Trainable, torch_infer
 from sightline.records import Dataset
@@ -150,10 +151,9 @@ class Session:
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
     backbone = choice.build()
-    head = head_module.make_head(backbone.num_features, classes, dropout)
     taps = () if plan.probe else backbone.tap_channels  # fine-tuning has gradients enough
     auxiliary = [AuxiliaryHead(channels, head_module.make_head(AUXILIARY_WIDTH, classes, dropout)) for channels in taps]
-    network = Network(backbone, head, choice.prepare, auxiliary)
+    network = assembled(backbone, head_module, classes, dropout, choice.prepare, auxiliary)
     if plan.batch_size == 1 and not plan.freeze_norm and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise UsageError("--batch-size 1: this network's batch normalisation needs several images in a step; give 2 or more.")
     return network
