@@ -65,9 +65,7 @@ def assign(boxes: Tensor, scores: Tensor, centres: Tensor, strides: Tensor, targ
     return _learned(claims, owner, (labels, truth), _in_crowds(targets, centres), (n, a))
 
 
-def _claims(
-    boxes: Tensor, scores: Tensor, centres: Tensor, strides: Tensor, objects: tuple[Tensor, Tensor, Tensor]
-) -> _Claims:
+def _claims(boxes: Tensor, scores: Tensor, centres: Tensor, strides: Tensor, objects: tuple[Tensor, Tensor, Tensor]) -> _Claims:
     images, labels, truth = objects
     a = len(centres)
     wide_enough = _at_least(truth, SMALLEST_OBJECT * float(strides.min())) if len(truth) else truth
@@ -112,9 +110,7 @@ def _owners(claims: _Claims, places: int) -> Tensor:
     return owner.scatter_reduce_(0, claims.places[won], claims.objects[won], "amax")
 
 
-def _learned(
-    claims: _Claims, owner: Tensor, objects: tuple[Tensor, Tensor], crowded: Tensor, shape: tuple[int, int]
-) -> Assigned:
+def _learned(claims: _Claims, owner: Tensor, objects: tuple[Tensor, Tensor], crowded: Tensor, shape: tuple[int, int]) -> Assigned:
     labels, truth = objects
     kept = owner[claims.places] == claims.objects
     numbers, places = claims.objects[kept], claims.places[kept]

@@ -22,13 +22,12 @@ from sightline.data.channels import GREY
 from sightline.data.masks import read_map
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
+from sightline.model.assignment import CROWD, PADDING
 from sightline.scenes import IGNORED, Objects
 from sightline.training.augment import erase, harden, recolour, sample_colour, warp
 from sightline.training.batches import HARDENED, ahead, batches_of, shuffled
 from sightline.training.plan import PLAIN, Show
 
-# Labels of rows of boxes that are none, and of those in which what is found counts for nothing.
-PADDING, UNDECIDED = -1, -2
 # An object of which less than this share is left in a piece is not asked for; of which less than the other, not there.
 VISIBLE, GONE = 0.35, 0.05
 # The shortest side in pixels of the input that an object may have to be asked for.
@@ -82,7 +81,7 @@ class SceneBatches:
         """From batch ``start`` on: images (n, height, width, channels) float32 in [0, 255] and their targets, on the device.
 
         Objects are (n, m, 5) float32: label, left, top, right and bottom in pixels of the input, with the labels ``PADDING`` and
-        ``UNDECIDED``; label maps (n, height, width) uint8.
+        ``CROWD``; label maps (n, height, width) uint8.
         """
         prepare, mosaic = sized(self.prepare, show.size), 0.0 if show.late else self.mosaic
         order = shuffled(len(self.store), self.shares, self.seed, epoch)
@@ -148,7 +147,7 @@ class SceneBatches:
             boxes, shares = seen(self._boxes(piece.row), piece)
             objects, sides = self.targets[piece.row], boxes[:, 2:] - boxes[:, :2]
             asked = (shares >= VISIBLE) & (sides.min(axis=1, initial=np.inf) >= SHORTEST) & ~objects.crowd
-            labels = np.where(asked, objects.labels, UNDECIDED)
+            labels = np.where(asked, objects.labels, CROWD)
             found.append(np.column_stack([labels, boxes])[shares > GONE].astype(np.float32))
         return np.concatenate(found)
 

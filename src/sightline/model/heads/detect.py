@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.model.assignment import BACKGROUND, CROWD, Assigned, assign
+from sightline.evaluation.detection import average_precision
+from sightline.evaluation.matching import ALL_SIZES, Found, match
+from sightline.model.assignment import CROWD, Assigned, assign
 from sightline.model.boxes import generalized_iou
 from sightline.model.neck import WIDTH, Neck, Separable
 from sightline.model.network import DenseHead, Trainable
@@ -137,3 +142,13 @@ class Objective:
         if self.class_weights is not None:
             importance = importance * self.class_weights[assigned.label[learned]]
         return ((1 - generalized_iou(boxes[learned], assigned.boxes[learned])) * importance).sum()
+
+    @staticmethod
+    def validate(raw: dict[str, NDArray[Any]], targets: NDArray[Any]) -> dict[str, float]:
+        """``map``, ``map50``, and as ``loss`` what is missing to a mAP of 1, which early stopping watches; of what ``tasks.detect`` keeps."""
+        found = Found(raw["boxes"], raw["scores"], raw["labels"])
+        reached = average_precision(match(found, targets.tolist(), raw["peaks"].shape[1], sizes=ALL_SIZES))[0]
+        present = reached[~np.isnan(reached).any(axis=1)]
+        if not len(present):
+            return {"loss": 1.0}
+        return {"loss": 1.0 - float(present.mean()), "map": float(present.mean()), "map50": float(present[:, 0].mean())}
