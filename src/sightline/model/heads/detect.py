@@ -145,7 +145,7 @@ class Objective:
 
     @staticmethod
     def validate(raw: dict[str, NDArray[Any]], targets: NDArray[Any]) -> dict[str, float]:
-        """``map``, ``map50``, and as ``loss`` what is missing to a mAP of 1, which early stopping watches; of what ``tasks.detect`` keeps."""
+        """``map``, ``map50``, and as ``loss`` what is missing to a mAP of 1, which early stopping watches; of what the task keeps."""
         found = Found(raw["boxes"], raw["scores"], raw["labels"])
         reached = average_precision(match(found, targets.tolist(), raw["peaks"].shape[1], sizes=ALL_SIZES))[0]
         present = reached[~np.isnan(reached).any(axis=1)]
