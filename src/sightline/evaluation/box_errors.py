@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.boxes import PAIRS_AT_ONCE, iou, paired_iou
+from sightline.evaluation.boxes import overlapping, paired_iou
 from sightline.evaluation.matching import ALL_SIZES, Found, Matches, Truth, match
 
 ON, NEAR = 0.5, 0.1
@@ -129,17 +129,15 @@ def _judge(
 def _nearest(
     boxes: NDArray[np.float64], label: NDArray[np.int64], objects: Truth
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """The object of its own class that each detection overlaps most, with the IoU, and the same of the other classes; -1 for none."""
-    found = [np.full(len(boxes), -1), np.zeros(len(boxes)), np.full(len(boxes), -1), np.zeros(len(boxes))]
-    if not len(objects.labels):
-        return found[0], found[1], found[2], found[3]
-    step = max(1, PAIRS_AT_ONCE // len(objects.labels))
-    for start in range(0, len(boxes), step):
-        part = slice(start, start + step)
-        overlaps = np.where(objects.crowd, 0.0, iou(boxes[part], objects.boxes))
-        same = label[part, None] == objects.labels
-        for place, counted in ((0, same), (2, ~same)):
-            masked = np.where(counted, overlaps, 0.0)
-            best, value = masked.argmax(axis=1), masked.max(axis=1)
-            found[place][part], found[place + 1][part] = np.where(value > 0, best, -1), value
+    """The object of its own class that each detection overlaps most, the IoU, and both for the other classes; -1 and 0 for none near."""
+    rows, columns, overlaps = overlapping(boxes, objects.boxes, NEAR)
+    same = label[rows] == objects.labels[columns]
+    found = []
+    for counted in (same, ~same):
+        best = np.flatnonzero(counted & ~objects.crowd[columns])
+        best = best[np.argsort(overlaps[best], kind="stable")]
+        partner, overlap = np.full(len(boxes), -1), np.zeros(len(boxes))
+        # Written from the least overlap to the largest, which stays.
+        partner[rows[best]], overlap[rows[best]] = columns[best], overlaps[best]
+        found += [partner, overlap]
     return found[0], found[1], found[2], found[3]

@@ -189,7 +189,7 @@ def _count(image: Ints, label: Ints, images: int, classes: int) -> NDArray[np.in
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A detection and an object each that may be matched, in turns: those of one turn concern different images or classes."""
+    """A detection and an object each that may be matched, in turns: no object is wanted by two detections in one turn."""
 
     turn: NDArray[np.int64]
     detection: NDArray[np.int64]
@@ -208,14 +208,27 @@ def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Objects, least: float
         targets.append(columns[same] + start)
         overlaps.append(values[same])
     detection, target, iou = np.concatenate(detections), np.concatenate(targets), np.concatenate(overlaps)
-    # Detections are sorted by image, class and score, so the turn is the count of those before it in its group that have a pair.
-    choosing, inverse = np.unique(detection, return_inverse=True)
-    turn = _ranks(image[choosing], label[choosing])[inverse]
+    turn = _turns(detection, target, len(true.labels))
     order = np.lexsort((target, iou, detection, turn))
     return _Pairs(turn[order], detection[order], target[order], iou[order])
 
 
+def _turns(detection: NDArray[np.int64], target: NDArray[np.int64], objects: int) -> NDArray[np.int64]:
+    """(p,) the earliest turn in which each pair's detection may choose: after all surer ones that may take one of the same objects."""
+    next_turn = [0] * objects
+    starts = np.flatnonzero(np.concatenate([[True], detection[1:] != detection[:-1], [True]])) if len(detection) else np.zeros(1, np.int64)
+    targets, turns = target.tolist(), []
+    for first, end in _spans(starts):
+        wanted = targets[first:end]
+        turn = max(next_turn[place] for place in wanted)
+        turns.append(turn)
+        for place in wanted:
+            next_turn[place] = turn + 1
+    return np.repeat(np.array(turns, np.int64), np.diff(starts))
+
+
 def _spans(ends: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """From each end to the next."""
     return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
 
 
