@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from random_objects import objects, padded, random_set
 from sightline.evaluation.box_errors import FATES, KINDS, box_errors
 from sightline.evaluation.counting import count_objects
 from sightline.evaluation.matching import match
 from sightline.evaluation.precision_recall import best_thresholds, precision_recall, statements
-from test_detection import objects, padded, random_set
 
 ANY = np.full(3, -np.inf)
 

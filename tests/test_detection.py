@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 from pathlib import Path
 
 import faster_coco_eval
@@ -17,14 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from random_objects import Objects, objects, padded, random_boxes, random_set
 from sightline.evaluation.detection import (
     average_precision,
     detection_scores,
-    difference_intervals,
     mean_average_precision,
+    precision_differences,
+    precision_intervals,
+    precision_summary,
     recall,
-    summary,
-    summary_intervals,
 )
 from sightline.evaluation.matching import Found, match
 
@@ -33,61 +33,6 @@ LIBRARIES = {
     "pycocotools": (pycocotools.coco.COCO, pycocotools.cocoeval.COCOeval),
     "faster-coco-eval": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
 }
-
-
-@dataclass(frozen=True)
-class Objects:
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    areas: np.ndarray
-
-
-def objects(boxes=(), labels=(), crowd=None, areas=None) -> Objects:
-    boxes = np.array(boxes, np.float64).reshape(-1, 4)
-    filled = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return Objects(boxes, np.array(labels, np.int64), np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool),
-                   filled if areas is None else np.array(areas, np.float64))  # fmt: skip
-
-
-def padded(*images: tuple[list, list, list]) -> Found:
-    """From (boxes, scores, labels) of each image."""
-    most = max(len(labels) for _, _, labels in images)
-    found = Found(np.zeros((len(images), most, 4)), np.full((len(images), most), -9.0), np.full((len(images), most), -1))
-    for image, (boxes, scores, labels) in enumerate(images):
-        if len(labels):
-            found.boxes[image, : len(labels)], found.scores[image, : len(labels)] = boxes, scores
-            found.labels[image, : len(labels)] = labels
-    return found
-
-
-def random_boxes(rng: np.random.Generator, count: int, side: int = 160) -> np.ndarray:
-    """Boxes on whole and half pixels from 1 pixel to 160, so that overlaps and areas often lie right on a threshold."""
-    sizes = np.ceil(2 ** rng.uniform(0, np.log2(side), (count, 2)))
-    corners = np.floor(rng.uniform(0, 1, (count, 2)) * (side - sizes) * 2) / 2
-    return np.concatenate([corners, corners + sizes], axis=1)
-
-
-def random_scene(rng: np.random.Generator, classes: int, most: int) -> tuple[Objects, tuple]:
-    """Objects, and detections of which many are objects, moved and sometimes of another class, with scores that are often equal."""
-    count = rng.integers(0, most + 1) * (rng.random() < 0.85)
-    boxes, labels = random_boxes(rng, count), rng.integers(0, classes, count)
-    areas = np.where(rng.random(count) < 0.3, 0.5, 1) * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    truth = objects(boxes, labels, rng.random(count) < 0.15, areas)
-    near = rng.integers(0, count, rng.integers(0, 3 * count + 1)) if count else np.zeros(0, np.int64)
-    moved = boxes[near] + np.round(rng.normal(0, rng.choice([0, 0.5, 3, 8]), (len(near), 4)) * 2) / 2
-    moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
-    others = rng.integers(0, rng.integers(1, 2 * most), 1)[0]
-    all_boxes = np.concatenate([moved, random_boxes(rng, others)]) if rng.random() < 0.9 else np.zeros((0, 4))
-    names = np.concatenate([labels[near], rng.integers(0, classes, others)])[: len(all_boxes)]
-    names = np.where(rng.random(len(names)) < 0.1, rng.integers(0, classes, len(names)), names)
-    return truth, (all_boxes, np.round(rng.normal(0, 2, len(all_boxes)), rng.integers(0, 3)), names)
-
-
-def random_set(seed: int, images: int = 6, classes: int = 3, most: int = 12) -> tuple[Found, list[Objects]]:
-    rng = np.random.default_rng(seed)
-    truth, found = zip(*(random_scene(rng, classes, most) for _ in range(images)), strict=True)
-    return padded(*found), list(truth)
 
 
 def coco_scores(library: str, found: Found, truth: list[Objects], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,8 +68,9 @@ def coco_scores(library: str, found: Found, truth: list[Objects], classes: int) 
 
 
 def in_order(scores) -> list[float]:
-    return [scores.map, scores.map50, scores.map75, scores.map_small, scores.map_medium, scores.map_large,
-            scores.recall_1, scores.recall_10, scores.recall, scores.recall_small, scores.recall_medium, scores.recall_large]  # fmt: skip
+    """As COCO's summary has them."""
+    precisions = [scores.map, scores.map50, scores.map75, *scores.map_by_size.values()]
+    return [*precisions, scores.recall_1, scores.recall_10, scores.recall, *scores.recall_by_size.values()]
 
 
 def agree(library: str, found: Found, truth: list[Objects], classes: int) -> None:
@@ -192,8 +138,8 @@ def test_one_image_found_exactly():
     boxes = [[0, 0, 10, 10], [20, 20, 60, 70], [100, 100, 101, 101]]
     scores = detection_scores(match(padded((boxes, [0.3, 0.2, 0.1], [0, 1, 1])), [objects(boxes, [0, 1, 1])], 2))
     assert (scores.map, scores.map50, scores.map75, scores.recall, scores.recall_1) == (1, 1, 1, 1, 0.75)
-    assert (scores.map_small, scores.map_medium) == (1, 1)
-    assert np.isnan(scores.map_large)
+    assert (scores.map_by_size["small"], scores.map_by_size["medium"]) == (1, 1)
+    assert np.isnan(scores.map_by_size["large"])
 
 
 @pytest.mark.parametrize("limit", [100, 10_000])
@@ -230,11 +176,11 @@ def test_intervals_hold_the_value_and_pairing_narrows_a_difference():
         exact.append((boxes + noise, scores, labels))
         loose.append((boxes + 1.5 * noise, scores, labels))
     better, worse = match(padded(*exact), truth, 3), match(padded(*loose), truth, 3)
-    value, intervals = summary(better), summary_intervals(better, resamples=100)
+    value, intervals = precision_summary(better), precision_intervals(better, resamples=100)
     assert intervals.shape == (8, 2)
     assert np.isnan(intervals[[4, 7]]).all()  # the third class has no object
     known = [0, 1, 2, 3, 5, 6]
     assert ((intervals[known, 0] <= value[known]) & (value[known] <= intervals[known, 1])).all()
-    difference = difference_intervals(worse, better, resamples=100)
-    assert 0 < difference[0, 0] < value[0] - summary(worse)[0] < difference[0, 1]
+    difference = precision_differences(worse, better, resamples=100)
+    assert 0 < difference[0, 0] < value[0] - precision_summary(worse)[0] < difference[0, 1]
     assert np.diff(difference[0]) < np.diff(intervals[0])

@@ -108,7 +108,9 @@ def match(
     true = _Objects.of(truth)
     outside = _outside(true.areas, sizes)
     void = outside | true.crowd
-    winners = _winners(_pairs(image, label, boxes, true, float(ious.min())), true.crowd, void, ious, (len(sizes), len(ious), len(image)))
+    winners = _winners(
+        _pairs(image, label, boxes, true, min(float(ious.min()), NEARLY_ONE)), true.crowd, void, ious, (len(sizes), len(ious), len(image))
+    )
     matched = winners >= 0
     void_match = matched & void[np.arange(len(sizes))[:, None, None], winners] if len(void.T) else matched
     ignored = void_match | (~matched & _outside(geometry.areas(boxes), sizes)[:, None, :])
