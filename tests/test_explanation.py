@@ -31,7 +31,7 @@ from sightline.explanation.tested import STEPS, area, delete_and_insert, random_
 from sightline.model.gradcam import grad_cam
 from sightline.model.network import torch_infer
 from sightline.model.shuffled import shuffled
-from sightline.records import Classification, Decision, Tags
+from sightline.predictions import Classification, Decision, Tags
 from sightline.reference import Known
 from sightline.report.explanations import explanations_blocks
 from sightline.report.html import Page, render_page

@@ -105,7 +105,7 @@ def decode(
     reading: Reading = Reading(),
 ) -> Pixels:
     """What ``decode_picture`` gives, as pixels (h, w, reading.channels) uint8."""
-    picture = decode_picture(source, name=name, min_side=min_side, limits=limits, reading=reading)
+    picture, _ = decode_picture(source, name=name, min_side=min_side, limits=limits, reading=reading)
     return _array(picture, name or (str(source) if isinstance(source, ImageRef) else UNNAMED))
 
 
@@ -116,8 +116,8 @@ def decode_picture(
     min_side: int | None = None,
     limits: Limits = Limits(),
     reading: Reading = Reading(),
-) -> Picture:
-    """Upright pixels: sRGB as a viewer would show them, unless ``reading`` states bands.
+) -> tuple[Picture, tuple[int, int]]:
+    """Upright pixels, sRGB as a viewer would show them, unless ``reading`` states bands; and their width and height at full size.
 
     They come as Pillow or numpy has them: copies of a large image take longer than making it small.
     ``source`` is a reference, a file's bytes, a Pillow image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8; where a
@@ -135,17 +135,24 @@ def decode_picture(
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
     if isinstance(source, bytes):
         side = min_side if ref.window is None else None
-        picture = _picture_with_header(source, name, ref.frame, side, limits, reading)[1]
+        header, picture = _picture_with_header(source, name, ref.frame, side, limits, reading)
+        size = header.width, header.height
     else:
         with _one_reason(name, source):
             picture = _picture_of(source, name, reading)
+        size = size_of(picture)
     if ref.window is None:
-        return picture
+        return picture, size
     pixels = _array(picture, name)
     (left, top, right, bottom), (height, width, _) = ref.window, pixels.shape
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ImageError(name, f"its window {left},{top},{right},{bottom} is not inside the image of {width} x {height} pixels")
-    return pixels[top:bottom, left:right].copy()
+    return pixels[top:bottom, left:right].copy(), (right - left, bottom - top)
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
 def _array(picture: Picture, name: str) -> Pixels:

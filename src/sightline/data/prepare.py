@@ -31,13 +31,14 @@ DECODE_MARGIN = 2
 class Prepare:
     """How an image becomes the network's input.
 
-    size           side of the square input in pixels
+    size           side of the square input in pixels, or width of one that is not square
     fit            "crop": the middle square, "pad": all of it on grey, "squash": all of it, aspect ratio lost
     crop_fraction  share of the shorter side that "crop" keeps, in (0, 1]
     interpolation  "bilinear" or "bicubic", antialiased when shrinking
     mean, std      of each channel, for inputs scaled to [0, 1]
     channels       3: RGB, unless bands say otherwise
     window, bands  how files are read, as in ``Reading``
+    height         of an input that is not square; None for ``size``
     """
 
     size: int
@@ -49,6 +50,12 @@ class Prepare:
     channels: int = 3
     window: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
+    height: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self.height or self.size, self.size
 
     @property
     def reading(self) -> Reading:
@@ -57,37 +64,38 @@ class Prepare:
     @property
     def min_side(self) -> int:
         """The shorter side in pixels that decoding has to leave."""
-        return DECODE_MARGIN * self.size
+        return DECODE_MARGIN * max(self.shape)
 
     def __call__(self, image: NDArray[np.uint8] | Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input and the way back.
 
         image    (h, w, channels) uint8, or a Pillow image in mode RGB
-        returns  (size, size, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
+        returns  (height, width, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
                  to (x, y) in ``image``; pixel centres are at half-integers
         """
         width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-        resample = RESAMPLE[self.interpolation]
+        resample, (rows, columns) = RESAMPLE[self.interpolation], self.shape
         if self.fit == "pad":
             return self._padded(image, width, height, resample)
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         if self.fit == "crop":
-            side = min(width, height) * self.crop_fraction
-            left, top = (width - side) / 2, (height - side) / 2
-            right, bottom = left + side, top + side
-        pixels = changed(image, lambda source: source.resize((self.size, self.size), resample, box=(left, top, right, bottom)))
-        back = np.array([[(right - left) / self.size, 0, left], [0, (bottom - top) / self.size, top]])
+            scale = min(width / columns, height / rows) * self.crop_fraction
+            left, top = (width - scale * columns) / 2, (height - scale * rows) / 2
+            right, bottom = left + scale * columns, top + scale * rows
+        pixels = changed(image, lambda source: source.resize((columns, rows), resample, box=(left, top, right, bottom)))
+        back = np.array([[(right - left) / columns, 0, left], [0, (bottom - top) / rows, top]])
         return pixels, back
 
     def _padded(
         self, image: NDArray[np.uint8] | Image.Image, width: int, height: int, resample: Image.Resampling
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        scale = self.size / max(width, height)
+        rows, columns = self.shape
+        scale = min(columns / width, rows / height)
         inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
-        left, top = (self.size - inner_width) // 2, (self.size - inner_height) // 2
+        left, top = (columns - inner_width) // 2, (rows - inner_height) // 2
 
         def on_grey(source: Image.Image) -> Image.Image:
-            canvas = Image.new(source.mode, (self.size, self.size), background(source))
+            canvas = Image.new(source.mode, (columns, rows), background(source))
             canvas.paste(source.resize((inner_width, inner_height), resample), (left, top))
             return canvas
 
@@ -95,9 +103,9 @@ class Prepare:
         return changed(image, on_grey), np.array([[x, 0, -left * x], [0, y, -top * y]])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a way of reading is only among them where one was stated, so that earlier versions read the others."""
-        stated = {name: value for name, value in self.reading.to_json().items() if value is not None}
-        fields = {name: value for name, value in asdict(self).items() if name not in ("window", "bands")}
+        """Plain values; a way of reading and a height are only among them where stated, so that earlier versions read the others."""
+        stated = {name: value for name, value in {**self.reading.to_json(), "height": self.height}.items() if value is not None}
+        fields = {name: value for name, value in asdict(self).items() if name not in ("window", "bands", "height")}
         return {**fields, "mean": list(self.mean), "std": list(self.std), **stated}
 
     @classmethod
@@ -107,7 +115,8 @@ class Prepare:
             mean, std, reading = tuple(fields["mean"]), tuple(fields["std"]), Reading.from_json(fields)
             made = cls(**{**fields, "mean": mean, "std": std, "window": reading.window, "bands": reading.bands})
             sound = (
-                type(made.size) is int and 1 <= made.size <= MAX_SIZE and made.fit in FITS and made.interpolation in RESAMPLE
+                all(type(side) is int and 1 <= side <= MAX_SIZE for side in made.shape) and made.fit in FITS
+                and made.interpolation in RESAMPLE
                 and made.channels == len(made.mean) == len(made.std) == reading.channels and 0 < made.crop_fraction <= 1
                 and all(map(math.isfinite, made.mean)) and all(0 < spread < math.inf for spread in made.std)
             )  # fmt: skip
