@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sightline.evaluation.matching import Found
-
-
-@dataclass(frozen=True)
-class Objects:
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowd: np.ndarray
-    areas: np.ndarray
-
-
-def objects(boxes=(), labels=(), crowd=None, areas=None) -> Objects:
-    boxes = np.array(boxes, np.float64).reshape(-1, 4)
-    filled = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return Objects(boxes, np.array(labels, np.int64), np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool),
-                   filled if areas is None else np.array(areas, np.float64))  # fmt: skip
+from sightline.scenes import Objects
 
 
 def padded(*images: tuple[list, list, list]) -> Found:
@@ -47,7 +31,7 @@ def random_scene(rng: np.random.Generator, classes: int, most: int) -> tuple[Obj
     count = rng.integers(0, most + 1) * (rng.random() < 0.85)
     boxes, labels = random_boxes(rng, count), rng.integers(0, classes, count)
     areas = np.where(rng.random(count) < 0.3, 0.5, 1) * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    truth = objects(boxes, labels, rng.random(count) < 0.15, areas)
+    truth = Objects.of(boxes, labels, rng.random(count) < 0.15, areas)
     near = rng.integers(0, count, rng.integers(0, 3 * count + 1)) if count else np.zeros(0, np.int64)
     moved = boxes[near] + np.round(rng.normal(0, rng.choice([0, 0.5, 3, 8]), (len(near), 4)) * 2) / 2
     moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)

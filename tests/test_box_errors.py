@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from random_objects import objects, padded, random_set
+from random_objects import padded, random_set
 from sightline.evaluation.box_errors import FATES, KINDS, box_errors
 from sightline.evaluation.counting import count_objects
 from sightline.evaluation.matching import match
 from sightline.evaluation.precision_recall import best_thresholds, precision_recall, statements
+from sightline.scenes import Objects
 
 ANY = np.full(3, -np.inf)
 
@@ -23,7 +24,7 @@ def shifted(box: list[float], across: float) -> list[float]:
 
 def test_each_kind_of_error_on_one_image():
     cell, other, far, crowd = [0, 0, 10, 10], [100, 0, 110, 10], [200, 0, 210, 10], [300, 0, 400, 100]
-    truth = objects([cell, other, far, crowd], [0, 1, 0, 0], crowd=[False, False, False, True])
+    truth = Objects.of([cell, other, far, crowd], [0, 1, 0, 0], crowd=[False, False, False, True])
     boxes = [
         (shifted(cell, 1), 9, 0, "correct", 0),
         (shifted(cell, 2), 8, 0, "double", 0),
@@ -53,7 +54,7 @@ def test_each_kind_of_error_on_one_image():
 
 def test_errors_say_on_which_image_they_are():
     box = [0, 0, 10, 10]
-    truth = [objects(), objects([box, [50, 50, 60, 60]], [1, 1]), objects([box], [0])]
+    truth = [Objects.of([], []), Objects.of([box, [50, 50, 60, 60]], [1, 1]), Objects.of([box], [0])]
     found = padded(([box], [1.0], [2]), ([box], [2.0], [1]), ([], [], []))
     errors = box_errors(found, truth, 3, ANY)
     rows = [(KINDS[kind], image, place) for kind, image, place in zip(errors.kind, errors.image, errors.place, strict=True)]
@@ -82,7 +83,7 @@ def test_the_curve_and_threshold_of_a_hand_worked_class():
     row = [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]]
     # Right, right, wrong, right (with the score of another wrong one).
     found = padded(([row[0], row[1], [80, 0, 90, 10], row[2], [80, 50, 90, 60]], [5.0, 4.0, 3.0, 1.0, 1.0], [1] * 5))
-    matches = match(found, [objects(row, [1] * 4)], 3)
+    matches = match(found, [Objects.of(row, [1] * 4)], 3)
     curve = precision_recall(matches, 1)
     assert curve.score.tolist() == [5, 4, 3, 1]
     assert curve.precision == pytest.approx([1, 1, 2 / 3, 3 / 5])
@@ -94,7 +95,7 @@ def test_the_curve_and_threshold_of_a_hand_worked_class():
     assert scores.tolist() == [5, 4, 3, 1, 1]
     assert hits.tolist() == [True, True, False, True, False]
     assert len(precision_recall(matches, 0).score) == 0
-    assert np.isnan(precision_recall(match(found, [objects()], 3), 1).recall).all()
+    assert np.isnan(precision_recall(match(found, [Objects.of([], [])], 3), 1).recall).all()
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -114,7 +115,7 @@ def test_no_threshold_gives_a_higher_f1(seed):
 
 
 def test_crowds_are_no_statements():
-    truth = objects([[0, 0, 100, 100]], [0], crowd=[True])
+    truth = Objects.of([[0, 0, 100, 100]], [0], crowd=[True])
     matches = match(padded(([[10, 10, 20, 20], [200, 0, 210, 10]], [2.0, 1.0], [0, 0])), [truth], 1)
     scores, hits = statements(matches)
     assert (scores.tolist(), hits.tolist()) == ([1.0], [False])
@@ -122,7 +123,7 @@ def test_crowds_are_no_statements():
 
 def test_counts_by_hand():
     box = [0, 0, 10, 10]
-    truth = [objects([box, box], [0, 0]), objects([box], [1]), objects([box, box], [0, 1], crowd=[True, False])]
+    truth = [Objects.of([box, box], [0, 0]), Objects.of([box], [1]), Objects.of([box, box], [0, 1], crowd=[True, False])]
     found = padded(([box], [1.0], [0]), ([box] * 3, [1.0, 0.1, 2.0], [0, 0, 1]), ([box] * 3, [1.0] * 3, [0, 0, 0]))
     counts = count_objects(found, truth, 3, np.full(3, 0.5))
     assert counts.given.tolist() == [[1, 0, 0], [1, 1, 0], [3, 0, 0]]
@@ -138,6 +139,6 @@ def test_ten_thousand_boxes_on_ten_thousand_objects():
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 5000, (10_000, 2))
     boxes = np.concatenate([corners, corners + 12], axis=1)
-    errors = box_errors(padded((boxes + 1, rng.random(10_000), np.zeros(10_000))), [objects(boxes, np.zeros(10_000))], 1, np.zeros(1))
+    errors = box_errors(padded((boxes + 1, rng.random(10_000), np.zeros(10_000))), [Objects.of(boxes, np.zeros(10_000))], 1, np.zeros(1))
     assert errors.kinds().sum() == 10_000
     assert errors.fates()[0, 0] > 9_000

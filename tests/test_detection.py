@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from random_objects import Objects, objects, padded, random_boxes, random_set
+from random_objects import padded, random_boxes, random_set
 from sightline.evaluation.detection import (
     average_precision,
     detection_scores,
@@ -27,6 +27,7 @@ from sightline.evaluation.detection import (
     recall,
 )
 from sightline.evaluation.matching import Found, match
+from sightline.scenes import Objects
 
 BCCD = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bccd"
 LIBRARIES = {
@@ -115,7 +116,7 @@ def test_every_figure_agrees_on_real_boxes():
         there = list(ET.parse(file).iter("object"))
         boxes = np.array([[float(cell.find("bndbox").find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")] for cell in there])
         labels = np.array([names.index(cell.find("name").text) for cell in there])
-        truth.append(objects(boxes, labels))
+        truth.append(Objects.of(boxes, labels))
         chosen = rng.integers(0, len(boxes), 2 * len(boxes))
         moved = boxes[chosen] + rng.normal(0, 6, (len(chosen), 4))
         swapped = np.where(rng.random(len(chosen)) < 0.1, rng.integers(0, 3, len(chosen)), labels[chosen])
@@ -125,18 +126,18 @@ def test_every_figure_agrees_on_real_boxes():
 
 def test_nothing_found_and_nothing_there():
     nothing = padded(([], [], []))
-    there = objects([[0, 0, 10, 10]], [1])
+    there = Objects.of([[0, 0, 10, 10]], [1])
     missed = detection_scores(match(nothing, [there], 3))
     assert (missed.map, missed.recall, missed.ap[1], missed.objects.tolist()) == (0, 0, 0, [0, 1, 0])
     assert np.isnan(missed.ap[[0, 2]]).all()
-    empty = detection_scores(match(padded(([[0, 0, 9, 9]], [1.0], [0])), [objects()], 1))
+    empty = detection_scores(match(padded(([[0, 0, 9, 9]], [1.0], [0])), [Objects.of([], [])], 1))
     assert np.isnan([empty.map, empty.map50, empty.recall, empty.ap[0]]).all()
-    assert np.isnan(mean_average_precision(nothing, [objects()], 2))
+    assert np.isnan(mean_average_precision(nothing, [Objects.of([], [])], 2))
 
 
 def test_one_image_found_exactly():
     boxes = [[0, 0, 10, 10], [20, 20, 60, 70], [100, 100, 101, 101]]
-    scores = detection_scores(match(padded((boxes, [0.3, 0.2, 0.1], [0, 1, 1])), [objects(boxes, [0, 1, 1])], 2))
+    scores = detection_scores(match(padded((boxes, [0.3, 0.2, 0.1], [0, 1, 1])), [Objects.of(boxes, [0, 1, 1])], 2))
     assert (scores.map, scores.map50, scores.map75, scores.recall, scores.recall_1) == (1, 1, 1, 1, 0.75)
     assert (scores.map_by_size["small"], scores.map_by_size["medium"]) == (1, 1)
     assert np.isnan(scores.map_by_size["large"])
@@ -148,7 +149,7 @@ def test_ten_thousand_boxes_in_an_image(limit):
     corners = np.stack(np.meshgrid(np.arange(100), np.arange(100)), axis=-1).reshape(-1, 2) * 12.0
     boxes = np.concatenate([corners, corners + 10], axis=1)
     found = padded((boxes + rng.normal(0, 0.5, boxes.shape), rng.random(10_000), np.zeros(10_000)))
-    matches = match(found, [objects(boxes, np.zeros(10_000))], 1, limit=limit)
+    matches = match(found, [Objects.of(boxes, np.zeros(10_000))], 1, limit=limit)
     assert len(matches.image) == limit
     assert recall(matches, limit)[0, 0, 0] == pytest.approx(limit / 10_000, rel=0.01)
 
@@ -171,7 +172,7 @@ def test_intervals_hold_the_value_and_pairing_narrows_a_difference():
     truth, exact, loose = [], [], []
     for _ in range(40):
         boxes, labels = random_boxes(rng, 6), rng.integers(0, 2, 6)
-        truth.append(objects(boxes, labels))
+        truth.append(Objects.of(boxes, labels))
         noise, scores = rng.normal(0, 1, boxes.shape), rng.random(6)
         exact.append((boxes + noise, scores, labels))
         loose.append((boxes + 1.5 * noise, scores, labels))

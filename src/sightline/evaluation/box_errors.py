@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.boxes import overlapping, paired_iou
-from sightline.evaluation.matching import ALL_SIZES, Found, Matches, Truth, match
+from sightline.evaluation.matching import ALL_SIZES, Found, Matches, match
+from sightline.scenes import Objects
 
 ON, NEAR = 0.5, 0.1
 KINDS = ("correct", "ignored", "double", "wrong class", "badly placed", "stray", "background")
@@ -71,7 +72,7 @@ def _table(rows: NDArray[np.int64], columns: NDArray[np.int64], height: int, wid
     return np.bincount(rows * width + columns, minlength=height * width).reshape(height, width)
 
 
-def box_errors(found: Found, truth: Sequence[Truth], classes: int, thresholds: NDArray[np.floating]) -> BoxErrors:
+def box_errors(found: Found, truth: Sequence[Objects], classes: int, thresholds: NDArray[np.floating]) -> BoxErrors:
     """Sort what is found with scores of at least the (k,) ``thresholds`` into the kinds above."""
     given = found.above(thresholds)
     matches = match(given, truth, classes, limit=max(1, given.labels.shape[1]), ious=np.array([ON]), sizes=ALL_SIZES)
@@ -104,7 +105,7 @@ def box_errors(found: Found, truth: Sequence[Truth], classes: int, thresholds: N
 
 
 def _judge(
-    matches: Matches, chosen: NDArray[np.int64], boxes: NDArray[np.float64], objects: Truth
+    matches: Matches, chosen: NDArray[np.int64], boxes: NDArray[np.float64], objects: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Kind, partner and overlap of the detections of one image, which are the ``chosen`` ones of the matches."""
     label, hit, ignored = matches.label[chosen], matches.hit[0, 0, chosen], matches.ignored[0, 0, chosen]
@@ -127,7 +128,7 @@ def _judge(
 
 
 def _nearest(
-    boxes: NDArray[np.float64], label: NDArray[np.int64], objects: Truth
+    boxes: NDArray[np.float64], label: NDArray[np.int64], objects: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """The object of its own class that each detection overlaps most, the IoU, and both for the other classes; -1 and 0 for none near."""
     rows, columns, overlaps = overlapping(boxes, objects.boxes, NEAR)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import RESAMPLES, bootstrap_intervals
-from sightline.evaluation.matching import ALL_SIZES, LIMIT, SIZES, Found, Matches, Truth, match
+from sightline.evaluation.matching import ALL_SIZES, LIMIT, SIZES, Found, Matches, match
 from sightline.evaluation.metrics import ratio
+from sightline.scenes import Objects
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def detection_scores(matches: Matches) -> DetectionScores:
     )
 
 
-def mean_average_precision(found: Found, truth: Sequence[Truth], classes: int) -> float:
+def mean_average_precision(found: Found, truth: Sequence[Objects], classes: int) -> float:
     """mAP alone, as after each epoch: all sizes, IoU 0.50 to 0.95; NaN where no image has an object."""
     return _mean(average_precision(match(found, truth, classes, sizes=ALL_SIZES)))
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation import boxes as geometry
 from sightline.evaluation.metrics import Floats, Ints
+from sightline.scenes import Objects
 
 Bools = NDArray[np.bool_]
 
@@ -28,19 +28,6 @@ SIZES = {**ALL_SIZES, "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "la
 LIMIT = 100
 # An overlap of 1 must reach a threshold of 1.
 NEARLY_ONE = 1 - 1e-10
-
-
-class Truth(Protocol):
-    """The objects on an image: ``boxes`` (m, 4), ``labels`` (m,) ints, ``crowd`` (m,) bool, ``areas`` (m,) pixels each covers."""
-
-    @property
-    def boxes(self) -> NDArray[np.float64]: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def crowd(self) -> Bools: ...
-    @property
-    def areas(self) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +82,7 @@ class Matches:
 
 def match(
     found: Found,
-    truth: Sequence[Truth],
+    truth: Sequence[Objects],
     classes: int,
     *,
     limit: int = LIMIT,
@@ -105,7 +92,7 @@ def match(
     """Match the boxes found on n images with the n images' objects, of ``classes`` classes."""
     image, place, rank = _surest(found, limit)
     label, score, boxes = found.labels[image, place], found.scores[image, place], found.boxes[image, place].astype(np.float64)
-    true = _Objects.of(truth)
+    true = _Row.of(truth)
     outside = _outside(true.areas, sizes)
     void = outside | true.crowd
     winners = _winners(
@@ -131,7 +118,7 @@ def match(
 
 
 @dataclass(frozen=True, eq=False)
-class _Objects:
+class _Row:
     """The objects of all images in one row; ``image`` and ``index`` say where each is from."""
 
     boxes: NDArray[np.float64]
@@ -143,7 +130,7 @@ class _Objects:
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, truth: Sequence[Truth]) -> _Objects:
+    def of(cls, truth: Sequence[Objects]) -> _Row:
         counts = np.array([len(objects.labels) for objects in truth], np.int64)
         starts = np.concatenate([[0], counts.cumsum()])
         image = np.repeat(np.arange(len(truth)), counts)
@@ -199,7 +186,7 @@ class _Pairs:
     iou: NDArray[np.float64]
 
 
-def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Objects, least: float) -> _Pairs:
+def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Row, least: float) -> _Pairs:
     """Pairs of one image and class that overlap enough; the last of a detection and turn is its best."""
     detections, targets, overlaps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     ends = np.searchsorted(image, np.arange(len(true.starts)))
