@@ -81,3 +81,11 @@ def test_ten_thousand_boxes_are_settled():
     boxes[:, 2:] = boxes[:, :2] + 20
     kept = suppress(boxes, scores, np.zeros(10_000, np.int64), 0.5)
     assert kept.tolist() == ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores.astype(np.float32)), 0.5).tolist()
+
+
+def test_a_box_that_is_not_a_number_hides_no_doubles():
+    rng = np.random.default_rng(0)
+    boxes = np.repeat(random_boxes(rng, 300, side=3000), 10, axis=0)
+    boxes[-1] = np.nan
+    kept = suppress(boxes, np.append(rng.random(2999), -1), np.zeros(3000, np.int64), 0.9)
+    assert len(kept) == 301

@@ -89,18 +89,19 @@ def box_errors(found: Found, truth: Sequence[Objects], classes: int, thresholds:
         fates[image][partner[chosen][blamed]] = MISJUDGED
         fates[image][partner[chosen][kind[chosen] == CORRECT]] = FOUND
     real = [np.flatnonzero(~objects.crowd) for objects in truth]
+    nothing = np.zeros(0, np.int64)
     return BoxErrors(
-        matches.image,
-        matches.place,
-        matches.label,
-        kind,
-        partner,
-        overlap,
-        np.repeat(np.arange(len(truth)), [len(places) for places in real]),
-        np.concatenate([np.zeros(0, np.int64), *real]),
-        np.concatenate([np.zeros(0, np.int64), *(objects.labels[places] for objects, places in zip(truth, real, strict=True))]),
-        np.concatenate([np.zeros(0, np.int64), *(fate[places] for fate, places in zip(fates, real, strict=True))]),
-        classes,
+        image=matches.image,
+        place=matches.place,
+        label=matches.label,
+        kind=kind,
+        partner=partner,
+        overlap=overlap,
+        object_image=np.repeat(np.arange(len(truth)), [len(places) for places in real]),
+        object_index=np.concatenate([nothing, *real]),
+        object_label=np.concatenate([nothing, *(objects.labels[places] for objects, places in zip(truth, real, strict=True))]),
+        fate=np.concatenate([nothing, *(fate[places] for fate, places in zip(fates, real, strict=True))]),
+        classes=classes,
     )
 
 

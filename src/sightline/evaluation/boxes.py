@@ -88,7 +88,7 @@ def _side_by_side(found: Floats, truth: Floats) -> Iterator[tuple[NDArray[np.int
     Sorted by their left sides, the others that may reach into a box are a range.
     """
     order = np.argsort(truth[:, 0], kind="stable")
-    lefts, widest = truth[order, 0], (truth[:, 2] - truth[:, 0]).max()
+    lefts, widest = truth[order, 0], np.fmax.reduce(truth[:, 2] - truth[:, 0])
     first = np.searchsorted(lefts, found[:, 0] - widest, "left")
     counts = np.maximum(np.searchsorted(lefts, found[:, 2], "right") - first, 0)
     step = max(1, PAIRS_AT_ONCE // len(truth))
@@ -114,9 +114,9 @@ def suppress(boxes: Floats, scores: Floats, labels: Ints, overlap: float, limit:
         block = block[_survivors(same & (iou(boxes[block], boxes[block]) > overlap))][:missing]
         kept.append(block)
         missing -= len(block)
-        surer, others, values = overlapping(boxes[block], boxes[left], overlap)
-        doubles = others[(values > overlap) & (labels[block[surer]] == labels[left[others]])]
-        left = np.delete(left, doubles)
+        if missing > 0:
+            surer, others, values = overlapping(boxes[block], boxes[left], overlap)
+            left = np.delete(left, others[(values > overlap) & (labels[block[surer]] == labels[left[others]])])
     return np.concatenate(kept)
 
 
