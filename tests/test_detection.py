@@ -101,6 +101,16 @@ def test_every_figure_agrees_whatever_the_set(seed, images, classes, most):
         agree("pycocotools", found, truth, classes)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_of_objects_overlapped_alike_the_last_is_taken(library):
+    """The surest lies between two objects; the other detection is one of them exactly, and wrong where that was taken."""
+    left, between, right = [0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10]
+    for other, expected in ((left, 1.0), (right, 0.5)):
+        found, truth = padded(([between, other], [2.0, 1.0], [0, 0])), [Objects.of([left, right], [0, 0])]
+        agree(library, found, truth, classes=1)
+        assert recall(match(found, truth, 1))[0, 0, 0] == expected
+
+
 def test_only_the_surest_hundred_of_an_image_and_class_count():
     found, truth = random_set(5, images=3, classes=1, most=120)
     assert (found.labels >= 0).sum(axis=1).max() > 200

@@ -26,8 +26,6 @@ ALL_SIZES = {"all": (0.0, 1e10)}
 SIZES = {**ALL_SIZES, "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 # Of an image and class, the surest so many are judged.
 LIMIT = 100
-# An overlap of 1 must reach a threshold of 1.
-NEARLY_ONE = 1 - 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +93,7 @@ def match(
     true = _Row.of(truth)
     outside = _outside(true.areas, sizes)
     void = outside | true.crowd
-    winners = _winners(
-        _pairs(image, label, boxes, true, min(float(ious.min()), NEARLY_ONE)), true.crowd, void, ious, (len(sizes), len(ious), len(image))
-    )
+    winners = _winners(_pairs(image, label, boxes, true, float(ious.min())), true.crowd, void, ious, (len(sizes), len(ious), len(image)))
     matched = winners >= 0
     void_match = matched & void[np.arange(len(sizes))[:, None, None], winners] if len(void.T) else matched
     ignored = void_match | (~matched & _outside(geometry.areas(boxes), sizes)[:, None, :])
@@ -225,12 +221,11 @@ def _winners(pairs: _Pairs, crowd: Bools, void: Bools, ious: Floats, shape: tupl
     """(a, t, d) the object that each detection takes, -1 for none; ``void`` (a, g) objects do not count."""
     winners = np.full((shape[2], *shape[:2]), -1, np.int64)
     taken = np.zeros((len(crowd), *shape[:2]), bool)
-    reached = np.minimum(ious, NEARLY_ONE)
     turns = int(pairs.turn.max(initial=-1)) + 1
     for first, end in _spans(np.searchsorted(pairs.turn, np.arange(turns + 1))):
         target, detection = pairs.target[first:end], pairs.detection[first:end]
         free = ~taken[target] | crowd[target, None, None]
-        free &= (pairs.iou[first:end, None] >= reached)[:, None, :]
+        free &= (pairs.iou[first:end, None] >= ious)[:, None, :]
         # A later place is a larger overlap; any object that counts goes before all that do not.
         count = end - first
         preference = np.arange(count)[:, None] + count * ~void.T[target]
