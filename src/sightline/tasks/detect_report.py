@@ -58,7 +58,7 @@ def detection_blocks(test: Mapping[str, Any]) -> list[Block]:
         _tiles(test),
         Bars(
             "How well each class is found",
-            [Bar(entry["label"], entry["ap50"], *entry["ap50_interval"], note=f"{entry['n']} objects") for entry in present],
+            [_bar(entry) for entry in present],
             note="Average precision of boxes that overlap an object by at least half; the whisker is the 95% interval.",
         ),
         Curves(
@@ -103,6 +103,11 @@ def _tiles(test: Mapping[str, Any]) -> Tiles:
     if "ece" in metrics:
         tiles.append(Tile("Calibration error", f"{metrics['ece']:.1%}", "expected gap between score and truth of a box"))
     return Tiles("On the untouched test images", tiles)
+
+
+def _bar(entry: Mapping[str, Any]) -> Bar:
+    low, high = entry["ap50_interval"]
+    return Bar(entry["label"], entry["ap50"], low, high, note=f"{entry['n']} objects")
 
 
 def _kinds(test: Mapping[str, Any]) -> Bars:
