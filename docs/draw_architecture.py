@@ -12,13 +12,14 @@ from textwrap import wrap
 # Floors from the ground up: (title, rooms); a room may import those on floors below it.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("ground: no rooms below", [
-        ("errors", "every error, its exit code"), ("records", "Dataset, Infer, Prediction"),
+        ("errors", "every error, its exit code"), ("records", "Dataset, Infer"),
+        ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
         ("requirements", "what a model has to reach"), ("console", "lines and bars"), ("processor", "cores and features"),
         ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
-        ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),
+        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"), ("evaluation", "metrics, intervals"),
         ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
@@ -26,9 +27,9 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
-        ("engines", "what computes best on this machine"),
+        ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("explanation", "heat maps, and tests of them"),
+        ("explanation", "heat maps, and tests of them"), ("saving", "answers as pictures and files"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import render_shape
 from sightline.data.prepare import Prepare
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.report.baselines import baselines_blocks
 from sightline.tasks import load_task
 from sightline.tasks.blocks import Bars, Text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.tasks import TASKS, load_task
 from sightline.tasks.blocks import Bars, Gallery, Matrix, Table, Tiles
 from sightline.tasks.classify import FEW_IMAGES, WORST_ERRORS, blocks, decode, difference, evaluate, verdict

@@ -10,7 +10,7 @@ import pytest
 from sightline.evaluation.calibration import calibration_gap
 from sightline.evaluation.metrics import softmax
 from sightline.evaluation.multilabel import sigmoid
-from sightline.records import Caution, Decision
+from sightline.predictions import Caution, Decision
 from sightline.report.confidence import confidence_blocks
 from sightline.tasks import load_task
 from sightline.tasks.confidence import Answers, calibrated, cautions

@@ -13,7 +13,7 @@ from sightline.explanation.subject import Subject
 from sightline.model.export import export_graph
 from sightline.model.gradcam import grad_cam
 from sightline.model.network import torch_infer
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.tasks import load_task
 from tiny import tiny_network
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 from sightline.data.store import Facts
 from sightline.evaluation.intervals import wilson_interval
-from sightline.records import Dataset, Decision, ImageRef
+from sightline.predictions import Decision
+from sightline.records import Dataset, ImageRef
 from sightline.report.group_words import verdict
 from sightline.report.groups import groups_blocks
 from sightline.report.html import Page, render_page

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.records import Classification, Dataset, ImageRef
+from sightline.predictions import Classification
+from sightline.records import Dataset, ImageRef
 
 
 def dataset(n: int = 4, **columns) -> Dataset:

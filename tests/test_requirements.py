@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.errors import ConfigError, RequirementNotMet, UsageError
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.report.requirements import requirements_blocks, requirements_section
 from sightline.requirements import (
     FIGURES,

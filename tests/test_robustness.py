@@ -14,7 +14,7 @@ from PIL import Image
 from sightline.evaluation.corruptions import CORRUPTIONS, FAMILIES
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.paired import tango_interval
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.report.html import Page, render_page
 from sightline.report.robustness import robustness_blocks
 from sightline.report.sections import Section, has_content, without_empty

@@ -20,7 +20,7 @@ from sightline.model.heads import classify as classify_head
 from sightline.model.heads.linear import PROBE_STRENGTHS
 from sightline.model.heads.tag import Objective, fit_probe, make_head
 from sightline.model.network import Network, torch_infer
-from sightline.records import Decision, Tags
+from sightline.predictions import Decision, Tags
 from sightline.tasks import TASKS, load_task
 from sightline.tasks.blocks import Bars, Gallery, Table, Tiles
 from sightline.tasks.tag import FEW_IMAGES, WORST_ERRORS, blocks, decide, decode, difference, evaluate, outcomes, verdict

@@ -17,7 +17,8 @@ _PUBLIC = {
     "train": "pipeline", "audit": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline", "compare": "pipeline",
     "backbones": "pipeline", "explain": "pipeline", "export": "pipeline",
     "Model": "runtime", "Bundle": "bundle", "Prepare": "data.prepare",
-    "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "records", "Tags": "records",
+    "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "predictions", "Tags": "predictions",
+    "Detections": "scenes", "Segmentation": "scenes", "Objects": "scenes", "LabelMap": "scenes",
     "Infer": "records",
     "SightlineError": "errors", "UsageError": "errors", "DataError": "errors", "ImageError": "errors", "ModelFileError": "errors",
     "DeviceError": "errors", "ResourceError": "errors", "RequirementNotMet": "errors",
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from sightline.pipeline import audit, backbones, compare, evaluate, explain, export, predict, train, verify
-    from sightline.records import Classification, Dataset, ImageRef, Infer, Sample, Tags
+    from sightline.predictions import Classification, Tags
+    from sightline.records import Dataset, ImageRef, Infer, Sample
     from sightline.runtime import Model
+    from sightline.scenes import Detections, LabelMap, Objects, Segmentation
 
 
 def __getattr__(name: str) -> Any:
@@ -56,7 +59,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Bundle", "Classification", "DataError", "Dataset", "DeviceError", "ImageError", "ImageRef", "Infer", "Model", "ModelFileError",
-    "Prepare", "RequirementNotMet", "ResourceError", "Sample", "SightlineError", "Tags", "UsageError", "audit", "backbones", "compare",
-    "evaluate", "explain", "export", "predict", "train", "verify",
+    "Bundle", "Classification", "DataError", "Dataset", "Detections", "DeviceError", "ImageError", "ImageRef", "Infer", "LabelMap", "Model",
+    "ModelFileError", "Objects", "Prepare", "RequirementNotMet", "ResourceError", "Sample", "Segmentation", "SightlineError", "Tags",
+    "UsageError", "audit", "backbones", "compare", "evaluate", "explain", "export", "predict", "train", "verify",
 ]  # fmt: skip

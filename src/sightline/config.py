@@ -90,8 +90,14 @@ class NetworkConfig:
         "auto",
         "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy on this machine, else none).",
     )
-    size: int | None = setting(None, "Side of the network's square input in pixels.", low=8, high=2048)
-    fit: str = setting("crop", "How an image is made square: crop its middle, pad it, or squash it.", choices=("crop", "pad", "squash"))
+    size: int | None = setting(
+        None, "Side of the network's square input in pixels; where boxes or label maps are learned, its longer side.", low=8, high=2048
+    )
+    fit: str | None = setting(
+        None,
+        "How an image is fitted to the input: crop its middle, pad it, or squash it; by default crop, or pad for boxes and label maps.",
+        choices=("crop", "pad", "squash"),
+    )
     dropout: float = setting(0.2, "Dropout before the last layer.", low=0.0, high=0.9)
     drop_path: float = setting(0.0, "Share of the residual branches left out at random in training (stochastic depth).", low=0.0, high=0.9)
 
@@ -113,14 +119,21 @@ class TrainConfig:
     start_size: int | None = setting(
         None, "Side in pixels of the images in the first epoch, from where they grow to --size.", low=8, high=2048
     )
-    batch_size: int = setting(32, "Images in a step.", low=1, high=65_536)
+    batch_size: int | None = setting(
+        None, "Images in a step; 32 when not given, 8 where boxes or label maps are learned.", low=1, high=65_536
+    )
     optimizer: str = setting("adamw", "The optimiser.", choices=("adamw", "sgd"))
     lr: float | None = setting(None, "Highest learning rate of the head (of everything, from scratch).", low=1e-8, high=100.0)
     backbone_lr_scale: float | None = setting(None, "The backbone's learning rate as a share of the head's.", low=0.0, high=10.0)
     weight_decay: float | None = setting(None, "Weight decay; biases and normalisation have none.", low=0.0, high=10.0)
     momentum: float = setting(0.9, "Momentum of SGD.", low=0.0, high=0.999)
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0.0, high=0.9)
-    label_smoothing: float = setting(0.1, "Probability mass that the target gives to the other classes.", low=0.0, high=0.9)
+    label_smoothing: float | None = setting(
+        None,
+        "Probability mass that the target gives to the other classes; 0.1 when not given, 0 for boxes and label maps.",
+        low=0.0,
+        high=0.9,
+    )
     ema: float = setting(
         0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999
     )
@@ -142,7 +155,12 @@ class AugmentConfig:
     """Random changes to the training images."""
 
     crop_scale: float = setting(0.35, "Smallest share of the area that a random crop keeps; 1 turns cropping off.", low=0.01, high=1.0)
-    rotate: float = setting(15.0, "Largest random rotation in degrees.", low=0.0, high=180.0)
+    rotate: float | None = setting(
+        None,
+        "Largest random rotation in degrees; 15 when not given, 0 where there are boxes, which would fit no more.",
+        low=0.0,
+        high=180.0,
+    )
     flip: bool | None = setting(
         None, "Mirror images left to right at random; when not given, the class names decide: not for digits, letters, left and right."
     )
@@ -150,6 +168,10 @@ class AugmentConfig:
     erase: float = setting(0.0, "Share of the images in which a random rectangle is painted over.", low=0.0, high=1.0)
     mixup: float = setting(0.0, "Mix pairs of images: alpha of the beta distribution that their shares come from.", low=0.0, high=10.0)
     cutmix: float = setting(0.0, "Paste parts of images into others: alpha of the beta distribution of the part.", low=0.0, high=10.0)
+    mosaic: float | None = setting(
+        None, "Share of the training pictures put together from four; half where there are boxes, except in the last epochs.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
     robust: bool = setting(
         False, "At the end, train on images made harder as well: night, rain, blur, noise... The report shows what that cost and won."
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.archive import MAX_BYTES, MAX_MEMBERS, SAFE_NAME
 from sightline.errors import ModelFileError
-from sightline.records import Decision
+from sightline.predictions import Decision
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

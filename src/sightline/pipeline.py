@@ -25,10 +25,11 @@ from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
+from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, Dataset, ImageRef, Prediction
+from sightline.records import SPLITS, Dataset, ImageRef
 from sightline.requirements import refuse_unmet
-from sightline.runtime import Model, batch_share
+from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
         refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
         used += [rows[position] for position in batch.positions]
-        raws.append(batch.raw)
+        if batch.positions:
+            raws.append(kept(opened.task, batch.raw, targets[rows[batch.positions]]))
     if not used:
         raise DataError(f"{data}: none of its {len(rows)} images of the {name} split could be read.")
-    raw = {output: np.concatenate([batch[output] for batch in raws if batch]) for output in next(batch for batch in raws if batch)}
+    raw = {output: np.concatenate([batch[output] for batch in raws]) for output in raws[0]}
     keys = [str(dataset.refs[row]) for row in used]
     result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
     known = sum(map(is_seen, used))
@@ -137,7 +139,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
             "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
 
 
-def _answered(model: Model, raw: dict[str, NDArray[np.float32]], targets: NDArray[Any]) -> dict[str, float]:
+def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any]) -> dict[str, float]:
     """``coverage``, the share of the images that are answered, and their ``accuracy``; nothing for a bundle that makes no promises."""
     cautions = model.cautions(raw)
     answered = np.array([caution is None or not caution.abstained for caution in cautions])

@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: where an image is, a data set, a prediction.
+"""The values that travel between the rooms: where an image is, and a data set.
 
 All are frozen; nothing here reads a file. A ``Dataset`` keeps columns instead of objects, so that a
 million samples stay small.
@@ -61,7 +61,8 @@ class Dataset:
 
     refs        n ImageRef
     labels      names of the classes; a target is an index into it. A class absent from a split keeps its index
-    targets     task-specific: (n,) int64 for classification with -1 for unlabelled, (n, k) bool for tags; None when nothing is labelled
+    targets     task-specific: (n,) int64 for classification with -1 for unlabelled, (n, k) bool for tags, (n,) of objects or label
+                maps (``scenes.py``) where things lie on the image; None when nothing is labelled
     splits      (n,) str, one of "", "train", "validation", "test"; None when nothing came split
     groups      (n,) str, samples that must not straddle a split; None without groups
     content_ids (n,) str, sha256 of the bytes; None until the files have been looked at
@@ -126,10 +127,24 @@ class Dataset:
     def of_split(self, split: str) -> Dataset:
         return self.select(self.rows_of(split))
 
+    @property
+    def is_scenes(self) -> bool:
+        """Whether targets lie on the images: objects or label maps."""
+        return self.targets is not None and self.targets.dtype == object
+
+    def as_tags(self) -> Dataset:
+        """Of objects or label maps, which labels each image shows, as a data set for tagging; any other data set as it is."""
+        if not self.is_scenes:
+            return self
+        return self.replace(task="tag", targets=presence(self.targets, len(self.labels)))
+
     def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(m,) rows and (m,) label indices: each pair says that the row has the label; in order of rows."""
         if self.targets is None:
             return np.empty(0, np.int64), np.empty(0, np.int64)
+        if self.is_scenes:
+            present = [target.present for target in self.targets]
+            return np.repeat(np.arange(len(self)), list(map(len, present))), np.concatenate([np.empty(0, np.int64), *present])
         if self.targets.ndim == 2:
             rows, labels = np.nonzero(self.targets)
             return rows, labels
@@ -141,6 +156,8 @@ class Dataset:
         if self.targets is None:
             return ()
         target = self.targets[row]
+        if self.is_scenes:
+            return tuple(self.labels[label] for label in target.present)
         if self.targets.ndim == 2:
             return tuple(self.labels[label] for label in np.flatnonzero(target))
         return () if target == NO_TARGET else (self.labels[target],)
@@ -149,6 +166,8 @@ class Dataset:
         """The targets in terms of other labels, of which the data's own must all be some; ValueError otherwise."""
         assert self.targets is not None
         index = np.array([labels.index(label) for label in self.labels], np.int64)
+        if self.is_scenes:
+            return column_of([target.relabelled(index) for target in self.targets])
         if self.targets.ndim == 1:
             return np.where(self.targets == NO_TARGET, NO_TARGET, index[self.targets])
         among = np.zeros((len(self), len(labels)), bool)
@@ -165,101 +184,23 @@ class Dataset:
 
     def _row_text(self, row: int) -> str:
         sample = self[row]
-        return f"{sample.content_id or sample.ref}|{json.dumps(self.label_names(row))}|{sample.split or ''}|{sample.group or ''}"
+        said = sample.target.text if self.is_scenes else ""
+        return f"{sample.content_id or sample.ref}|{json.dumps(self.label_names(row))}{said}|{sample.split or ''}|{sample.group or ''}"
 
 
-@dataclass(frozen=True)
-class Decision:
-    """How raw outputs become answers; chosen on calibration images and kept in the bundle.
-
-    temperature    divides the logits; above 1 makes less sure
-    thresholds     label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
-    promise        the share of answers that are right when those below ``answer_from`` are not given; None where none is promised
-    answer_from    the score of an answer from which it is given
-    name_from      the score from which labels are named as candidates, so that with probability ``named`` all true ones are
-    familiar_from  the similarity to the nearest training images from which an image is not called unfamiliar
-    """
-
-    temperature: float = 1.0
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    promise: float | None = None
-    answer_from: float | None = None
-    named: float | None = None
-    name_from: float | None = None
-    familiar_from: float | None = None
+def presence(targets: NDArray[Any] | None, k: int) -> NDArray[Any]:
+    """(n, k) bool, which labels the objects or label maps of n images show; any other targets as they are."""
+    assert targets is not None
+    if targets.dtype != object:
+        return targets
+    has = np.zeros((len(targets), k), bool)
+    for row, target in enumerate(targets):
+        has[row, target.present] = True
+    return has
 
 
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """What else a reader of a prediction should know.
-
-    abstained   the model does not answer: too unsure to keep its promise, or the image is unfamiliar. The prediction is its best guess
-    unfamiliar  the image is unlike any training image
-    candidates  labels among which the true ones are, with the bundle's ``named`` probability; None where that is not promised
-    """
-
-    abstained: bool
-    unfamiliar: bool
-    candidates: tuple[str, ...] | None
-
-    def __str__(self) -> str:
-        if self.abstained:
-            return "unlike any training image, best guess" if self.unfamiliar else "not sure, best guess"
-        return "sure enough"
-
-    def to_json(self) -> dict[str, Any]:
-        """``{"abstained", "unfamiliar"}``, and ``"candidates"`` where they are promised."""
-        named = {} if self.candidates is None else {"candidates": list(self.candidates)}
-        return {"abstained": self.abstained, "unfamiliar": self.unfamiliar, **named}
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """What a classifier says of one image: ``labels`` with their ``scores`` in [0, 1], best first."""
-
-    labels: tuple[str, ...]
-    scores: tuple[float, ...]
-    caution: Caution | None = None
-
-    @property
-    def label(self) -> str:
-        return self.labels[0]
-
-    @property
-    def score(self) -> float:
-        return self.scores[0]
-
-    @property
-    def answer(self) -> frozenset[str]:
-        """What is said, whatever the scores."""
-        return frozenset(self.labels[:1])
-
-    def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
-        """``[{"label", "score"}...]``, best first, at most ``top``."""
-        return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
-
-
-@dataclass(frozen=True)
-class Tags:
-    """What a tagger says of one image, which may have several labels or none.
-
-    labels  the labels given: those whose score is at or above their threshold; best first
-    scores  every label with its probability in [0, 1], best first
-    """
-
-    labels: tuple[str, ...]
-    scores: Mapping[str, float]
-    caution: Caution | None = None
-
-    @property
-    def answer(self) -> frozenset[str]:
-        """What is said, whatever the scores."""
-        return frozenset(self.labels)
-
-    def to_json(self, top: int | None = None) -> list[dict[str, Any]]:
-        """``[{"label", "score"}...]`` of the labels given, best first, at most ``top``; empty when none is given."""
-        return [{"label": label, "score": self.scores[label]} for label in self.labels[:top]]
-
-
-Prediction = Classification | Tags
-"""What any task can answer: a union, with one value type for each."""
+def column_of(values: Sequence[Any]) -> NDArray[Any]:
+    """(n,) a column of values of any kind, even where those have lengths of their own."""
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column

@@ -7,7 +7,7 @@ all go through it, whatever satisfies ``Infer``: what is shipped is what is judg
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from PIL import Image
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.data.decode import Limits, decode_picture
+from sightline.data.decode import Limits, decode_picture, size_of
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
@@ -29,14 +29,16 @@ from sightline.engines.evidence import evidence_of
 from sightline.errors import ImageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
+from sightline.predictions import Caution, Prediction
 from sightline.processor import processors
-from sightline.records import Caution, ImageRef, Infer, Prediction
+from sightline.records import ImageRef, Infer
 from sightline.reference import embeddings_of
-from sightline.tasks import load_task
+from sightline.scenes import frame_of
+from sightline.tasks import Task, load_task
 from sightline.tasks.confidence import cautions
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
-Prepared = NDArray[np.uint8] | ImageError
+Prepared = tuple[NDArray[np.uint8], NDArray[np.float64]] | ImageError
 # Fewer images in a batch are computed less quickly: the weights are read from memory for each.
 SMALLEST_SHARE = 4
 
@@ -46,13 +48,13 @@ class RawBatch:
     """Raw outputs of the images that could be read, and the errors of those that could not.
 
     positions  places in the stream of the rows of ``raw``
-    raw        output name -> (n, ...) array
+    raw        output name -> (n, ...) array; "frame" (n, 10) float64 says how each prepared image lies on its original
     errors     (place, error) of the unreadable
     size       how many images of the stream this batch covers
     """
 
     positions: list[int]
-    raw: dict[str, NDArray[np.float32]]
+    raw: dict[str, NDArray[Any]]
     errors: list[tuple[int, ImageError]]
     size: int
 
@@ -85,6 +87,12 @@ def raw_outputs(
             yield pending.popleft().result()
 
 
+def kept(task: Task, raw: Mapping[str, NDArray[Any]], targets: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
+    """What of a batch's raw outputs is kept of many images: what the task keeps, and the embeddings."""
+    embeddings = {"embedding": raw["embedding"]} if "embedding" in raw else {}
+    return {**task.compact(raw, targets), **embeddings}
+
+
 def batch_share(batch_size: int, streams: int) -> int:
     """Images in a batch of one of several streams that share ``batch_size`` images, so that more streams take no more memory."""
     return min(batch_size, max(SMALLEST_SHARE, -(-batch_size // streams)))
@@ -114,13 +122,17 @@ def _computed(infer: Infer, images: list[Prepared], start: int) -> RawBatch:
     """The raw outputs of consecutive images of the stream, the first of which has the place ``start``."""
     readable = {place: image for place, image in enumerate(images, start) if not isinstance(image, ImageError)}
     errors = [(place, image) for place, image in enumerate(images, start) if isinstance(image, ImageError)]
-    raw = infer(np.stack(list(readable.values()))) if readable else {}
-    return RawBatch(list(readable), raw, errors, len(images))
+    if not readable:
+        return RawBatch([], {}, errors, len(images))
+    prepared, frames = zip(*readable.values(), strict=True)
+    return RawBatch(list(readable), {**infer(np.stack(prepared)), "frame": np.stack(frames)}, errors, len(images))
 
 
 def _prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
     try:
-        return prepare(decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0]
+        picture, size = decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading)
+        pixels, back = prepare(picture)
+        return pixels, frame_of(back, prepare.shape, size_of(picture), size)
     except ImageError as error:
         return error
 
@@ -201,7 +213,7 @@ class Model:
         for sentence in bundle.manifest.unfit:
             console.warn(f"{bundle.path} is marked as unfit. {sentence}")
         task, prepare, threads = load_task(bundle.manifest.task), Prepare.from_json(bundle.manifest.prepare), threads or processors()
-        shape, streams, int8 = (prepare.size, prepare.size, prepare.channels), threads if many else 1, bundle.manifest.is_int8
+        shape, streams, int8 = (*prepare.shape, prepare.channels), threads if many else 1, bundle.manifest.is_int8
         share = batch_share(batch_size, streams)
         familiar = embeddings_of(bundle)
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
@@ -247,12 +259,13 @@ class Model:
         share = batch_share(batch_size, self.streams)
         return raw_outputs(self.infer, self.prepare, images, batch_size=share, limits=limits, threads=self.threads, streams=self.streams)
 
-    def decode(self, raw: dict[str, NDArray[np.float32]]) -> list[Prediction]:
+    def decode(self, raw: dict[str, NDArray[Any]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""
-        predictions = self.task.decode(raw, self.labels, self.manifest.decision)
-        return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, self.cautions(raw), strict=True)]
+        predictions, rest = self.task.decode(raw, self.labels, self.manifest.decision), kept(self.task, raw)
+        return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, self.cautions(rest), strict=True)]
 
-    def cautions(self, raw: dict[str, NDArray[np.float32]]) -> list[Caution | None]:
-        """What to know of each prediction, such as that the model abstains; None for all by a bundle that promises nothing."""
+    def cautions(self, raw: dict[str, NDArray[Any]]) -> list[Caution | None]:
+        """What to know of each image, from what was ``kept`` of its outputs, such as that the model abstains; None for all by a bundle
+        that promises nothing."""
         near = None if self.familiar is None else similarity(raw["embedding"], self.familiar)
         return cautions(self.task, raw, self.labels, self.manifest.decision, near)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from sightline import console
-from sightline.data.listing import amount, is_image_name, walk_order
+from sightline.data.listing import amount, is_image_name, is_shown, walk_order
 from sightline.errors import DataError, ImageError
 
 SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.[a-z0-9]+)\Z", re.IGNORECASE)
@@ -79,13 +79,26 @@ def members(path: str | Path) -> list[str]:
 
     Raises DataError when it is not an archive, is damaged or cut short, or is a compressed tar.
     """
+    tell_odd(path)
+    return list(filter(is_image_name, all_members(path)))
+
+
+def all_members(path: str | Path) -> list[str]:
+    """Names of all files in an archive that are not hidden, in the same order; raises DataError as ``members`` does."""
+    return sorted(filter(is_shown, _listed(path).members), key=walk_order)
+
+
+def tell_odd(path: str | Path) -> None:
+    """Warn of the members that are left out."""
+    for what, names in _listed(path).odd.items():
+        console.warn(f"{path}: {amount(names, 'member')} {what}.")
+
+
+def _listed(path: str | Path) -> Contents:
     try:
-        contents = _contents(str(path))
+        return _contents(str(path))
     except _Refused as error:
         raise DataError(f"{path}: {error}.") from error
-    for what, names in contents.odd.items():
-        console.warn(f"{path}: {amount(names, 'member')} {what}.")
-    return sorted(filter(is_image_name, contents.members), key=walk_order)
 
 
 def read_member(path: str, member: str, max_bytes: int) -> bytes:

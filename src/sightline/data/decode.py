@@ -9,14 +9,9 @@ more than twice its value it has to be raised.)
 
 from __future__ import annotations
 
-import io
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,11 +21,13 @@ from PIL import Image
 from sightline.data import dicom, exif, tiff
 from sightline.data.colour import as_stored, srgb
 from sightline.data.compression import jpeg_quality
-from sightline.data.container import read_member
-from sightline.data.formats import FORMATS, format_of, missing_bytes, note_on_name, why_unsupported
+from sightline.data.formats import format_of, note_on_name
 from sightline.data.limits import Limits as Limits
-from sightline.data.quiet import mute_libtiff, quiet
+from sightline.data.opening import opened, page_of
+from sightline.data.opening import read_bytes as read_bytes
+from sightline.data.quiet import quiet
 from sightline.data.reading import Reading, channels_of
+from sightline.data.reasons import one_reason
 from sightline.errors import ImageError
 from sightline.records import ImageRef
 
@@ -55,44 +52,65 @@ class Header:
 
 
 UNNAMED = "the image"
+# Of a JPEG, enough for what a camera writes in front of the pixels.
+HEAD_BYTES = 2**16
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
 
 
-def read_bytes(ref: ImageRef, limits: Limits = Limits()) -> bytes:
-    """The bytes of the file or archive member that ``ref`` names, whatever its frame and window; raises ImageError."""
-    if ref.member is not None:
-        return read_member(ref.path, ref.member, limits.max_bytes)
-    name = str(ref)
-    try:
-        size = os.stat(ref.path).st_size
-        if not os.path.isfile(ref.path):  # reading a pipe would wait for ever
-            raise ImageError(name, "is a folder, not an image" if os.path.isdir(ref.path) else "is a device or pipe, not a file")
-        limits.check_bytes(size, name)
-        with open(ref.path, "rb") as file:
-            return file.read(size)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in the path
-        raise ImageError(name, "no such file") from error
-    except PermissionError as error:
-        raise ImageError(name, "permission denied") from error
-    except OSError as error:
-        raise ImageError(name, f"cannot be read ({error.strerror})") from error
-
-
 def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
-    """(width, height) of a file as its header declares them, before orientation; raises ImageError."""
-    data = read_bytes(ref, limits)
-    with _one_reason(str(ref), data):
+    """(width, height) that a viewer shows, by the file's header alone; raises ImageError."""
+    name, data = str(ref), _head(ref, limits)
+    with one_reason(name, data):
         if format_of(data) == "DICOM":
-            scan = dicom.open_scan(data, str(ref), limits)
+            scan = dicom.open_scan(data, name, limits)
             return scan.width, scan.height
-        page = _page(data, str(ref), ref.frame)
-        return page.size if page and not page.read_by_pillow(Reading()) else _opened(data, str(ref), limits, ref.frame).size
+        page = page_of(data, name, ref.frame)
+        if page and not page.read_by_pillow(Reading()):
+            size, orientation = page.size, page.orientation
+        else:
+            image = opened(data, name, limits, ref.frame)
+            size, orientation = image.size, exif.orientation_ahead(image, data)
+    return size[::-1] if orientation >= 5 else size
+
+
+def _head(ref: ImageRef, limits: Limits) -> bytes:
+    """The part of a file that tells its size and orientation: of a JPEG on disk the beginning, where that is enough."""
+    if ref.member is None and os.path.isfile(ref.path):
+        with suppress(Exception), open(ref.path, "rb") as file, quiet():  # what is wrong is said by who reads all of it
+            if format_of(data := file.read(HEAD_BYTES)) == "JPEG":
+                opened(data, str(ref), limits)
+                return data
+    return read_bytes(ref, limits)
+
+
+def read_values(ref: ImageRef, limits: Limits = Limits(), *, colours: bool = False) -> NDArray[Any]:
+    """What the pixels of a mask say, upright: the numbers that are stored, (h, w), of a palette its indices; raises ImageError.
+
+    With ``colours``, and where a file has nothing else, (h, w, 3) uint8: red, green and blue as they are stored.
+    """
+    name, data = str(ref), read_bytes(ref, limits)
+    with one_reason(name, data):
+        if format_of(data) == "DICOM":
+            raise ImageError(name, "is a DICOM file, which is not read as a mask; save it as PNG")
+        image = opened(data, name, limits, ref.frame)
+        # Pillow stretches grey of 2 and 4 bits to 0..255.
+        few = {"L;2": 85, "L;4": 17}.get(next((str(tile[3]) for tile in getattr(image, "tile", ())), ""), 1)
+        image.load()
+        orientation = exif.orientation(image)
+        if image.mode in ("LA", "PA", "La"):
+            image = image.convert("RGB") if colours else image.getchannel(0)
+        elif colours or image.mode not in ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
+            image = image.convert("RGB")
+        values = np.asarray(image)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    return tiff.upright(values if few == 1 or colours else values // few, orientation)
 
 
 def pages(ref: ImageRef, limits: Limits = Limits()) -> int:
     """How many frames can be asked for, by the headers: a TIFF's pages, a DICOM's frames; 1 for other formats. Raises ImageError."""
     data = read_bytes(ref, limits)
-    with _one_reason(str(ref), data):
+    with one_reason(str(ref), data):
         return dicom.open_scan(data, str(ref), limits).frames if format_of(data) == "DICOM" else _count_pages(data)
 
 
@@ -105,7 +123,7 @@ def decode(
     reading: Reading = Reading(),
 ) -> Pixels:
     """What ``decode_picture`` gives, as pixels (h, w, reading.channels) uint8."""
-    picture = decode_picture(source, name=name, min_side=min_side, limits=limits, reading=reading)
+    picture, _ = decode_picture(source, name=name, min_side=min_side, limits=limits, reading=reading)
     return _array(picture, name or (str(source) if isinstance(source, ImageRef) else UNNAMED))
 
 
@@ -116,8 +134,8 @@ def decode_picture(
     min_side: int | None = None,
     limits: Limits = Limits(),
     reading: Reading = Reading(),
-) -> Picture:
-    """Upright pixels: sRGB as a viewer would show them, unless ``reading`` states bands.
+) -> tuple[Picture, tuple[int, int]]:
+    """Upright pixels, sRGB as a viewer would show them, unless ``reading`` states bands; and their width and height at full size.
 
     They come as Pillow or numpy has them: copies of a large image take longer than making it small.
     ``source`` is a reference, a file's bytes, a Pillow image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8; where a
@@ -135,21 +153,28 @@ def decode_picture(
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
     if isinstance(source, bytes):
         side = min_side if ref.window is None else None
-        picture = _picture_with_header(source, name, ref.frame, side, limits, reading)[1]
+        header, picture = _picture_with_header(source, name, ref.frame, side, limits, reading)
+        size = header.width, header.height
     else:
-        with _one_reason(name, source):
+        with one_reason(name, source):
             picture = _picture_of(source, name, reading)
+        size = size_of(picture)
     if ref.window is None:
-        return picture
+        return picture, size
     pixels = _array(picture, name)
     (left, top, right, bottom), (height, width, _) = ref.window, pixels.shape
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ImageError(name, f"its window {left},{top},{right},{bottom} is not inside the image of {width} x {height} pixels")
-    return pixels[top:bottom, left:right].copy()
+    return pixels[top:bottom, left:right].copy(), (right - left, bottom - top)
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
 def _array(picture: Picture, name: str) -> Pixels:
-    with _one_reason(name, picture):  # there may be no memory for a copy
+    with one_reason(name, picture):  # there may be no memory for a copy
         return picture if isinstance(picture, np.ndarray) else np.array(picture)
 
 
@@ -170,15 +195,15 @@ def decode_with_header(
 def _picture_with_header(
     data: bytes, name: str, frame: int, min_side: int | None, limits: Limits, reading: Reading
 ) -> tuple[Header, Picture]:
-    with _one_reason(name, data):
+    with one_reason(name, data):
         if format_of(data) == "DICOM":
             scan = dicom.open_scan(data, name, limits)
             pixels, note = dicom.read_scan(scan, frame, reading), _notes(name, data, frame, scan.frames)
             return Header("DICOM", scan.colours, scan.width, scan.height, scan.camera, None, note), pixels
-        page = _page(data, name, frame)
+        page = page_of(data, name, frame)
         if page and not page.read_by_pillow(reading):
             return _wide(data, page, name, frame, limits, reading)
-        image = _opened(data, name, limits, page.place if page else frame)
+        image = opened(data, name, limits, page.place if page else frame)
         if reading.window and _lost_levels(image):
             raise ImageError(name, "its levels are not read at full depth, so that no window can be applied; save it as TIFF")
         mode, size, quality = image.mode, image.size, jpeg_quality(image)
@@ -188,16 +213,6 @@ def _picture_with_header(
         width, height = size[::-1] if orientation >= 5 else size
         written = exif.camera(image), exif.time_taken(image), _notes(name, data, frame, _count_pages(data)), exif.has_position(image)
         return Header(str(image.format), mode, width, height, *written, quality, orientation), picture
-
-
-def _page(data: bytes, name: str, frame: int) -> tiff.Page | None:
-    """The header of a TIFF's page; None for other formats and where none is sound, which is Pillow's to say."""
-    if format_of(data) != "TIFF":
-        return None
-    found = list(islice(tiff.pages_of(data), max(frame, 0) + 1))
-    if found and not 0 <= frame < len(found):
-        raise ImageError(name, f"there is no frame {frame}")
-    return found[frame] if found else None
 
 
 def _wide(data: bytes, page: tiff.Page, name: str, frame: int, limits: Limits, reading: Reading) -> tuple[Header, Pixels]:
@@ -219,54 +234,6 @@ def _notes(name: str, data: bytes, frame: int, count: int, *others: str | None) 
     """All that is odd about a file with so many pages, in one text."""
     several = f"has {count} pages, of which this is the first" if count > 1 and frame == 0 else None
     return "; ".join(note for note in (note_on_name(name, data), several, *others) if note) or None
-
-
-@contextmanager
-def _one_reason(name: str, source: object) -> Iterator[None]:
-    """Turns whatever a library raises on bad data into one ImageError, and mutes its remarks."""
-    with quiet():
-        try:
-            yield
-        except ImageError:
-            raise
-        except Exception as error:  # a dozen types in Pillow alone, AttributeError among them
-            raise ImageError(name, _fault(error, source if isinstance(source, bytes) else b"")) from error
-
-
-def _fault(error: Exception, data: bytes) -> str:
-    text = re.sub(r" \(chunk .*\)", "", str(error).removesuffix(" when reading image file").split("\n")[0][:100])
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
-    if isinstance(error, Image.DecompressionBombError):
-        pixels = re.search(r"\d+", text)
-        amount = f": {int(pixels.group()) / 1e6:,.10g} megapixels" if pixels else ""
-        return f"declares too many pixels for Pillow{amount}"
-    kind, missing = format_of(data) or "image", missing_bytes(data)
-    if missing:
-        return f"truncated {kind} data (at least {missing} bytes are missing)"
-    if isinstance(error, EOFError) or re.search("(?i)truncated|not enough|end of file|eof", text):
-        return f"truncated {kind} data"
-    return f"damaged {kind} data ({text or type(error).__name__})"
-
-
-def _opened(data: bytes, name: str, limits: Limits, frame: int = 0) -> Image.Image:
-    """The image at a frame or page, with its header read and no pixels yet."""
-    if not data:
-        raise ImageError(name, "the file is empty")
-    limits.check_bytes(len(data), name)
-    if (found := format_of(data)) is None:
-        raise ImageError(name, why_unsupported(data))
-    import_module(f"PIL.{FORMATS[found].plugin}ImagePlugin")  # registers itself
-    if found == "TIFF":
-        mute_libtiff()
-    image = Image.OPEN[found.upper()][0](io.BytesIO(data), "")
-    try:
-        for number in (0, frame):  # a page has its own size
-            image.seek(number)
-            limits.check_pixels(image.width, image.height, name)
-    except EOFError as error:
-        raise ImageError(name, f"there is no frame {frame}") from error
-    return image
 
 
 def _lost_levels(image: Image.Image) -> bool:

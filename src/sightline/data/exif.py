@@ -16,6 +16,12 @@ def orientation(image: Image.Image) -> int:
     return stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
 
+def orientation_ahead(image: Image.Image, data: bytes) -> int:
+    """The same before pixels are loaded; only of a PNG that has it behind them are they loaded for it."""
+    told = "exif" in image.info or any(word in data for word in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif"))
+    return orientation(image) if image.format != "PNG" or told else 1
+
+
 def camera(image: Image.Image) -> str | None:
     """Its make and model."""
     make, model = ("".join(filter(str.isprintable, str(_tag(image, tag) or ""))).strip() for tag in (Base.Make, Base.Model))

@@ -1,10 +1,12 @@
-"""What is wrong or odd with one table, gathered so that it is told together."""
+"""What is wrong or odd with one table or set of annotations, gathered so that it is told together."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from sightline import console
 from sightline.errors import DataError
@@ -66,3 +68,36 @@ def columns_named(names: Iterable[str]) -> str:
     found = [shown(name) for name in names]
     more = len(found) - NAMED_COLUMNS
     return ", ".join(found[:NAMED_COLUMNS]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass
+class Faults:
+    """What is wrong with single images and objects of the data at ``path``, whose rest is used: how often, and the first of each kind."""
+
+    path: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, what: str, example: str, count: int = 1) -> None:
+        """``what`` names a kind of fault in the plural and what is done about it: ``boxes without any area, left out``."""
+        self.counts[what] += count
+        if example not in (found := self.examples[what]) and len(found) <= NAMED:
+            found.append(example)
+
+    @property
+    def sentence(self) -> str:
+        """All kinds, such as ``boxes without any area, left out: 2 (a.jpg)``."""
+        return "; ".join(f"{what}: {count:,} ({_first(self.examples[what])})" for what, count in self.counts.items())
+
+    def tell(self) -> None:
+        """One warning for all."""
+        if self.counts:
+            console.warn(f"{self.path}: {self.sentence}.")
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise DataError because nothing is left; ``reason`` says so and what to do."""
+        raise DataError(f"{self.path}: {reason}{f' ({self.sentence})' if self.counts else ''}.")
+
+
+def _first(examples: list[str]) -> str:
+    return ", ".join(examples[:NAMED]) + (", ..." if len(examples) > NAMED else "")

@@ -1,17 +1,19 @@
-"""The label cells of a table as the names of the classes and each row's target."""
+"""The label cells of a table, or the class names of annotations, as the names of the classes and each row's target."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline import console
 from sightline.data.cells import Cells, as_text, tidy
-from sightline.data.findings import Findings, lines_named, shown, some
+from sightline.data.findings import Faults, Findings, lines_named, shown, some
+from sightline.errors import DataError
 from sightline.records import NO_TARGET
 
 TASKS = ("classify", "tag")
@@ -75,17 +77,45 @@ def _checked(parts: Sequence[Sequence[str]], rows_of: Sequence[int], column: str
             if part.strip():
                 spellings[tidy(part)].add(part)
                 counts[tidy(part)] += rows
+    findings.notes += [f"{note}." for note in merged_note(spellings)]
+    findings.problems += alike_problem(counts, "rows")
+    if not counts:
+        findings.problems.append(f"no label in column {shown(column)}; write some, or choose another column with --label-column")
+    return counts
+
+
+def different_labels(names: Sequence[str], counts: Mapping[int, int], faults: Faults) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The labels that any object has, in the order of their names as written, and (k,) the label of each of k names, -1 for none.
+
+    counts  of a name's place, how many objects it has
+
+    Raises DataError where labels differ only in case or inner blanks.
+    """
+    by_label: dict[str, int] = {}
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for place, name in enumerate(names):
+        if counts.get(place):
+            by_label[tidy(name)] = by_label.get(tidy(name), 0) + counts[place]
+            spellings[tidy(name)].add(name)
+    for note in merged_note(spellings):
+        console.say(f"{faults.path}: {note}.")
+    if problem := alike_problem(by_label, "objects"):
+        raise DataError(f"{faults.path}: {problem[0]}.")
+    index = {label: place for place, label in enumerate(by_label)}
+    return tuple(by_label), np.array([index.get(tidy(name), NO_TARGET) for name in names], np.int64)
+
+
+def merged_note(spellings: Mapping[str, set[str]]) -> list[str]:
+    """A clause on labels spelled in several ways that are taken as one, if there are any."""
     merged = sorted(label for label, spelled in spellings.items() if len(spelled) > 1)
-    if merged:
-        findings.notes.append(
-            f"labels that differ only in outer blanks or Unicode form are taken as one: {some(map(shown, merged), len(merged))}."
-        )
+    told = some(map(shown, merged), len(merged))
+    return [f"labels that differ only in outer blanks or Unicode form are taken as one: {told}"] if merged else []
+
+
+def alike_problem(counts: Mapping[str, int], what: str) -> list[str]:
+    """A clause on labels that look alike and are not the same, if there are any; ``counts`` of rows, or ``what`` else they are of."""
     alike: dict[str, list[str]] = defaultdict(list)
     for label in sorted(counts):
         alike[" ".join(label.lower().split())].append(label)
     several = [" and ".join(f"{shown(label)} in {counts[label]}" for label in labels) for labels in alike.values() if len(labels) > 1]
-    if several:
-        findings.problems.append(f"labels that differ only in case or blanks ({some(several, len(several), '; ')} rows); make them one")
-    if not counts:
-        findings.problems.append(f"no label in column {shown(column)}; write some, or choose another column with --label-column")
-    return counts
+    return [f"labels that differ only in case or blanks ({some(several, len(several), '; ')} {what}); make them one"] if several else []

@@ -18,11 +18,15 @@ IGNORED_SUFFIXES = {".json", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".
 NAMED = 3
 
 
+def is_shown(name: str) -> bool:
+    """Whether neither a file nor a folder on its way is hidden."""
+    return not any(part.startswith(".") for part in name.split("/"))
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image: neither it nor a folder on its way is hidden, and it is not plainly something else."""
-    *_, last = parts = name.split("/")
-    hidden = any(part.startswith(".") for part in parts)
-    return not hidden and last.lower() not in IGNORED_NAMES and os.path.splitext(last)[1].lower() not in IGNORED_SUFFIXES
+    last = name.rsplit("/", 1)[-1]
+    return is_shown(name) and last.lower() not in IGNORED_NAMES and os.path.splitext(last)[1].lower() not in IGNORED_SUFFIXES
 
 
 def walk_order(name: str) -> list[tuple[bool, str]]:
@@ -31,8 +35,10 @@ def walk_order(name: str) -> list[tuple[bool, str]]:
     return [*((True, folder) for folder in folders), (False, last)]
 
 
-def names_on_disk(root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False) -> list[str]:
-    """Image files below a folder at any depth: their way from there, with slashes, in walking order.
+def names_on_disk(
+    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
+) -> list[str]:
+    """Image files, or others that are wanted, below a folder at any depth: their way from there, with slashes, in walking order.
 
     A link to a folder is gone into only where ``follows`` says so of its way, so that a loop comes to an end. Raises DataError for a
     folder that cannot be listed.
@@ -46,7 +52,7 @@ def names_on_disk(root: Path, follows: Callable[[tuple[str, ...]], bool] = lambd
             parts = (*start, *Path(place).relative_to(top).parts)
             folders[:] = [folder for folder in folders if not folder.startswith(".")]
             pending += [(*parts, folder) for folder in folders if follows((*parts, folder)) and os.path.islink(os.path.join(place, folder))]
-            found += ["/".join((*parts, name)) for name in names if is_image_name(name)]
+            found += ["/".join((*parts, name)) for name in names if wanted(name)]
     return sorted(found, key=walk_order)
 
 

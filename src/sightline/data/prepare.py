@@ -31,13 +31,14 @@ DECODE_MARGIN = 2
 class Prepare:
     """How an image becomes the network's input.
 
-    size           side of the square input in pixels
+    size           side of the square input in pixels, or width of one that is not square
     fit            "crop": the middle square, "pad": all of it on grey, "squash": all of it, aspect ratio lost
     crop_fraction  share of the shorter side that "crop" keeps, in (0, 1]
     interpolation  "bilinear" or "bicubic", antialiased when shrinking
     mean, std      of each channel, for inputs scaled to [0, 1]
     channels       3: RGB, unless bands say otherwise
     window, bands  how files are read, as in ``Reading``
+    height         of an input that is not square; None for ``size``
     """
 
     size: int
@@ -49,6 +50,12 @@ class Prepare:
     channels: int = 3
     window: tuple[float, float] | None = None
     bands: tuple[int, ...] | None = None
+    height: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self.height or self.size, self.size
 
     @property
     def reading(self) -> Reading:
@@ -57,47 +64,53 @@ class Prepare:
     @property
     def min_side(self) -> int:
         """The shorter side in pixels that decoding has to leave."""
-        return DECODE_MARGIN * self.size
+        return DECODE_MARGIN * max(self.shape)
 
     def __call__(self, image: NDArray[np.uint8] | Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input and the way back.
 
         image    (h, w, channels) uint8, or a Pillow image in mode RGB
-        returns  (size, size, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
+        returns  (height, width, channels) uint8, and the (2, 3) float64 affine that maps (x, y, 1) in the input
                  to (x, y) in ``image``; pixel centres are at half-integers
         """
         width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-        resample = RESAMPLE[self.interpolation]
+        (rows, columns), resample, back = self.shape, RESAMPLE[self.interpolation], self.way_back(width, height)
         if self.fit == "pad":
-            return self._padded(image, width, height, resample)
-        left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+            return changed(image, lambda source: self._on_grey(source, resample)), back
+        (across, _, left), (_, down, top) = back.tolist()
+        box = left, top, left + across * columns, top + down * rows
+        return changed(image, lambda source: source.resize((columns, rows), resample, box=box)), back
+
+    def way_back(self, width: int, height: int) -> NDArray[np.float64]:
+        """The affine of ``__call__`` for an image of this size."""
+        rows, columns = self.shape
+        if self.fit == "pad":
+            left, top, inner_width, inner_height = self._placed(width, height)
+            across, down = width / inner_width, height / inner_height
+            return np.array([[across, 0, -left * across], [0, down, -top * down]])
+        across, down = width / columns, height / rows
         if self.fit == "crop":
-            side = min(width, height) * self.crop_fraction
-            left, top = (width - side) / 2, (height - side) / 2
-            right, bottom = left + side, top + side
-        pixels = changed(image, lambda source: source.resize((self.size, self.size), resample, box=(left, top, right, bottom)))
-        back = np.array([[(right - left) / self.size, 0, left], [0, (bottom - top) / self.size, top]])
-        return pixels, back
+            across = down = min(across, down) * self.crop_fraction
+        return np.array([[across, 0, (width - across * columns) / 2], [0, down, (height - down * rows) / 2]])
 
-    def _padded(
-        self, image: NDArray[np.uint8] | Image.Image, width: int, height: int, resample: Image.Resampling
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        scale = self.size / max(width, height)
+    def _placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of an image of this size within a padded input."""
+        rows, columns = self.shape
+        scale = min(columns / width, rows / height)
         inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
-        left, top = (self.size - inner_width) // 2, (self.size - inner_height) // 2
+        return (columns - inner_width) // 2, (rows - inner_height) // 2, inner_width, inner_height
 
-        def on_grey(source: Image.Image) -> Image.Image:
-            canvas = Image.new(source.mode, (self.size, self.size), background(source))
-            canvas.paste(source.resize((inner_width, inner_height), resample), (left, top))
-            return canvas
-
-        x, y = width / inner_width, height / inner_height
-        return changed(image, on_grey), np.array([[x, 0, -left * x], [0, y, -top * y]])
+    def _on_grey(self, source: Image.Image, resample: Image.Resampling) -> Image.Image:
+        rows, columns = self.shape
+        left, top, width, height = self._placed(*source.size)
+        canvas = Image.new(source.mode, (columns, rows), background(source))
+        canvas.paste(source.resize((width, height), resample), (left, top))
+        return canvas
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a way of reading is only among them where one was stated, so that earlier versions read the others."""
-        stated = {name: value for name, value in self.reading.to_json().items() if value is not None}
-        fields = {name: value for name, value in asdict(self).items() if name not in ("window", "bands")}
+        """Plain values; a way of reading and a height are only among them where stated, so that earlier versions read the others."""
+        stated = {name: value for name, value in {**self.reading.to_json(), "height": self.height}.items() if value is not None}
+        fields = {name: value for name, value in asdict(self).items() if name not in ("window", "bands", "height")}
         return {**fields, "mean": list(self.mean), "std": list(self.std), **stated}
 
     @classmethod
@@ -107,7 +120,8 @@ class Prepare:
             mean, std, reading = tuple(fields["mean"]), tuple(fields["std"]), Reading.from_json(fields)
             made = cls(**{**fields, "mean": mean, "std": std, "window": reading.window, "bands": reading.bands})
             sound = (
-                type(made.size) is int and 1 <= made.size <= MAX_SIZE and made.fit in FITS and made.interpolation in RESAMPLE
+                all(type(side) is int and 1 <= side <= MAX_SIZE for side in made.shape) and made.fit in FITS
+                and made.interpolation in RESAMPLE
                 and made.channels == len(made.mean) == len(made.std) == reading.channels and 0 < made.crop_fraction <= 1
                 and all(map(math.isfinite, made.mean)) and all(0 < spread < math.inf for spread in made.std)
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Any data set by its path: class folders, an archive of them, or a table."""
+"""Any data set by its path: class folders, a table, or annotations of where things are; on disk or, but for a table, in an archive."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from sightline.config import ReadConfig
-from sightline.data.container import is_archive
+from sightline.data.container import is_archive, tell_odd
+from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
+from sightline.data.layouts import layout_of
 from sightline.data.table import is_table, read_table
 from sightline.errors import UsageError
 from sightline.records import Dataset
@@ -16,10 +18,11 @@ from sightline.records import Dataset
 FOLDER_TASK = "classify"
 
 
-def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None = None) -> tuple[Dataset, str]:
+def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None = None, limits: Limits = Limits()) -> tuple[Dataset, str]:
     """The data set, sorted by path, and a sentence on what was found and which task that makes.
 
-    Raises DataError for data that cannot be used; UsageError for a task it does not give and a column it does not have.
+    ``limits`` hold for masks, and for images whose size annotations need. Raises DataError for data that cannot be used; UsageError for a
+    task it does not give and a column it does not have.
     """
     if is_table(path) and not path.is_dir():
         dataset = read_table(
@@ -32,9 +35,19 @@ def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UsageError(f"{path}: is no table (.csv, .tsv, .jsonl), so it has no columns to name; leave out {flags}.")
-        if task not in (None, FOLDER_TASK):
-            raise UsageError(f"--task {task}: class folders have one label an image, so they give {FOLDER_TASK}; for {task} give a table.")
-        dataset = read_folder(path)
-        found = f"{len(dataset)} files in {len(dataset.labels)} class folders" + (" of an archive" if is_archive(path) else "")
+        layout = None if task == FOLDER_TASK else layout_of(path, task)
+        if layout is not None:
+            if layout.tree.packed:
+                tell_odd(path)
+            dataset, found = layout.read(limits)
+        elif task not in (None, FOLDER_TASK):
+            raise UsageError(
+                f"--task {task}: class folders have one label an image, so they give {FOLDER_TASK}; for tag give a table, for detect "
+                "annotations (COCO, Pascal VOC or YOLO), and for segment masks or annotations with outlines."
+            )
+        else:
+            dataset = read_folder(path)
+            found = f"{len(dataset)} files in {len(dataset.labels)} class folders"
+        found += " of an archive" * is_archive(path)
     order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
     return dataset.select(order), f"{path}: {found}, so the task is {dataset.task}."

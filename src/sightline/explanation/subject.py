@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.records import Classification, Decision, Infer, Prediction
+from sightline.predictions import Classification, Decision, Prediction, Tags
+from sightline.records import Infer
 from sightline.tasks import Task
 
 Images = NDArray[np.uint8]
@@ -46,9 +47,10 @@ class Subject:
 
 def scores_of(prediction: Prediction) -> Mapping[str, float]:
     """Every label with its probability."""
-    if isinstance(prediction, Classification):
-        return dict(zip(prediction.labels, prediction.scores, strict=True))
-    return prediction.scores
+    if isinstance(prediction, Tags):
+        return prediction.scores
+    assert isinstance(prediction, Classification)
+    return dict(zip(prediction.labels, prediction.scores, strict=True))
 
 
 def label_to_explain(prediction: Prediction) -> str:

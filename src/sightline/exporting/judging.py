@@ -17,7 +17,8 @@ from sightline.data.prepare import Prepare
 from sightline.errors import DataError
 from sightline.exporting.material import Images
 from sightline.manifest import Manifest
-from sightline.records import Infer, Prediction
+from sightline.predictions import Prediction
+from sightline.records import Infer
 from sightline.runtime import raw_outputs
 from sightline.tasks import Task
 

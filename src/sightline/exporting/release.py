@@ -93,7 +93,7 @@ def released(source: Bundle, material: Material, config: ExportConfig, limits: L
 
 def _work(manifest: Manifest, graph: bytes, source: str, threads: int) -> Work:
     prepare = Prepare.from_json(manifest.prepare)
-    shape = (prepare.size, prepare.size, prepare.channels)
+    shape = (*prepare.shape, prepare.channels)
     return Work(graph, load_task(manifest.task).OUTPUTS, source, shape, threads, int8=manifest.is_int8)
 
 
@@ -150,7 +150,7 @@ def _judged(
             f"{losses[worst].n} test images, more than --max-loss {config.max_loss:g} ({losses[worst].changed} answers changed; farthest "
             f"off: {named})."
         )
-    shape = (prepare.size, prepare.size, prepare.channels)
+    shape = (*prepare.shape, prepare.channels)
     speed = speeds({"float": before.infer, "int8": after.infer}, shape)
     shown = losses.get("here", losses["reference"])
     rows = (("float", source.read("graph"), expected, 0.0, before.engine),

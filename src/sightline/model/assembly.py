@@ -22,5 +22,5 @@ def assembled(
     """
     if not heads.DENSE:
         return Network(backbone, heads.make_head(backbone.num_features, classes, dropout), prepare, auxiliary)
-    seen = pyramid(backbone, prepare.channels, (prepare.size, prepare.size))
+    seen = pyramid(backbone, prepare.channels, prepare.shape)
     return Network(seen, heads.make_head(seen.levels, classes, dropout), prepare)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import ModelFileError
-from sightline.records import Decision, Prediction
+from sightline.predictions import Decision, Prediction
 from sightline.tasks.blocks import Block
 
 Raw = Mapping[str, NDArray[Any]]
@@ -29,8 +29,18 @@ class Task(Protocol):
     ONE_LABEL: bool
     """Whether each image has exactly one label."""
 
+    SCENES: str | None
+    """What lies on the images and moves with their pixels (``scenes.py``), "boxes" or "maps"; None where targets are of whole images."""
+
     METRIC: str
     """The metric that stands for all: what a variant may lose little of. It has an interval."""
+
+    def compact(self, raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+        """What of a batch's raw outputs is kept of many images; ``decode`` takes the raw outputs, everything else what is kept.
+
+        ``targets`` are the batch's; None where they are not known, and then only what needs none can be asked of what is kept.
+        """
+        ...
 
     def decide(self, raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
         """Temperature and thresholds, chosen on n calibration images."""
@@ -96,6 +106,8 @@ class Entry:
 TASKS = {
     "classify": Entry("sightline.tasks.classify", "sightline.model.heads.classify"),
     "tag": Entry("sightline.tasks.tag", "sightline.model.heads.tag"),
+    "detect": Entry("sightline.tasks.detect", "sightline.model.heads.detect"),
+    "segment": Entry("sightline.tasks.segment", "sightline.model.heads.segment"),
 }
 
 

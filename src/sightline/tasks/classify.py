@@ -20,11 +20,11 @@ from sightline.evaluation.metrics import (
     softmax,
     top_k_accuracy,
 )
-from sightline.records import Classification, Decision
+from sightline.predictions import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
-ONE_LABEL = True
+ONE_LABEL, SCENES = True, None
 METRIC = "accuracy"
 TOP = 5
 CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24
@@ -45,6 +45,11 @@ def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
         return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, targets]).mean())
 
     return Decision(temperature=fit_temperature(loss, len(targets)))
+
+
+def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """All of it: it is small."""
+    return dict(raw)
 
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Classification]:

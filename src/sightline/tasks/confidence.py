@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.promises import answering, familiar_from, naming
-from sightline.records import Caution, Decision
+from sightline.predictions import Caution, Decision
 from sightline.tasks import Raw, Task
 
 Floats = NDArray[np.float64]

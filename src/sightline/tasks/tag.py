@@ -25,11 +25,11 @@ from sightline.evaluation.multilabel import (
     sigmoid,
     subset_accuracy,
 )
-from sightline.records import Decision, Tags
+from sightline.predictions import Decision, Tags
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
-ONE_LABEL = False
+ONE_LABEL, SCENES = False, None
 METRIC = "map"
 SEPARATOR = "|"
 LISTED_ERRORS, WORST_ERRORS = 500, 24
@@ -48,6 +48,11 @@ def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
     temperature = fit_temperature(lambda scale: float(np.logaddexp(0.0, signed / scale).mean(axis=1).sum() / len(has)), len(has))
     scores = sigmoid(raw["logits"], temperature)
     return Decision(temperature, {label: best_threshold(has[:, i], scores[:, i]) for i, label in enumerate(labels)})
+
+
+def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """All of it: it is small."""
+    return dict(raw)
 
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Tags]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.multilabel import average_precision, mean_average_precision
 from sightline.evaluation.paired import bootstrap_interval, paired_difference
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.tasks import Task
 from sightline.trust.evidence import Evidence
 from sightline.trust.examples import MOST, Examples, Material, fair_order, material_of, sample_sizes

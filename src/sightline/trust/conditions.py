@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.evaluation.corruptions import CORRUPTIONS, STRENGTHS
-from sightline.records import Decision, Infer
+from sightline.predictions import Decision
+from sightline.records import Infer
 from sightline.tasks import Task
 
 # With fewer images a loss of ten points cannot be told from chance in any condition; more than the most hardly narrow the intervals.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sightline.evaluation.calibration import calibration_gap, gap_by_chance, reliability, risk_coverage
 from sightline.evaluation.intervals import wilson_interval
 from sightline.evaluation.promises import answering
-from sightline.records import Decision
+from sightline.predictions import Decision
 from sightline.tasks import Raw, Task
 from sightline.tasks.confidence import FALSE_ALARMS, NAMED, PROMISES, Answers, candidates, is_unfamiliar, is_unsure
 from sightline.trust.evidence import Evidence

@@ -17,7 +17,8 @@ from sightline.explanation.nearest import nearest
 from sightline.explanation.sheet import Laid, pair
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
 from sightline.explanation.tested import LEAST_SCORE, STEPS, Tested, delete_and_insert, random_maps, rank_correlation
-from sightline.records import Decision, Infer
+from sightline.predictions import Decision
+from sightline.records import Infer
 from sightline.tasks import Task
 from sightline.trust.evidence import Evidence
 

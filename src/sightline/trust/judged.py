@@ -24,20 +24,20 @@ from sightline.errors import RequirementNotMet
 from sightline.evaluation.promises import similarity
 from sightline.model.export import count_parameters
 from sightline.model.network import Network, torch_infer
-from sightline.records import Dataset, Decision, Infer
+from sightline.predictions import Decision
+from sightline.records import Dataset, Infer, presence
 from sightline.reference import DRIFT_FACTS, Known, linear_head
 from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
-from sightline.runtime import Model, raw_outputs
+from sightline.runtime import Model, kept, raw_outputs
 from sightline.tasks import load_task
 from sightline.tasks.confidence import Answers, calibrated
 from sightline.trust.known import known_images
 
-Raw = dict[str, NDArray[np.float32]]
+Raw = dict[str, NDArray[Any]]
 
 TEST_BATCH = 16
 # A graph is released only if every probability is this close to the network's. fp32 engines agree to about 1e-6.
 TOLERANCE = 1e-4
-SIDES = ("shipped ", "original ")
 EMBEDDING, FEATURES = "embedding", "features"
 # Images on which a head is found to be linear, and calibration images and numbers that are kept for drift, at most.
 LINEAR_IMAGES, DRIFT_IMAGES, DRIFT_NUMBERS = 8, 500, 1_000_000
@@ -49,7 +49,7 @@ class Judged:
 
     model         the draft, opened; its ``infer`` gives the task's outputs, ``embedding`` and ``features``
     decision      how its outputs become answers, chosen on the ``calibration`` images
-    raw           its raw outputs on the test images, with ``embedding``
+    raw           what was kept of its raw outputs on the test images, with ``embedding``
     similarities  (n,) of the test images to the training images that are ``known``
     own_images    whether the calibration images took no part in early stopping
     drift         arrays for ``reference.npz``
@@ -83,7 +83,7 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     chosen_on, test = dataset.select(calibrating), dataset.of_split("test")
     assert chosen_on.targets is not None
     started = time.monotonic()
-    raw = _outputs(only(model.infer, (*task.OUTPUTS, EMBEDDING)), model, chosen_on, limits, "Calibrating")
+    raw = _outputs(model.infer, model, chosen_on, limits, "Calibrating")
     export["images_per_second"] = round(len(calibrating) / (time.monotonic() - started), 2)
     pictures = settings.run.embed_images != "none"
     known = known_images(model.infer, model.prepare, dataset, gated.store, gated.names, seconds, pictures=pictures)
@@ -101,13 +101,19 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
 
 def _tested(model: Model, network: Network, test: Dataset, limits: Limits, decision: Decision) -> tuple[Raw, float]:
     """The draft's raw outputs on the test images, with embeddings, and how far they are from the network's; RequirementNotMet when far."""
-    outputs = model.task.OUTPUTS
-    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), outputs)
-    both = _outputs(_side_by_side(only(model.infer, (*outputs, EMBEDDING)), original), model, test, limits, "Testing the bundle")
-    shipped, expected = ({name: both[side + name] for name in outputs} for side in SIDES)
-    difference = model.task.difference(shipped, expected, decision)
+    original = torch_infer(copy.deepcopy(network).cpu(), torch.device("cpu"), model.task.OUTPUTS)
+    differences = []
+
+    def both(batch: NDArray[np.uint8]) -> Raw:
+        """The draft's outputs, after a look at how far they are from the network's."""
+        shipped = model.infer(batch)
+        differences.append(model.task.difference(shipped, original(batch), decision))
+        return shipped
+
+    raw = _outputs(both, model, test, limits, "Testing the bundle")
+    difference = float(np.max(differences))  # NaN stays NaN
     check_agreement(difference)
-    return {**shipped, EMBEDDING: both[SIDES[0] + EMBEDDING]}, difference
+    return raw, difference
 
 
 def linear_head_of(judged: Judged, network: Network, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -137,23 +143,15 @@ def only(infer: Infer, outputs: Sequence[str]) -> Infer:
     return some
 
 
-def _side_by_side(shipped: Infer, original: Infer) -> Infer:
-    """Two computations of the same images, which are only read once; ``SIDES`` begin the names of their outputs."""
-
-    def infer(batch: NDArray[np.uint8]) -> Raw:
-        return {side + name: values for side, one in zip(SIDES, (shipped, original), strict=True) for name, values in one(batch).items()}
-
-    return infer
-
-
 def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what: str) -> Raw:
-    """Raw outputs of images from their original files."""
+    """What is kept of the raw outputs of labelled images, from their original files, and their embeddings."""
+    assert dataset.targets is not None
     found = []
-    batches = raw_outputs(infer, model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
+    batches = raw_outputs(only(infer, (*model.task.OUTPUTS, EMBEDDING)), model.prepare, dataset.refs, batch_size=TEST_BATCH, limits=limits)
     for batch in console.track(batches, -(-len(dataset) // TEST_BATCH), what):
         if batch.errors:
             raise batch.errors[0][1]
-        found.append(batch.raw)
+        found.append(kept(model.task, batch.raw, dataset.targets[batch.positions]))
     return {name: np.concatenate([raw[name] for raw in found]) for name in found[0]}
 
 
@@ -164,12 +162,12 @@ def _drift(
     rows_of = {name: row for row, name in enumerate(gated.names)}
     rows, facts = np.array([rows_of[name] for name in known.names]), gated.store.facts
     most = max(1, min(DRIFT_IMAGES, DRIFT_NUMBERS // probabilities.shape[1]))
-    assert gated.dataset.targets is not None
+    targets = presence(gated.dataset.targets, len(gated.dataset.labels))
     return {
         **{f"fact_{name}": getattr(facts, name)[rows].astype(np.float32) for name in DRIFT_FACTS},
         "fact_side": np.array(gated.store.side),
         "calibration_probabilities": probabilities[:most].astype(np.float16),
-        "calibration_targets": gated.dataset.targets[calibrating][:most],
+        "calibration_targets": targets[calibrating][:most],
         "calibration_embeddings": raw[EMBEDDING][:most].astype(np.float16),
         "calibration_similarities": near[:most].astype(np.float32),
     }

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sightline.evaluation.corruptions import CORRUPTIONS
 from sightline.evaluation.intervals import bootstrap_intervals, wilson_interval
 from sightline.evaluation.paired import tango_interval
-from sightline.records import Decision, Infer
+from sightline.predictions import Decision
+from sightline.records import Infer
 from sightline.tasks import Task
 from sightline.trust.condition_pictures import pictures
 from sightline.trust.conditions import FEWEST, Answers, Judge, Sample, answers, chosen_sample

@@ -22,7 +22,7 @@ from sightline.explanation.methods import best_method
 from sightline.model.gradcam import grad_cam
 from sightline.model.network import Network, torch_infer
 from sightline.model.shuffled import shuffled
-from sightline.records import Dataset
+from sightline.records import Dataset, presence
 from sightline.tasks import Task, load_task
 from sightline.training.batches import plain_batches
 from sightline.trust.attributes import attributes_of
@@ -74,6 +74,8 @@ class Trial:
     @cached_property
     def head(self) -> dict[str, NDArray[np.float32]]:
         """What class activation maps need, where the network allows them."""
+        if self.task.SCENES:
+            return {}
         return linear_head_of(self.judged, self.network, self.images)
 
     @cached_property
@@ -87,10 +89,15 @@ class Trial:
         assert self.dataset.targets is not None
         return self.dataset.targets[self.test]
 
+    @property
+    def shown(self) -> NDArray[Any]:
+        """Targets of the test images as far as whole images have any: of objects and label maps, which labels each image shows."""
+        return presence(self.targets, len(self.dataset.labels))
+
     @cached_property
     def sample(self) -> NDArray[np.int64]:
         """Places among the test images of those that the parts look at more closely, of all labels alike, in random order."""
-        return stratified(self.targets, self.seed)[:MOST_IMAGES]
+        return stratified(self.shown, self.seed)[:MOST_IMAGES]
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -110,7 +117,8 @@ def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
     found = {"confidence": confidence_of(trial)}
     if not trial.settings.trial.trial:
         return found
-    return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(PARTS.items(), len(PARTS), "On trial")}
+    parts = {name: entry for name, entry in PARTS.items() if name in OF_SCENES or not trial.task.SCENES}
+    return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(parts.items(), len(parts), "On trial")}
 
 
 def confidence_of(trial: Trial) -> Evidence:
@@ -127,7 +135,7 @@ def groups_of(trial: Trial, _seconds: float) -> Evidence:
     outcomes = trial.task.outcomes(trial.judged.raw, trial.targets, trial.dataset.labels, trial.judged.decision)
     attributes = attributes_of(trial.dataset, trial.store.facts, trial.test)
     related = None if trial.dataset.groups is None else trial.dataset.groups[trial.test].tolist()
-    return groups(attributes, outcomes, trial.targets, trial.dataset.labels, names, related=related, seed=trial.seed)
+    return groups(attributes, outcomes, trial.shown, trial.dataset.labels, names, related=related, seed=trial.seed)
 
 
 def robustness_of(trial: Trial, seconds: float) -> Evidence:
@@ -194,3 +202,5 @@ PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "explanations": (explanations_of, 0.22),
     "learned": (learned_of, 0.26),
 }
+# Those that say something of tasks whose targets lie on the images.
+OF_SCENES = ("groups",)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.evaluation.detection import average_precision
+from sightline.evaluation.matching import ALL_SIZES, Found, match
 from sightline.model.assignment import CROWD, Assigned, assign
 from sightline.model.boxes import generalized_iou
 from sightline.model.neck import WIDTH, Neck, Separable
@@ -46,7 +51,7 @@ class Tower(nn.Module):
 class Head(DenseHead):
     """The backbone's maps to ``boxes`` (n, a, 4) in pixels of the input and ``scores`` (n, a, classes), logits, at a places.
 
-    In evaluation boxes are cut at the input's sides. In training they are not, and ``centres`` and ``strides`` (a, 2) tell of the places.
+    In evaluation boxes are cut at the sides of the input. In training they are not, and there are ``centres`` and ``strides`` (a, 2).
     """
 
     def __init__(self, levels: Sequence[Level], classes: int, dropout: float) -> None:
@@ -137,3 +142,13 @@ class Objective:
         if self.class_weights is not None:
             importance = importance * self.class_weights[assigned.label[learned]]
         return ((1 - generalized_iou(boxes[learned], assigned.boxes[learned])) * importance).sum()
+
+    @staticmethod
+    def validate(raw: dict[str, NDArray[Any]], targets: NDArray[Any]) -> dict[str, float]:
+        """``map``, ``map50``, and as ``loss`` what is missing to a mAP of 1, which early stopping watches; of what the task keeps."""
+        found = Found(raw["boxes"], raw["scores"], raw["labels"])
+        reached = average_precision(match(found, targets.tolist(), raw["peaks"].shape[1], sizes=ALL_SIZES))[0]
+        present = reached[~np.isnan(reached).any(axis=1)]
+        if not len(present):
+            return {"loss": 1.0}
+        return {"loss": 1.0 - float(present.mean()), "map": float(present.mean()), "map50": float(present[:, 0].mean())}
