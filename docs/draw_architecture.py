@@ -19,8 +19,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
-        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"), ("evaluation", "metrics, intervals"),
-        ("tasks", "what a task means"),
+        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"),
+        ("evaluation", "metrics, intervals"), ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
         ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
