@@ -29,7 +29,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("explanation", "heat maps, and tests of them"), ("saving", "answers as pictures and files"),
+        ("saving", "answers as pictures and files"), ("explanation", "heat maps, and tests of them"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
