@@ -226,6 +226,25 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class PredictConfig:
+    """Predicting."""
+
+    save: str | None = setting(
+        None, "A folder for the images with the boxes or label maps found drawn on them; of label maps also the classes as PNG."
+    )
+    format: str | None = setting(
+        None,
+        "Also write all predictions to --out: as a list of what --json prints, as COCO JSON, or as YOLO labels with scores.",
+        choices=("json", "coco", "yolo"),
+    )
+    out: str | None = setting(None, "The file, or folder for yolo, that --format writes; -2 is put behind a name that is taken.")
+    tile: int | None = setting(
+        None, "Look at each image in squares of so many pixels of its own, to find small things on large pictures.", low=16, high=100_000
+    )
+    overlap: float | None = setting(None, "Share of a tile's side that neighbours both see; 0.2 when not given.", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
 class ExplainConfig:
     """Explaining a bundle's answers."""
 
