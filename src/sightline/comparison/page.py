@@ -21,7 +21,7 @@ from sightline.report.pictures import thumbnail
 from sightline.report.sections import Section, without_empty
 from sightline.tasks import load_task
 from sightline.tasks.blocks import Block, Differences, Gallery, Picture, Table, Text
-from sightline.tasks.measures import MEASURES, measure_of
+from sightline.tasks.measures import MEASURES, SCENES, measure_of
 
 NAME = "compare.html"
 SHOWN = 24
@@ -171,7 +171,7 @@ def _gallery(title: str, found: Sequence[Common], pair: Pair, task: str) -> Gall
 
 def _said(name: str, answer: Answer, task: str) -> str:
     measure = measure_of(load_task(task))
-    if measure in ("boxes", "pixels"):
+    if measure in SCENES:
         return f"{name}: {MEASURES[measure].name} {answer.right:.0%}, {answer.score:.0%} expected"
     share = f", {answer.right:.0%} right" if 0 < answer.right < 1 else ""
     return f"{name}: {answer.predicted or 'nothing'}, {answer.score:.0%} sure{share}"

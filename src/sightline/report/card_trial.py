@@ -10,7 +10,7 @@ from sightline.report.card_limits import classes_of, measured, skill
 from sightline.report.card_words import Words, words_of
 from sightline.report.markdown import plain, points, table
 from sightline.requirements import at
-from sightline.tasks.measures import measure_in
+from sightline.tasks.measures import SCENES, measure_in
 
 MOST_ROWS = 40
 
@@ -92,7 +92,7 @@ def _by_group(section: Mapping[str, Any]) -> str:
 
 def _recall_name(section: Mapping[str, Any]) -> str:
     """Of where things are, what is counted by group are the classes of an image, whatever their number and place."""
-    return "Classes found" if section.get("measure") in ("boxes", "pixels") else "Recall"
+    return "Classes found" if section.get("measure") in SCENES else "Recall"
 
 
 def _right(section: Mapping[str, Any]) -> str:

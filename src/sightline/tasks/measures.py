@@ -53,6 +53,10 @@ MEASURES = {
 }  # fmt: skip
 
 
+# Those of tasks whose targets lie on the images.
+SCENES = ("boxes", "pixels")
+
+
 def measure_of(task: Task) -> str:
     """The name in ``MEASURES`` of what a task's ``right`` is."""
     return {"boxes": "boxes", "maps": "pixels"}.get(task.SCENES or "", "right" if task.ONE_LABEL else "overlap")
