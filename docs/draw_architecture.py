@@ -19,7 +19,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
-        ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),
+        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"), ("evaluation", "metrics, intervals"),
         ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
@@ -27,9 +27,9 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
-        ("engines", "what computes best on this machine"),
+        ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("explanation", "heat maps, and tests of them"),
+        ("explanation", "heat maps, and tests of them"), ("saving", "answers as pictures and files"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
