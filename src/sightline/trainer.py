@@ -21,7 +21,7 @@ from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
-from sightline.processor import processors, share_processors
+from sightline.processor import keep_memory, processors, share_processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
 from sightline.training.budget import Budget, parse_budget, spoken
@@ -194,6 +194,7 @@ def check_libraries(what: str = "Training", *modules: str) -> None:
     """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
     sets what torch reads when imported."""
     share_processors()
+    keep_memory()
     try:
         # The first two are otherwise imported only when a backbone is built, after the data was read.
         for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):
