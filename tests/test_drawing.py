@@ -189,8 +189,8 @@ def test_predictions_are_drawn_on_images_of_any_size_and_channels():
         draw_prediction(np.full((24, 32, 3), 90, np.uint8), object(), ("a", "b"))
 
 
-def test_ten_thousand_boxes_take_seconds():
+def test_thousands_of_boxes_take_a_second():
     rng = np.random.default_rng(0)
-    corners = rng.random((10_000, 2)) * 900
+    corners = rng.random((3_000, 2)) * 900
     boxes = [Outlined((x, y, x + 30, y + 30), "thing 90%", BLACK) for x, y in corners.tolist()]
     assert draw_boxes(Image.new("RGB", (1000, 1000)), boxes).size == (1000, 1000)

@@ -52,8 +52,7 @@ def segmentation_blocks(test: Mapping[str, Any]) -> list[Block]:
         Gallery(
             "The worst images",
             [_picture(entry, [named["label"] for named in test["classes"]]) for entry in test["worst"]],
-            note="Those with the fewest right pixels, beside the truth and the answer in colours. Look for wrong masks here as well.",
-            wide=True,
+            note="Those with the fewest right pixels: the image, then the truth, then the answer. Look for wrong masks here as well.",
         ),
         Table(
             "Scores of each class",
@@ -91,7 +90,7 @@ def _picture(entry: Mapping[str, Any], names: Sequence[str]) -> Picture:
         Layer(title, entry["side"], tuple((label, length) for label, length in entry[which]), tuple(names))
         for title, which in (("truth", "true"), ("answer", "given"))
     )
-    return Picture(entry["key"], f"{entry['right']:.0%} of the pixels right", "the image, the truth, the answer", layers=tuple(layers))
+    return Picture(entry["key"], f"{entry['right']:.0%} of the pixels right", entry["key"], layers=tuple(layers))
 
 
 def _score_row(entry: Mapping[str, Any]) -> list[str]:
