@@ -46,8 +46,8 @@ def segmentation_blocks(test: Mapping[str, Any]) -> list[Block]:
         Matrix(
             "What is taken for what",
             [entry["label"] for entry in test["classes"]],
-            test["confusion"],
-            note="Pixels of the test images by their true class (rows) and the model's answer (columns).",
+            [_of_a_thousand(row) for row in test["confusion"]],
+            note="Of 1,000 pixels of each class (rows), how many the model gives to which class (columns).",
         ),
         Gallery(
             "The worst images",
@@ -83,6 +83,16 @@ def _tiles(test: Mapping[str, Any]) -> Tiles:
 def _bar(entry: Mapping[str, Any]) -> Bar:
     low, high = entry["iou_interval"] or (None, None)
     return Bar(entry["label"], entry["iou"], low, high, note=f"{entry['share']:.1%} of the pixels")
+
+
+def _of_a_thousand(counts: Sequence[int]) -> list[int]:
+    """The counts as shares that are whole numbers and add up to 1,000; all 0 where there is nothing to share."""
+    total = max(1, sum(counts))
+    shares = [1000 * count // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda place: -(1000 * counts[place] % total))
+    for place in by_remainder[: 1000 * sum(counts) // total - sum(shares)]:
+        shares[place] += 1
+    return shares
 
 
 def _picture(entry: Mapping[str, Any], names: Sequence[str]) -> Picture:
