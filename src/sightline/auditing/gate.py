@@ -20,6 +20,8 @@ from sightline.errors import DataError
 from sightline.records import SPLITS, Dataset, ImageRef
 
 NAMED_IN_ERROR = 3
+# The task whose labels are of objects.
+OBJECTS = "detect"
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,12 @@ def _refused(dataset: Dataset, facts: Facts) -> list[tuple[str, str]]:
 
 
 def _check_usable(dataset: Dataset, facts: Facts) -> None:
-    """Raise DataError when nothing can be read, there is a single class, or no image of a class can be read."""
+    """Raise DataError when nothing can be read, images have a single class to be told by, or no image of a class can be read."""
     readable, refused = facts.readable, _refused(dataset, facts)
     if not readable.any():
         examples = "; ".join(f"{path}: {reason}" for path, reason in refused[:NAMED_IN_ERROR])
         raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be used as an image ({examples}).")
-    if len(dataset.labels) < 2:
+    if len(dataset.labels) < 2 and dataset.task != OBJECTS:  # objects are told from what is none
         raise DataError(
             f"{dataset.root}: holds a single class, {dataset.labels[0]!r}, and there is nothing to tell it from; "
             "add a folder with images of what it is not."

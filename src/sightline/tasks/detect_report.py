@@ -58,7 +58,7 @@ def detection_blocks(test: Mapping[str, Any]) -> list[Block]:
         _tiles(test),
         Bars(
             "How well each class is found",
-            [_class_bar(entry) for entry in present],
+            [_bar(entry) for entry in present],
             note="Average precision of boxes that overlap an object by at least half; the whisker is the 95% interval.",
         ),
         Curves(
@@ -105,7 +105,7 @@ def _tiles(test: Mapping[str, Any]) -> Tiles:
     return Tiles("On the untouched test images", tiles)
 
 
-def _class_bar(entry: Mapping[str, Any]) -> Bar:
+def _bar(entry: Mapping[str, Any]) -> Bar:
     low, high = entry["ap50_interval"]
     return Bar(entry["label"], entry["ap50"], low, high, note=f"{entry['n']} objects")
 
@@ -120,11 +120,7 @@ def _kinds(test: Mapping[str, Any]) -> Bars:
 
 def _gallery(test: Mapping[str, Any], kind: str, title: str) -> Gallery:
     errors = [error for error in test["errors"] if error["kind"] == kind][:SHOWN_ERRORS]
-    note = (
-        "The largest objects without a box near them. Look for boxes around nothing here as well."
-        if kind == "missed"
-        else "Where the model was surest and wrong; dashed is what is true. Look for wrong or missing labels here as well."
-    )
+    note = "Dashed is what is true. Where the model was surest and wrong: look for wrong or missing labels here as well."
     return Gallery(title, [_picture(error) for error in errors], note=note)
 
 
