@@ -46,7 +46,7 @@ def segmentation_blocks(test: Mapping[str, Any]) -> list[Block]:
         Matrix(
             "What is taken for what",
             [entry["label"] for entry in test["classes"]],
-            [_of_a_thousand(row) for row in test["confusion"]],
+            [of_a_thousand(row) for row in test["confusion"]],
             note="Of 1,000 pixels of each class (rows), how many the model gives to which class (columns).",
         ),
         Gallery(
@@ -85,7 +85,7 @@ def _bar(entry: Mapping[str, Any]) -> Bar:
     return Bar(entry["label"], entry["iou"], low, high, note=f"{entry['share']:.1%} of the pixels")
 
 
-def _of_a_thousand(counts: Sequence[int]) -> list[int]:
+def of_a_thousand(counts: Sequence[int]) -> list[int]:
     """The counts as shares that are whole numbers and add up to 1,000; all 0 where there is nothing to share."""
     total = max(1, sum(counts))
     shares = [1000 * count // total for count in counts]
