@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import sightline
-from conftest import QUICK, write_shapes, write_tagged_shapes
+from conftest import QUICK, write_boxes, write_maps, write_shapes, write_tagged_shapes
 from sightline.bundle import Bundle
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
 
 # How to render a small data set for each task.
-RENDER = {"classify": write_shapes, "tag": write_tagged_shapes}
+RENDER = {"classify": write_shapes, "tag": write_tagged_shapes, "detect": write_boxes, "segment": write_maps}
 
 
 def pictures(data: Path) -> list[Path]:
-    """The images of a folder, or of the folder that a table is in."""
-    return sorted((data if data.is_dir() else data.parent).rglob("*.png"))
+    """The images of a folder, or of the folder that a table is in; no masks."""
+    return sorted(path for path in (data if data.is_dir() else data.parent).rglob("*.png") if path.parent.name != "masks")
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))

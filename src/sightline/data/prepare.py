@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class Prepare:
     @property
     def reading(self) -> Reading:
         return Reading(self.window, self.bands)
+
+    def of_pixels(self) -> Prepare:
+        """The same for pixels that were read already, when bands and levels were chosen."""
+        return replace(self, window=None, bands=None if self.channels == 3 else tuple(range(1, self.channels + 1)))
 
     @property
     def min_side(self) -> int:

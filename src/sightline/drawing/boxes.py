@@ -132,12 +132,12 @@ def _plates(boxes: Sequence[Outlined], size: tuple[int, int], pen: Pen) -> Itera
 
 
 def _places(box: Rectangle, width: int, height: int, size: tuple[int, int]) -> list[Rectangle]:
-    """Where the words of a box may stand within the picture, the best place first: above it, in its corners, below it, beside it."""
+    """Where the words of a box may stand within the picture, the best place first: above it, below it, in its corners, beside it."""
     left, top, right, bottom = box
-    corners = [(left, top - height), (left, top), (right - width, top - height), (left, bottom), (right - width, top),
-               (left, bottom - height), (right - width, bottom - height), (right, top), (left - width, top)]  # fmt: skip
+    across, downs = (left, right - width), (top - height, bottom, top, bottom - height)
+    corners = [*((x, y) for y in downs for x in across), (right, top), (left - width, top)]
     within = [(x, y) for x, y in corners if 0 <= x <= size[0] - width and 0 <= y <= size[1] - height]
-    moved = [(min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)) for x, y in corners[:4]]
+    moved = [(min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)) for x, y in corners]
     return [(x, y, x + width, y + height) for x, y in dict.fromkeys(within + moved)]
 
 

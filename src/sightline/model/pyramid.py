@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from sightline.errors import UsageError
 from sightline.model.backbone import Backbone, ModuleBackbone, TorchvisionBackbone
 from sightline.model.cut import Place, Shapes, latest_small, narrow_places
+from sightline.model.strided import with_quick_strides
 
 # Finer maps say little about what is seen, and coarser ones little about where.
 STRIDES = (4, 8, 16, 32, 64)
@@ -71,6 +72,7 @@ def pyramid(backbone: Backbone, channels: int, shape: tuple[int, int]) -> Pyrami
         )
     with torch.no_grad():
         levels = [Level(each.shape[1], stride) for each, stride in zip(maps(inner, images), strides, strict=True)]
+    with_quick_strides(inner)
     made = Pyramid(inner, maps, levels)
     _leave_out_idle_layers(made.eval(), images)
     return made.train()

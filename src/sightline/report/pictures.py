@@ -19,7 +19,7 @@ JPEG_QUALITY = 80
 SIDE = 224
 # Of a picture with marks: its side in pixels, how often the marks' longer side fits into it, the least part of the original it shows,
 # and how many times that may be enlarged. It is shown at about half its size, so lines and letters are large.
-MARKED_SIDE, CONTEXT, LEAST_PART, MOST_ENLARGED, MARKED_PEN = 320, 2.5, 48, 8, Pen(3, 1, 22)
+MARKED_SIDE, CONTEXT, LEAST_PART, MOST_ENLARGED, MARKED_PEN = 288, 2.5, 48, 8, Pen(3, 1, 20)
 MARKS = {"given": BLUE, "wrong": VERMILION, "true": WHITE}
 # The longer side of each of the pictures beside each other, and the pixels between them.
 LAYER_SIDE, GAP = 320, 8

@@ -236,8 +236,8 @@ def _matched(kept: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Matches
 
 
 def _named(figures: DetectionScores) -> dict[str, float]:
-    names = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-    return {name: float(getattr(figures, name)) for name in names}
+    by_size = {f"map_{size}": value for size, value in figures.map_by_size.items()}
+    return {"map": figures.map, "map50": figures.map50, "map75": figures.map75, **by_size}
 
 
 def _gap(scores: NDArray[np.float64], right: NDArray[np.float64]) -> float | None:

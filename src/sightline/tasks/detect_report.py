@@ -10,7 +10,7 @@ from sightline.tasks.blocks import Bar, Bars, Block, Curves, Gallery, Mark, Pict
 # A report's level follows the lower end of mAP50's interval, so that few test images cannot look good.
 GOOD, FAIR = 0.75, 0.5
 FEW_IMAGES = 50
-SHOWN_ERRORS, SHOWN_CURVES = 12, 6
+SHOWN_ERRORS, SHOWN_CURVES = 10, 6
 # What each kind of wrong box is called above its pictures.
 GALLERIES = {
     "background": "Boxes where nothing is",
@@ -127,7 +127,7 @@ def _gallery(test: Mapping[str, Any], kind: str, title: str) -> Gallery:
 def _picture(error: Mapping[str, Any]) -> Picture:
     if error["kind"] == "missed":
         return Picture(error["key"], f"{error['label']} missed", marks=(_mark(error["box"], error["label"], "true"),))
-    marks = [_mark(error["box"], f"{error['label']} {error['score']:.0%}", "wrong")]
+    marks = [_mark(error["box"], error["label"], "wrong")]
     detail = ""
     if "truth" in error:
         marks.append(_mark(error["truth_box"], error["truth"], "true"))

@@ -15,6 +15,7 @@ from sightline.evaluation.promises import answering
 from sightline.predictions import Decision
 from sightline.tasks import Raw, Task
 from sightline.tasks.confidence import FALSE_ALARMS, NAMED, PROMISES, Answers, candidates, is_unfamiliar, is_unsure
+from sightline.tasks.measures import measure_of
 from sightline.trust.evidence import Evidence
 
 Floats = NDArray[np.float64]
@@ -42,7 +43,7 @@ def confidence(
     answers = Answers.of(task, raw, targets, labels, decision)
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
     return Evidence({
-        "n": len(targets), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
+        "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
         "ece_before": calibration_gap(*before), "ece": calibration_gap(*after), "ece_by_chance": gap_by_chance(after[0]),
         "reliability": [asdict(found) for found in reliability(*after)],
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
