@@ -1,9 +1,9 @@
 """segmentation-models-pytorch's Unet on MobileNetV2's weights, in as many epochs as fit into the time.
 
-Data are ``SPLIT/{images,masks}`` of one size and a ``classes.json`` with a list of names, of which "void" does not count. The network is made as
-the library's README shows, with timm's encoder; images enlarged by up to a half and mirrored at random, cross-entropy without weights of
-classes, AdamW at 5e-4, for what is new at 2e-3, falling linearly, 8 images a step. Images stay decoded in memory, which spares it
-time. The confusion of each test image is written, (n, k, k) with the truth in rows, and the names of the images.
+Data are ``SPLIT/{images,masks}`` of one size and a ``classes.json`` with a list of names, the last of which, "void", does not count. The
+network is made as the library's README shows, with timm's encoder; images enlarged by up to a half and mirrored at random,
+cross-entropy without weights of classes, AdamW at 5e-4, for what is new at 2e-3, falling linearly, 8 images a step. Images stay decoded
+in memory, which spares it time. The confusion of each test image is written, (n, k, k) with the truth in rows, and the images' names.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def train() -> tuple[nn.Module, int]:
     epochs = peer.fitting_epochs(args.seconds, timed() * per_epoch)
     model, optimizer = new()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - done / (epochs * per_epoch))
-    for epoch in range(1, epochs + 1):
+    done = 0
+    while done < epochs and peer.spent() < args.seconds:  # the machine may have become slower than it was when timed
         for images, classes in batches():
             step(model, optimizer, images, classes)
             schedule.step()
-        if peer.spent() > args.seconds:  # the machine became slower than it was when timed
-            break
-    return model.eval(), epoch
+        done += 1
+    return model.eval(), done
 
 
 @torch.inference_mode()

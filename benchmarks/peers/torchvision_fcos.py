@@ -1,10 +1,10 @@
-"""torchvision's FCOS on MobileNetV2's weights, in as many epochs as fit into the time; data are COCO files, ``train.json`` and ``test.json``.
+"""torchvision's FCOS on MobileNetV2's weights, in as many epochs as fit into the time.
 
-torchvision has no recipe for fine-tuning a detector of this size. The network is put together as the docstring of its ``FCOS`` shows, on a
-pyramid of 128 channels with strides of 8 to 128; images of 320 pixels on the short side, batch normalisation frozen, images mirrored and
-made brighter or darker at random, AdamW at 5e-4 falling linearly, 8 images a step. Its thresholds are the library's but for the score from
-which boxes are given, which is lowered for a better average precision. Images stay decoded in memory, which spares it time, and it is
-tested after each epoch beside the clock.
+Data are a folder of COCO files, ``train.json`` and ``test.json``. torchvision has no recipe for fine-tuning a detector of this size. The
+network is put together as the docstring of its ``FCOS`` shows, on a pyramid of 128 channels with strides of 8 to 128; images of 320 px on
+the short side, batch normalisation frozen, images mirrored and made brighter or darker at random, AdamW at 5e-4 falling linearly,
+8 images a step. Its thresholds are the library's but for the score from which boxes are given, which is lowered for a better average
+precision. Images stay decoded in memory, which spares it time, and it is tested after each epoch, beside the clock.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator
 
-import peer
 import coco_judge
 import numpy as np
+import peer
 import timm
 import torch
 from PIL import Image
@@ -99,7 +99,7 @@ def timed() -> float:
     """Seconds of an epoch, from some steps of a network that is thrown away."""
     model, ahead = new().train(), itertools.chain.from_iterable(batches() for _ in itertools.count())
     optimizer = torch.optim.AdamW(model.parameters(), RATE)
-    return peer.step_seconds(lambda: step(model, optimizer, next(ahead)), args.timing) * len(list(range(0, len(training), BATCH)))
+    return peer.step_seconds(lambda: step(model, optimizer, next(ahead)), args.timing) * -(-len(training) // BATCH)
 
 
 def train() -> FCOS:
