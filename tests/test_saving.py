@@ -179,6 +179,16 @@ def test_a_place_that_cannot_be_written_is_named(command, pictures, tmp_path):
         assert "could not be written" in err
 
 
+def test_an_image_that_goes_away_meanwhile_does_not_lose_the_others(opened, pictures, tmp_path, capsys):
+    names = ["one.png", "more/one.jpg"]
+    found = sightline.predict("detect.sight", [pictures / name for name in names], format="coco", out=str(tmp_path / "boxes.json"))
+    next(found)
+    (pictures / "more" / "one.jpg").unlink()
+    assert len(list(found)) == 1
+    assert [image["file_name"] for image in json.loads((tmp_path / "boxes.json").read_text())["images"]] == ["photos/one.png"]
+    assert "one.jpg: no such file; not written" in capsys.readouterr().err
+
+
 def test_files_of_archives_and_pages_have_names(opened, tmp_path):
     import zipfile
 

@@ -56,7 +56,10 @@ def predicted(
 def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:
     for ref, found in answers:
         for writer in asked:
-            writer.add(ref, found)
+            try:
+                writer.add(ref, found)
+            except ImageError as error:  # it was there when it was predicted
+                console.warn(f"{ref}: {error.reason}; not written.")
         yield str(ref), found
     for writer in asked:
         console.say(writer.close())
