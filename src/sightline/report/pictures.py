@@ -67,7 +67,9 @@ def part_around(boxes: Sequence[tuple[float, float, float, float]], size: tuple[
 def layered(image: NDArray[np.uint8], layers: Sequence[Layer]) -> bytes:
     """A JPEG of an upright image, (h, w, channels) uint8, and, to its right, the layers in colours, each as large."""
     picture = picture_of(image).convert("RGB")
-    picture.thumbnail((LAYER_SIDE, LAYER_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    factor = LAYER_SIDE / max(picture.size)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    picture = picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC, reducing_gap=3.0)
     whole = Image.new("RGB", (picture.width * (1 + len(layers)) + GAP * len(layers), picture.height), GAP_COLOUR)
     whole.paste(picture)
     for place, layer in enumerate(layers, 1):
