@@ -19,10 +19,10 @@ from measure import DATA, Check, Record, arguments, finish, need_data, results_f
 # Images of each class: to learn, and for the splits a data set has to have.
 COUNTS = {"train": 20, "val": 5, "test": 5}
 PLAIN = ["--weights", "none", "--keep", "last", "--crop-scale", "1", "--rotate", "0", "--no-flip", "--colour", "0",
-         "--label-smoothing", "0", "--dropout", "0"]  # fmt: skip
+         "--label-smoothing", "0", "--dropout", "0", "--no-trial"]  # fmt: skip
 NETWORKS = {
     "alexnet": "--backbone alexnet --size 96 --start-size 96 --epochs 60",
-    "vgg11": "--backbone torchvision/vgg11 --size 32 --start-size 32 --epochs 45",
+    "vgg11": "--backbone torchvision/vgg11 --size 32 --start-size 32 --epochs 38",
     "resnet18": "--backbone resnet18 --start-size 32 --epochs 30",
     "googlenet": "--backbone googlenet --start-size 32 --epochs 80",
     "inception_v3": "--backbone inception_v3 --size 96 --start-size 96 --epochs 40",

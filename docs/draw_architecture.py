@@ -19,17 +19,17 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
-        ("data", "read, decode, look once, split, prepare"), ("evaluation", "metrics, intervals"),
-        ("tasks", "what a task means"),
+        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"),
+        ("evaluation", "metrics, intervals"), ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
         ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
         ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
-        ("engines", "what computes best on this machine"),
+        ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("explanation", "heat maps, and tests of them"),
+        ("saving", "answers as pictures and files"), ("explanation", "heat maps, and tests of them"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -83,6 +84,58 @@ def write_tagged_shapes(folder: Path, *, n: int = 60, seed: int = 0, side: int =
     table = folder / "labels.csv"
     table.write_text("\n".join(rows) + "\n")
     return table
+
+
+def render_scene(number: int, seed: int = 0, side: int = 64) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
+    """Red and blue rectangles (classes 0 and 1) on a dark ground, up to three that do not touch, on every eighth picture none; with the
+    class and the box (left, top, right, bottom) of each."""
+    rng = np.random.default_rng([seed, number])
+    pixels = rng.integers(20, 60, (side, side, 3)).astype(np.uint8)
+    found: list[tuple[int, tuple[int, int, int, int]]] = []
+    for place in rng.permutation(4)[: rng.integers(1, 4) if number % 8 else 0].tolist():
+        width, height = rng.integers(side // 4, side // 2 - 4, 2).tolist()
+        left, top = (place % 2) * side // 2 + 2, (place // 2) * side // 2 + 2
+        label = int(rng.integers(2))
+        pixels[top : top + height, left : left + width] = ((220, 40, 40), (40, 60, 230))[label]
+        found.append((label, (left, top, left + width, top + height)))
+    return Image.fromarray(pixels), found
+
+
+SCENE_LABELS = ("red", "blue")
+
+
+def write_boxes(folder: Path, *, n: int = 40, seed: int = 0, side: int = 64, labels: tuple[str, ...] = SCENE_LABELS) -> Path:
+    """Rectangles of two colours in PNG files, with their boxes in a COCO JSON; only those of the labels that are named."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    for number in range(n):
+        picture, objects = render_scene(number, seed, side)
+        picture.save(folder / "images" / f"{number:03d}.png")
+        images.append({"id": number, "file_name": f"images/{number:03d}.png", "width": side, "height": side})
+        for label, (left, top, right, bottom) in objects:
+            if label < len(labels):
+                box = [left, top, right - left, bottom - top]
+                annotations.append({"id": len(annotations), "image_id": number, "category_id": label, "bbox": box,
+                                    "area": box[2] * box[3], "iscrowd": 0})  # fmt: skip
+    categories = [{"id": label, "name": name} for label, name in enumerate(labels)]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / "annotations.json").write_text(text)
+    return folder
+
+
+def write_maps(folder: Path, *, n: int = 40, seed: int = 0, side: int = 64) -> Path:
+    """The same rectangles with a mask of each picture: 0 the ground, 1 red, 2 blue."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        picture, objects = render_scene(number, seed, side)
+        mask = np.zeros((side, side), np.uint8)
+        for label, (left, top, right, bottom) in objects:
+            mask[top:bottom, left:right] = label + 1
+        picture.save(folder / "images" / f"{number:03d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number:03d}.png")
+    (folder / "classes.json").write_text(json.dumps({"0": "ground", **{str(place + 1): name for place, name in enumerate(SCENE_LABELS)}}))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def view(image: np.ndarray, prepare: Prepare, config: AugmentConfig, seed: int = 0) -> np.ndarray:
-    return warp(image, sample_affine(np.random.default_rng(seed), *image.shape[:2], prepare, config), prepare.size)
+    return warp(image, sample_affine(np.random.default_rng(seed), *image.shape[:2], prepare, config), prepare.shape)
 
 
 @pytest.mark.parametrize("fit", FITS)

@@ -87,10 +87,10 @@ def test_views_and_colours_of_any_number_of_channels(channels):
     image, prepare = levels(channels), Prepare(24)
     config = AugmentConfig()
     affine = sample_affine(np.random.default_rng(3), 30, 40, prepare, config)
-    view = warp(image, affine, 24)
+    view = warp(image, affine, (24, 24))
     for channel in range(channels):
-        np.testing.assert_array_equal(view[..., channel], warp(np.repeat(image[..., channel, None], 3, axis=2), affine, 24)[..., 0])
-    outside = warp(image, np.array([[1.0, 0, 1000], [0, 1, 1000]]), 4)
+        np.testing.assert_array_equal(view[..., channel], warp(np.repeat(image[..., channel, None], 3, axis=2), affine, (24, 24))[..., 0])
+    outside = warp(image, np.array([[1.0, 0, 1000], [0, 1, 1000]]), (4, 4))
     assert (outside == GREY).all()
     pixels = torch.from_numpy(image[None])
     changed_colours = recolour(pixels, torch.tensor([[0.5, 1.0, 0.0]]))
@@ -191,12 +191,12 @@ def test_a_spec_of_an_earlier_version_has_three_channels():
 def test_torchvisions_networks_are_refused_for_other_channels():
     asked = NetworkConfig(backbone="torchvision/resnet18", weights="none")
     for refused in (
-        lambda: choose(asked, 100, Reading(bands=(1, 2, 3, 4))),
+        lambda: choose(asked, (100, 100), Reading(bands=(1, 2, 3, 4))),
         lambda: build(BackboneSpec("torchvision/resnet18", 32, channels=4)),
     ):
         with pytest.raises(UsageError, match=r"--backbone torchvision/resnet18: .*three channels, and --bands asks for 4"):
             refused()
-    assert choose(asked, 100, Reading(bands=(4, 3, 2))).prepare.bands == (4, 3, 2)
+    assert choose(asked, (100, 100), Reading(bands=(4, 3, 2))).prepare.bands == (4, 3, 2)
 
 
 @pytest.mark.parametrize("bands", [(1,), (4, 3, 2), (5, 4, 3, 2, 1)])
@@ -204,7 +204,7 @@ def test_pretrained_weights_are_fitted_to_the_channels_as_timm_does(bands, tmp_p
     path = tmp_path / "w.safetensors"
     state = timm.create_model("test_resnet", num_classes=0).state_dict()
     save_file(state, path, metadata={"timm": "test_resnet", "mean": "0.1,0.2,0.3", "std": "0.4,0.5,0.6"})
-    choice = choose(NetworkConfig(weights=str(path)), 100, Reading(bands=bands))
+    choice = choose(NetworkConfig(weights=str(path)), (100, 100), Reading(bands=bands))
     count = len(bands)
     assert choice.prepare.mean == (0.1, 0.2, 0.3, 0.1, 0.2)[:count]
     assert choice.prepare.std == (0.4, 0.5, 0.6, 0.4, 0.5)[:count]

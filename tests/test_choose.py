@@ -32,7 +32,7 @@ def weights_file(tmp_path):
      (200, "resnet18", 192), (224, "resnet18", 224), (4000, "resnet18", 224)],
 )  # fmt: skip
 def test_the_defaults_from_random_weights_follow_the_images(median_side, backbone, size):
-    choice = choose(FIXED, median_side)
+    choice = choose(FIXED, (median_side, median_side))
     assert (choice.spec.name, choice.spec.size, choice.prepare.size) == (backbone, size, size)
     assert choice.spec.keep_resolution == (size <= 64)
     assert not choice.pretrained
@@ -47,16 +47,16 @@ def test_the_defaults_from_random_weights_follow_the_images(median_side, backbon
 
 
 def test_what_is_asked_for_is_taken():
-    choice = choose(NetworkConfig(backbone="alexnet", weights="none", size=80, fit="pad"), 300)
+    choice = choose(NetworkConfig(backbone="alexnet", weights="none", size=80, fit="pad"), (300, 300))
     assert (choice.spec.name, choice.spec.size, choice.prepare.fit) == ("torchvision/alexnet", 80, "pad")
     assert choice.reasons == ("Backbone torchvision/alexnet, as asked.", "Random weights, as asked.", "Input 80 px, as asked.")
-    small = choose(NetworkConfig(backbone="test_resnet", weights="none", size=24), 300)
+    small = choose(NetworkConfig(backbone="test_resnet", weights="none", size=24), (300, 300))
     assert small.spec.keep_resolution
     assert small.reasons[-1].startswith("At 24 px a convolutional stem keeps the resolution")
 
 
 def test_a_weights_file_brings_its_backbone_and_its_view(weights_file):
-    choice = choose(weights_file("test_resnet", mean="0.1,0.2,0.3", size="96", crop_pct="0.75", interpolation="bicubic"), 300)
+    choice = choose(weights_file("test_resnet", mean="0.1,0.2,0.3", size="96", crop_pct="0.75", interpolation="bicubic"), (300, 300))
     assert choice.pretrained
     assert (choice.spec.name, choice.spec.size, choice.spec.keep_resolution) == ("test_resnet", 96, False)
     assert (choice.prepare.mean, choice.prepare.interpolation, choice.prepare.crop_fraction) == ((0.1, 0.2, 0.3), "bicubic", 0.75)
@@ -70,40 +70,40 @@ def test_a_weights_file_brings_its_backbone_and_its_view(weights_file):
 
 def test_small_images_are_enlarged_a_little_for_pretrained_weights(weights_file):
     config = weights_file("test_resnet")
-    choice = choose(config, 32)
+    choice = choose(config, (32, 32))
     assert (choice.spec.size, choice.spec.keep_resolution) == (64, True)
     assert choice.reasons[2] == "Input 64 px, because the images are small (median shorter side 32 px)."
     assert choice.build()(torch.rand(2, 3, 64, 64))[0].shape == (2, 96)
 
 
 def test_a_network_of_one_size_keeps_the_size_of_its_weights(weights_file):
-    choice = choose(weights_file("test_vit"), 32)
+    choice = choose(weights_file("test_vit"), (32, 32))
     assert (choice.spec.size, choice.spec.keep_resolution) == (160, False)
 
 
 def test_an_asked_size_wins_over_the_weights(weights_file):
     config = weights_file("test_resnet")
-    choice = choose(NetworkConfig(weights=config.weights, size=120), 32)
+    choice = choose(NetworkConfig(weights=config.weights, size=120), (32, 32))
     assert (choice.spec.size, choice.prepare.size) == (120, 120)
 
 
 def test_weights_of_another_network_than_asked_are_refused(weights_file):
     with pytest.raises(ModelFileError, match="holds weights for test_resnet, not for resnet18"):
-        choose(NetworkConfig(backbone="resnet18", weights=weights_file("test_resnet").weights), 100)
+        choose(NetworkConfig(backbone="resnet18", weights=weights_file("test_resnet").weights), (100, 100))
 
 
 def test_a_misspelt_backbone_is_met_before_anything_else():
     with pytest.raises(UsageError, match=r"Did you mean .*'resnet18'"):
-        choose(NetworkConfig(backbone="resnet_18", weights="/nowhere.safetensors"), 100)
+        choose(NetworkConfig(backbone="resnet_18", weights="/nowhere.safetensors"), (100, 100))
 
 
 def test_found_weights_choose_the_default_for_pretrained_ones(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
-    choice = choose(NetworkConfig(), 400)
+    choice = choose(NetworkConfig(), (400, 400))
     assert (choice.spec.name, choice.spec.size) == (PRETRAINED_DEFAULT, 224)
     assert choice.reasons[1].startswith(f"Weights timm/{PRETRAINED_DEFAULT}.")
     assert choice.reasons[1].endswith("found on this machine; licence: apache-2.0.")
 
 
 def test_each_fit_is_the_same_network():
-    assert {choose(NetworkConfig(weights="none", fit=fit), 100).spec.size for fit in ("crop", "pad", "squash")} == {96}
+    assert {choose(NetworkConfig(weights="none", fit=fit), (100, 100)).spec.size for fit in ("crop", "pad", "squash")} == {96}

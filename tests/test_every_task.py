@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import sightline
-from conftest import QUICK, write_shapes, write_tagged_shapes
+from conftest import QUICK, write_boxes, write_maps, write_shapes, write_tagged_shapes
 from sightline.bundle import Bundle
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
 
 # How to render a small data set for each task.
-RENDER = {"classify": write_shapes, "tag": write_tagged_shapes}
+RENDER = {"classify": write_shapes, "tag": write_tagged_shapes, "detect": write_boxes, "segment": write_maps}
 
 
 def pictures(data: Path) -> list[Path]:
-    """The images of a folder, or of the folder that a table is in."""
-    return sorted((data if data.is_dir() else data.parent).rglob("*.png"))
+    """The images of a folder, or of the folder that a table is in; no masks."""
+    return sorted(path for path in (data if data.is_dir() else data.parent).rglob("*.png") if path.parent.name != "masks")
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -98,6 +98,8 @@ def test_both_modules_offer_what_the_seams_ask_for(trained):
     task, _, _ = trained
     assert all(
         hasattr(load_task(task), name)
-        for name in ("OUTPUTS", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
+        for name in ("OUTPUTS", "SCENES", "compact", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
     )
-    assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in ("make_head", "fit_probe", "Objective"))
+    head = importlib.import_module(TASKS[task].head)
+    assert all(hasattr(head, name) for name in ("make_head", "Objective", "DENSE"))
+    assert head.DENSE or hasattr(head, "fit_probe")  # what reads an embedding can be fitted on embeddings

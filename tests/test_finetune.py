@@ -13,6 +13,7 @@ from sightline.errors import ModelFileError
 from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.model.heads import classify
+from sightline.tasks import load_task
 from sightline.training import checkpoint
 from sightline.training.budget import Budget
 from sightline.training.finetune import Start, fine_tune
@@ -34,7 +35,7 @@ def session_of(folder: Path, *, seed: int = 0, network=None, **settings) -> Sess
     plan = replace(make_plan(chosen.training, 42, pretrained=True), flip=True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, load_task("classify"), classify, TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 def weights(network) -> dict[str, torch.Tensor]:

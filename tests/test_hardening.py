@@ -18,6 +18,7 @@ from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.model.heads import classify
 from sightline.report.training import training_blocks
+from sightline.tasks import load_task
 from sightline.tasks.blocks import Table
 from sightline.training import augment, checkpoint, hardening, ways
 from sightline.training.augment import HARDEST, harden
@@ -42,7 +43,7 @@ def session_of(folder: Path, *, pretrained: bool = False, seed: int = 0, **setti
     plan = replace(make_plan(chosen.training, 36, pretrained=pretrained, augment=chosen.augment), flip=True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, load_task("classify"), classify, TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 def trained(folder: Path, budget: Budget = NO_BUDGET, *, resume: bool = False, **settings):
@@ -72,14 +73,14 @@ def recorded(monkeypatch):
 def test_images_get_every_condition_in_the_milder_strengths(recorded):
     image = np.full((24, 24, 3), 120, np.uint8)
     for seed in range(400):
-        harden(np.random.default_rng(seed), image, AugmentConfig())
+        harden(np.random.default_rng(seed), image, turn=True)
     assert {name for name, _ in recorded} == set(CORRUPTIONS)
     assert {strength for _, strength in recorded} == set(range(1, HARDEST + 1))
 
 
 def test_images_that_may_not_be_turned_are_not(recorded):
     for seed in range(200):
-        harden(np.random.default_rng(seed), np.full((24, 24, 3), 120, np.uint8), AugmentConfig(rotate=0.0))
+        harden(np.random.default_rng(seed), np.full((24, 24, 3), 120, np.uint8), turn=False)
     assert {name for name, _ in recorded} == set(CORRUPTIONS) - {"rotation"}
 
 
@@ -105,11 +106,11 @@ def test_an_epoch_of_harder_images_is_the_same_again_and_from_its_middle_and_ano
 def test_validation_images_are_all_made_harder_and_always_in_the_same_way():
     store, _ = shapes_store(10)
     plain = np.concatenate(list(plain_batches(store, Prepare(32), 7)))
-    harder = np.concatenate(list(harder_batches(store, Prepare(32), 7, OFF, 0)))
+    harder = np.concatenate(list(harder_batches(store, Prepare(32), 7, 0, turn=True)))
     assert harder.shape == plain.shape
     assert (plain != harder).reshape(len(plain), -1).any(axis=1).mean() > 0.9
-    np.testing.assert_array_equal(harder, np.concatenate(list(harder_batches(store, Prepare(32), 4, OFF, 0))))
-    assert (harder != np.concatenate(list(harder_batches(store, Prepare(32), 7, OFF, 1)))).any()
+    np.testing.assert_array_equal(harder, np.concatenate(list(harder_batches(store, Prepare(32), 4, 0, turn=True))))
+    assert (harder != np.concatenate(list(harder_batches(store, Prepare(32), 7, 1, turn=True)))).any()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["from scratch", "pretrained"])

@@ -89,14 +89,14 @@ def test_a_module_that_gives_no_embedding_is_refused_in_words(module, reason):
 
 def test_a_module_takes_no_weights_and_no_drop_path():
     with pytest.raises(UsageError, match="weights and drop_path cannot be set for a module of your own"):
-        choose(NetworkConfig(weights="hub", drop_path=0.1), 32, module=Small())
+        choose(NetworkConfig(weights="hub", drop_path=0.1), (32, 32), module=Small())
 
 
 def test_drop_path_reaches_the_network_or_is_refused():
-    kept = choose(NetworkConfig(backbone="resnet10t", weights="none", drop_path=0.2, size=32), 32).build()
+    kept = choose(NetworkConfig(backbone="resnet10t", weights="none", drop_path=0.2, size=32), (32, 32)).build()
     assert any(type(module).__name__ == "DropPath" for module in kept.modules())
     with pytest.raises(UsageError, match="--drop-path: vgg11 has no residual branches"):
-        choose(NetworkConfig(backbone="vgg11", weights="none", drop_path=0.2, size=32), 32).build()
+        choose(NetworkConfig(backbone="vgg11", weights="none", drop_path=0.2, size=32), (32, 32)).build()
 
 
 # Auxiliary heads

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import planted_scenes
 from sightline.errors import ConfigError, RequirementNotMet, UsageError
 from sightline.predictions import Decision
-from sightline.report.requirements import requirements_blocks, requirements_section
+from sightline.report.requirements import requirement_rows, requirements_blocks, requirements_section
 from sightline.requirements import (
     FIGURES,
     RELATIONS,
@@ -155,21 +156,43 @@ def test_what_a_task_never_has_is_refused_before_training():
         check_task(parse("accuracy>=90%"), "tag", 3)
 
 
+def answered(task: str) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    """What is kept of a perfect model's outputs, targets and labels of a task."""
+    if task in ("classify", "tag"):
+        n = 8
+        targets = np.arange(n) if task == "classify" else np.eye(n, dtype=bool)
+        return {"logits": np.eye(n, dtype=np.float32)}, targets, [f"label {index}" for index in range(n)]
+    images, objects, frames = planted_scenes.scenes(range(12))
+    boxes = task == "detect"
+    targets = objects if boxes else planted_scenes.maps_of(objects)
+    raw = (planted_scenes.by_colour if boxes else planted_scenes.by_pixel)(images)
+    labels = planted_scenes.LABELS if boxes else planted_scenes.AREAS
+    return load_task(task).compact({**raw, "frame": frames}, targets), targets, list(labels)
+
+
 @pytest.mark.parametrize("task", sorted(ALL_TASKS))
 def test_the_names_are_the_metrics_that_tasks_have(task):
     assert set(TASKS) == set(ALL_TASKS)
-    n = 8
-    raw = {"logits": np.eye(n, dtype=np.float32)}
-    targets = np.arange(n) if task == "classify" else np.eye(n, dtype=bool)
-    labels = [f"label {index}" for index in range(n)]
-    test = load_task(task).evaluate(raw, targets, labels, Decision(), labels)
+    raw, targets, labels = answered(task)
+    test = load_task(task).evaluate(raw, targets, labels, Decision(), [str(place) for place in range(len(targets))])
     named = {name for name, figure in FIGURES.items() if figure.place[:2] == ("test", "metrics") and task in figure.tasks}
-    assert named == set(test["metrics"])
+    # Boxes of 64 pixels' images are small, so that nothing is known of larger ones.
+    assert named - {"map_medium", "map_large"} == set(test["metrics"]) - {"map_medium", "map_large"}
     assert load_task(task).METRIC in named
-    assert figures_of({"test": test})["worst_class_recall"] == min(
-        entry["recall"] for entry in test["classes" if task == "classify" else "labels"]
-    )
+    assert figures_of({"test": test})["worst_class_recall"] == min(entry["recall"] for entry in test.get("classes") or test["labels"])
     assert ("top5" in test["metrics"]) == (task == "classify")
+
+
+def test_a_number_of_objects_is_no_share():
+    (asked,) = parse("count_error<=1.5")
+    (verdict,) = checked([asked], {"count_error": 1.53})
+    assert verdict.sentence == "count_error is 1.53, while at most 1.5 is required"
+    assert not verdict.met
+    row = requirement_rows({"rows": [verdict.to_json()]})[0]
+    assert row == ("count_error", "at most 1.5", "1.53", "no")
+    check_task([asked], "detect", 2)
+    with pytest.raises(ConfigError, match="the task segment of 2 labels has no count_error"):
+        check_task([asked], "segment", 2)
 
 
 def test_figures_come_from_the_report():

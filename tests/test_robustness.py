@@ -116,7 +116,10 @@ def test_the_same_seed_and_sample_give_the_same_and_another_seed_other_scenes(by
 
 def test_an_answer_does_not_depend_on_the_other_images_of_the_sample():
     images, targets = lit_images(200)
-    sample = [conditions.Sample(rows, images[rows], targets[rows], (3,), 0) for rows in (np.arange(50, 90), np.arange(60, 80))]
+    sample = [
+        conditions.Sample(rows, images[rows], targets[rows], np.zeros((len(rows), 10)), (3,), 0)
+        for rows in (np.arange(50, 90), np.arange(60, 80))
+    ]
     np.testing.assert_array_equal(sample[0].seen("rain", 3, 10), sample[1].seen("rain", 3, 0))
 
 
@@ -206,9 +209,10 @@ def test_other_channels_than_colours(channels):
     ("one_pass", "expected"), [(1e-5, (200, 5)), (0.005, (60, 5)), (0.019, (26, 3)), (0.04, (35, 1)), (0.09, None), (60.0, None)]
 )
 def test_the_sample_fits_the_time(monkeypatch, one_pass, expected):
-    monkeypatch.setattr(conditions, "_pace", lambda infers, images: (one_pass, 1e-6))
+    monkeypatch.setattr(conditions, "_pace", lambda infers, everything, judge: (one_pass, 1e-6))
     images, targets = lit_images(300, side=8)
-    sample = conditions.chosen_sample([by_brightness], images, targets, 0, 20.0)
+    everything = conditions.Sample(np.arange(300), images, targets, np.zeros((300, 10)), (), 0)
+    sample = conditions.chosen_sample([by_brightness], everything, conditions.Judge(classify, LABELS, Decision()), 20.0)
     if expected is None:
         assert sample is None
         return

@@ -12,6 +12,7 @@ from sightline.config import TrainSettings
 from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.model.heads import classify
+from sightline.tasks import load_task
 from sightline.training import checkpoint, course, loop, ways
 from sightline.training.budget import Budget
 from sightline.training.logs import NoLog
@@ -31,7 +32,7 @@ def session_of(folder: Path, **settings) -> Session:
     plan = make_plan(chosen.training, 36, pretrained=False, size=32, takes=lambda side: True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, load_task("classify"), classify, TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 class Clockwork:
@@ -98,7 +99,7 @@ def test_a_stopped_run_has_only_the_time_that_it_had_left(tmp_path, monkeypatch)
 
 def test_growing_images_are_counted_with_what_they_cost(tmp_path, monkeypatch):
     clock = Clockwork(monkeypatch, 1.0, by_pixels=True)
-    monkeypatch.setattr(ways, "step_seconds", lambda network, objective, targets, device, precision, size, batch: size**2 / 1024)
+    monkeypatch.setattr(ways, "step_seconds", lambda network, objective, batch, precision: batch[0].shape[1] ** 2 / 1024)
     session = session_of(tmp_path)
     assert session.plan.sizes == (20, 32)
     cost = ways._epoch_seconds(session, session.plan, "fp32", 0.0)

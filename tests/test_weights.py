@@ -65,7 +65,7 @@ def test_the_files_contract_is_obeyed(resnet_state, tmp_path):
 
 def test_padding_is_part_of_the_contract_and_of_the_network(tmp_path):
     path = write(tmp_path / "w.safetensors", library_state("test_efficientnet"), timm="test_efficientnet", pad_type="same")
-    choice = choose(NetworkConfig(weights=str(path)), 100)
+    choice = choose(NetworkConfig(weights=str(path)), (100, 100))
     assert choice.spec.arguments == {"pad_type": "same"}
     padded = choice.build().eval()
     plain = build(BackboneSpec("test_efficientnet", choice.spec.size))
@@ -237,7 +237,7 @@ def empty_caches(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_large_100", "torchvision/resnet18"])
 def test_an_empty_cache_gives_nothing_and_asks_nobody(name, empty_caches):
     assert hub_weights(name, download=False) is None
-    choice = choose(NetworkConfig(backbone=name), 200)
+    choice = choose(NetworkConfig(backbone=name), (200, 200))
     assert not choice.pretrained
     assert "no pretrained copy is on this machine" in choice.reasons[1]
 
@@ -250,13 +250,13 @@ def test_a_failed_download_says_what_to_do(name, empty_caches, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     with pytest.raises(ModelFileError, match=rf"weights of {name} could not be downloaded .*--weights FILE.*--weights none"):
-        choose(NetworkConfig(backbone=name, weights="hub"), 200)
+        choose(NetworkConfig(backbone=name, weights="hub"), (200, 200))
 
 
 def test_a_backbone_without_weights_on_the_hub_says_so(empty_caches):
     name = next(name for name in timm.list_models() if (cfg := timm.get_pretrained_cfg(name)) is None or not cfg.hf_hub_id)
     with pytest.raises(ModelFileError, match=f"no pretrained weights for {name}"):
-        choose(NetworkConfig(backbone=name, weights="hub"), 200)
+        choose(NetworkConfig(backbone=name, weights="hub"), (200, 200))
 
 
 def test_a_copy_in_the_cache_is_used_under_the_librarys_contract(resnet_state, empty_caches, monkeypatch):
@@ -268,7 +268,7 @@ def test_a_copy_in_the_cache_is_used_under_the_librarys_contract(resnet_state, e
         return str(path)
 
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
-    choice = choose(NetworkConfig(backbone="test_resnet"), 300)
+    choice = choose(NetworkConfig(backbone="test_resnet"), (300, 300))
     cfg = timm.get_pretrained_cfg("test_resnet")
     assert asked == [(cfg.hf_hub_id, "model.safetensors")]
     assert choice.weights.contract == Contract(cfg.mean, cfg.std, cfg.interpolation, cfg.input_size[1], cfg.crop_pct, {}, cfg.license)
@@ -282,7 +282,7 @@ def test_a_broken_copy_in_the_cache_is_named(empty_caches, monkeypatch):
     path.write_bytes(b"broken")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(path))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: these weights cannot be read .* fetch it again"):
-        choose(NetworkConfig(backbone="test_resnet"), 100).build()
+        choose(NetworkConfig(backbone="test_resnet"), (100, 100)).build()
 
 
 def test_torchvisions_copy_is_used_under_its_own_contract(empty_caches):
@@ -291,7 +291,7 @@ def test_torchvisions_copy_is_used_under_its_own_contract(empty_caches):
     path.parent.mkdir(parents=True)
     state = library_state("torchvision/shufflenet_v2_x0_5")
     torch.save(state, path)
-    choice = choose(NetworkConfig(backbone="torchvision/shufflenet_v2_x0_5"), 300)
+    choice = choose(NetworkConfig(backbone="torchvision/shufflenet_v2_x0_5"), (300, 300))
     assert choice.weights.contract == Contract(IMAGENET_MEAN, (0.229, 0.224, 0.225), "bilinear", 224, 224 / 256, {}, None)
     assert "licence: not stated." in choice.reasons[1]
     loaded = choice.build().inner.state_dict()
@@ -305,7 +305,7 @@ def test_torchvisions_inception_converts_its_input_as_its_weights_expect(empty_c
         path = empty_caches / "torch" / "hub" / "checkpoints" / url.rpartition("/")[2]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        choice = choose(NetworkConfig(backbone=f"torchvision/{name}"), 300)
+        choice = choose(NetworkConfig(backbone=f"torchvision/{name}"), (300, 300))
         assert (choice.spec.arguments, choice.spec.size) == ({"transform_input": True}, size)
     torch.manual_seed(0)
     converting = build(BackboneSpec("torchvision/googlenet", 64, {"transform_input": True})).eval()
@@ -330,19 +330,19 @@ def test_torchvisions_inception_converts_its_input_as_its_weights_expect(empty_c
 )
 def test_the_licence_is_said_and_one_that_is_not_permissive_stands_out(licence, said, resnet_state, tmp_path):
     metadata = {"timm": "test_resnet"} | ({"license": licence} if licence else {})
-    choice = choose(NetworkConfig(weights=str(write(tmp_path / "w.safetensors", resnet_state, **metadata))), 100)
+    choice = choose(NetworkConfig(weights=str(write(tmp_path / "w.safetensors", resnet_state, **metadata))), (100, 100))
     assert choice.reasons[1] == f"Weights w.safetensors; {said}."
 
 
 def test_the_licence_of_a_librarys_weights_is_its_own(empty_caches, monkeypatch):
     name = next(name for name in timm.list_models("convnextv2*") if timm.get_pretrained_cfg(name).license == "cc-by-nc-4.0")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/nowhere/model.safetensors")
-    assert "cc-by-nc-4.0, which is not a permissive one" in choose(NetworkConfig(backbone=name), 300).reasons[1]
+    assert "cc-by-nc-4.0, which is not a permissive one" in choose(NetworkConfig(backbone=name), (300, 300)).reasons[1]
 
 
 @needs_data
 def test_the_real_weights_with_their_own_classifier_know_a_shoe():
-    choice = choose(NetworkConfig(weights=str(WEIGHTS)), 200)
+    choice = choose(NetworkConfig(weights=str(WEIGHTS)), (200, 200))
     assert choice.spec == BackboneSpec("mobilenetv2_100", 224, {"pad_type": "same"})
     assert (choice.prepare.mean, choice.prepare.std, choice.prepare.interpolation) == ((0.5,) * 3, (0.5,) * 3, "bilinear")
     assert "licence: Apache-2.0." in choice.reasons[1]
@@ -361,5 +361,5 @@ def test_the_real_weights_with_their_own_classifier_know_a_shoe():
 
 
 def test_a_contract_round_trips_through_the_spec(resnet_state, tmp_path):
-    choice = choose(NetworkConfig(weights=str(write(tmp_path / "w.safetensors", resnet_state, timm="test_resnet"))), 100)
+    choice = choose(NetworkConfig(weights=str(write(tmp_path / "w.safetensors", resnet_state, timm="test_resnet"))), (100, 100))
     assert BackboneSpec.from_json(json.loads(json.dumps(choice.spec.to_json()))) == choice.spec

@@ -51,7 +51,7 @@ def ship(
     manifest = _manifest(gated.dataset, choice, settings)
     try:
         with clock("exporting"):
-            graph = Part("model.onnx", "graph", export_graph(trained.network, choice.spec.size), required=True)
+            graph = Part("model.onnx", "graph", export_graph(trained.network, choice.prepare.shape), required=True)
             weights = Part("weights.safetensors", "weights", weights_bytes(trained.network))
             bundle.write(draft, manifest, [graph, weights])
         with clock("testing"):

@@ -185,14 +185,16 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
+
+    settings  fields of ``config.PredictConfig`` and ``config.RuntimeConfig`` by name, such as ``save="drawn"``, ``tile=640``
     """
-    config = make(RuntimeConfig, settings)
+    from sightline.config import PredictConfig
+    from sightline.saving.predict import predicted
+
+    config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(config), many=several)
-    limits = Limits(config.max_pixels, config.max_bytes)
-    refs = given_images(images, limits)
-    stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
-    return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
+    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
 def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Explained | ImageError]]:

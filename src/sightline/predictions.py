@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +12,7 @@ class Decision:
     """How raw outputs become answers; chosen on calibration images and kept in the bundle.
 
     temperature    divides the logits; above 1 makes less sure
+    offset         is then added to them, where scores are not those of a choice among classes; None for nothing
     thresholds     label -> score in [0, 1] from which it is given; empty for tasks that answer with the best label
     promise        the share of answers that are right when those below ``answer_from`` are not given; None where none is promised
     answer_from    the score of an answer from which it is given
@@ -26,6 +27,7 @@ class Decision:
     named: float | None = None
     name_from: float | None = None
     familiar_from: float | None = None
+    offset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class Classification:
         """``[{"label", "score"}...]``, best first, at most ``top``."""
         return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
 
+    def in_words(self, top: int | None = None) -> str:
+        """Such as ``cat 93.1%, dog 4.2%``."""
+        return _listed(self.to_json(top))
+
 
 @dataclass(frozen=True)
 class Tags:
@@ -99,6 +105,14 @@ class Tags:
         """``[{"label", "score"}...]`` of the labels given, best first, at most ``top``; empty when none is given."""
         return [{"label": label, "score": self.scores[label]} for label in self.labels[:top]]
 
+    def in_words(self, top: int | None = None) -> str:
+        """Such as ``sea 93.1%, sun 70.2%``."""
+        return _listed(self.to_json(top)) or "no label"
+
+
+def _listed(entries: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in entries)
+
 
 class Prediction(Protocol):
     """What every task's answer on an image offers."""
@@ -119,5 +133,6 @@ class Prediction(Protocol):
         """``[{"label", "score"...}...]``, of at most ``top`` classes."""
         ...
 
-
-"""What any task can answer: a union, with one value type for each."""
+    def in_words(self, top: int | None = None) -> str:
+        """What is said, of at most ``top`` classes, on a line."""
+        ...

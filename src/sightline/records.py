@@ -136,9 +136,7 @@ class Dataset:
         """Of objects or label maps, which labels each image shows, as a data set for tagging; any other data set as it is."""
         if not self.is_scenes:
             return self
-        has = np.zeros((len(self), len(self.labels)), bool)
-        has[self.labelled()] = True
-        return self.replace(task="tag", targets=has)
+        return self.replace(task="tag", targets=presence(self.targets, len(self.labels)))
 
     def labelled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(m,) rows and (m,) label indices: each pair says that the row has the label; in order of rows."""
@@ -188,6 +186,17 @@ class Dataset:
         sample = self[row]
         said = sample.target.text if self.is_scenes else ""
         return f"{sample.content_id or sample.ref}|{json.dumps(self.label_names(row))}{said}|{sample.split or ''}|{sample.group or ''}"
+
+
+def presence(targets: NDArray[Any] | None, k: int) -> NDArray[Any]:
+    """(n, k) bool, which labels the objects or label maps of n images show; any other targets as they are."""
+    assert targets is not None
+    if targets.dtype != object:
+        return targets
+    has = np.zeros((len(targets), k), bool)
+    for row, target in enumerate(targets):
+        has[row, target.present] = True
+    return has
 
 
 def column_of(values: Sequence[Any]) -> NDArray[Any]:

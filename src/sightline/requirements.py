@@ -19,7 +19,7 @@ from sightline.errors import ConfigError, RequirementNotMet, did_you_mean
 RELATIONS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
 # Means of shares are exact to about this; 0.9 reached as 0.8999999999999999 is reached.
 ROUNDING = 1e-9
-TASKS = ("classify", "tag")
+TASKS = ("classify", "tag", "detect", "segment")
 
 _PART = re.compile(r"\s*(?P<name>[^<>=!≤≥]*?)\s*(?P<relation>[<>=!≤≥]+)\s*(?P<bound>.*?)\s*", re.DOTALL)
 _NUMBER = re.compile(r"(?P<digits>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?)\s*(?P<percent>%?)")
@@ -32,7 +32,7 @@ _MORE_OF_THE_GROUP = "add training images of the group that the report names as 
 @dataclass(frozen=True)
 class Figure:
     """A figure that can be required: its ``place`` in ``report.json`` and that of its interval, the tasks that have it, its range, and
-    what helps where it falls short."""
+    what helps where it falls short. It is a share, but for one without a highest value, which counts objects."""
 
     place: tuple[str, ...]
     advice: str
@@ -47,15 +47,14 @@ def _metric(name: str, *tasks: str, advice: str = _MORE_IMAGES) -> Figure:
 
 
 FIGURES = {
-    "accuracy": _metric("accuracy", "classify"),
+    "accuracy": _metric("accuracy", "classify", "segment"),
     "top5": _metric("top5", "classify"),
-    "map": _metric("map", "tag"),
-    "precision": _metric("precision"),
-    "recall": _metric("recall"),
-    "f1": _metric("f1"),
-    "f1_micro": _metric("f1_micro", "tag"),
-    "subset_accuracy": _metric("subset_accuracy", "tag"),
-    "hamming_loss": _metric("hamming_loss", "tag"),
+    "map": _metric("map", "tag", "detect"),
+    **{name: _metric(name, "detect") for name in ("map50", "map75", "map_small", "map_medium", "map_large")},
+    **{name: _metric(name, "segment") for name in ("miou", "dice", "boundary_f1")},
+    **{name: _metric(name, "classify", "tag", "detect") for name in ("precision", "recall", "f1")},
+    "count_error": Figure(("test", "metrics", "count_error"), _MORE_IMAGES, tasks=("detect",), high=math.inf),
+    **{name: _metric(name, "tag") for name in ("f1_micro", "subset_accuracy", "hamming_loss")},
     "ece": _metric("ece", advice=_MORE_VALIDATION),
     "worst_class_recall": Figure(("test", "worst_class_recall"), "add training images of the class that the report names as weakest"),
     "worst_group_recall": Figure(("groups", "worst_group_recall"), _MORE_OF_THE_GROUP, ("groups", "worst_group", "recall_interval")),
@@ -65,7 +64,11 @@ FIGURES = {
     "answered_accuracy": Figure(("confidence", "answered_accuracy"), _MORE_VALIDATION, ("confidence", "answered_interval")),
     "conformal_coverage": Figure(("confidence", "conformal", "coverage"), _MORE_VALIDATION, ("confidence", "conformal", "interval")),
     "baseline_margin": Figure(
-        ("baselines", "margin"), "start from pretrained --weights, or label more images", ("baselines", "margin_interval"), low=-1.0
+        ("baselines", "margin"),
+        "start from pretrained --weights, or label more images",
+        ("baselines", "margin_interval"),
+        ("classify", "tag", "segment"),
+        low=-1.0,
     ),
 }
 
@@ -261,20 +264,26 @@ def checked(
 
 def _compared(asked: Requirement, reached: float, met: bool, interval: tuple[float, float] | None) -> str:
     """The figure beside the bound, in so many digits that they can be told apart."""
-    digits = next((digits for digits in (1, 2, 3, 4) if f"{reached:.{digits}%}" != f"{asked.bound:.{digits}%}"), 1)
-    sentence = f"{asked.metric} is {reached:.{digits}%}"
+    kind = "f" if counts(asked.metric) else "%"
+    digits = next((digits for digits in (1, 2, 3, 4) if f"{reached:.{digits}{kind}}" != f"{asked.bound:.{digits}{kind}}"), 1)
+    sentence = f"{asked.metric} is {reached:.{digits}{kind}}"
     if interval is not None:
         sentence += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
-    required = bound_text(asked.relation, asked.bound)
-    sentence += f", {required} as required" if met else f", while {required} is required"
+    sentence += f", {bound_text(asked)} as required" if met else f", while {bound_text(asked)} is required"
     if interval is not None and met and not asked.holds(interval[0] if asked.is_floor else interval[1]):
         sentence += "; by its interval other images of the same kind may miss that"
     return sentence
 
 
-def bound_text(relation: str, bound: float) -> str:
-    """``>=`` and 0.9 as ``at least 90%``."""
-    return f"{RELATIONS[relation]} {bound * 100:.10g}%"
+def counts(metric: str) -> bool:
+    """Whether a figure is a number of objects, and no share."""
+    return math.isinf(FIGURES[metric].high)
+
+
+def bound_text(asked: Requirement) -> str:
+    """``>=`` and 0.9 as ``at least 90%``; of a number of objects ``at most 0.5``."""
+    bound = f"{asked.bound:.10g}" if counts(asked.metric) else f"{asked.bound * 100:.10g}%"
+    return f"{RELATIONS[asked.relation]} {bound}"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

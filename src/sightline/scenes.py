@@ -7,6 +7,7 @@ one pixel in the corner is (0, 0, 1, 1). All values are frozen; nothing here rea
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +20,6 @@ from sightline.records import ImageRef
 
 # The index of pixels of a label map that count for nothing, and so how many classes there may be.
 IGNORED = 255
-# Numbers in a frame: the affine from the network's input to the original, and the original's width and height.
-FRAME = 8
 
 Outline = tuple[NDArray[np.float64], ...] | NDArray[np.int64]
 """Polygons, (p, 2) x and y each, or the lengths of runs of pixels (r,) as COCO's RLE counts them, columns first, beginning outside."""
@@ -139,6 +138,10 @@ class Detections:
             for label, score, box in zip(self.labels, self.scores, self.boxes, strict=True)
         ]
 
+    def in_words(self, top: int | None = None) -> str:
+        """How many of each class there are, such as ``12 RBC, 1 WBC``."""
+        return ", ".join(f"{count} {label}" for label, count in Counter(self.labels).most_common(top)) or "nothing found"
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -180,29 +183,35 @@ class Segmentation:
             {"label": label, "score": self.scores[label], "share": float(shares[self.names.index(label)])} for label in self.labels[:top]
         ]
 
+    def in_words(self, top: int | None = None) -> str:
+        """How much of the image each class covers, such as ``road 43.1%, sky 20.0%``."""
+        return ", ".join(f"{entry['label']} {entry['share']:.1%}" for entry in self.to_json(top))
 
-def frame_of(back: NDArray[np.float64], seen: tuple[int, int], original: tuple[int, int]) -> NDArray[np.float64]:
-    """(8,) how a prepared image lies on the original.
+
+def frame_of(back: NDArray[np.float64], shape: tuple[int, int], seen: tuple[int, int], original: tuple[int, int]) -> NDArray[np.float64]:
+    """(10,) how a prepared image lies on the original: an affine a, b, c, d, e, f with x = a x' + b y' + c and y = d x' + e y' + f for a
+    place (x', y') in the network's input, the width and height of the original, and those of the input.
 
     back      (2, 3) affine from the network's input to the image that was prepared, as ``Prepare`` gives it
-    seen      width and height of that image, which may have been decoded at a reduced size
+    shape     height and width of the network's input
+    seen      width and height of the image that was prepared, which may have been decoded at a reduced size
     original  width and height of the upright original
     """
     scale = np.array(original, np.float64) / seen
-    return np.concatenate([(back * scale[:, None]).ravel(), np.array(original, np.float64)])
+    return np.concatenate([(back * scale[:, None]).ravel(), np.array([*original, shape[1], shape[0]], np.float64)])
 
 
 def laid_back(boxes: NDArray[np.floating], frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes in pixels of the network's input, (n, m, 4), in pixels of the originals, clipped to them; ``frames`` (n, 8).
+    """Boxes in pixels of the network's input, (n, m, 4), in pixels of the originals, clipped to them; ``frames`` (n, 10).
 
     Frames neither turn nor mirror, so that boxes stay boxes.
     """
     scale, offset = frames[:, None, [0, 4]], frames[:, None, [2, 5]]
     corners = boxes.reshape(*boxes.shape[:2], 2, 2) * scale[:, :, None] + offset[:, :, None]
-    return np.asarray(np.clip(corners, 0, frames[:, None, None, 6:]).reshape(boxes.shape), np.float64)
+    return np.asarray(np.clip(corners, 0, frames[:, None, None, 6:8]).reshape(boxes.shape), np.float64)
 
 
 def laid_in(boxes: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes (m, 4) in pixels of an original in those of the network's input; ``frame`` (8,). The inverse of ``laid_back``, unclipped."""
+    """Boxes (m, 4) in pixels of an original in those of the network's input; ``frame`` (10,). The inverse of ``laid_back``, unclipped."""
     scale, offset = frame[[0, 4, 0, 4]], frame[[2, 5, 2, 5]]
     return np.asarray((boxes - offset) / scale, np.float64)

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ import numpy as np
 from sightline import console
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits, decode
-from sightline.data.look import median_side
+from sightline.data.look import median_size
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
-from sightline.processor import processors, share_processors
+from sightline.processor import keep_memory, processors, share_processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
 from sightline.training.budget import Budget, parse_budget, spoken
@@ -140,7 +140,7 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
         Choice.from_json(start.record["choice"], start.module) if begun
-        else choose(chosen.network, median_side(dataset, limits), reading, start.module)
+        else choose(chosen.network, median_size(dataset, limits), reading, start.module, scenes=dataset.is_scenes)
     )  # fmt: skip
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
@@ -169,20 +169,24 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
     if (run.folder / AUDIT).exists():
         return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
     decided = start.settings.data.decisions is not None
-    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
+    # What is audited of boxes and label maps is which labels each image shows.
+    tagged, gated = seen.dataset.as_tags(), replace(seen.gated, dataset=seen.gated.dataset.as_tags())
+    found = audit_of_run(tagged, seen.store, gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
     run.write_json(AUDIT, found)
     return found
 
 
 def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
     """The plan of a new run, made from what the data turned out to be."""
+    from sightline.tasks import load_task
     from sightline.training.balance import imbalance
     from sightline.training.plan import make_plan
 
     targets, labels = gated.dataset.of_split("train").targets, gated.dataset.labels
     return make_plan(
         chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
-        normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.spec.size, takes=choice.takes,
+        normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.prepare.size, takes=choice.takes,
+        lies=load_task(gated.dataset.task).SCENES,
     )  # fmt: skip
 
 
@@ -190,6 +194,7 @@ def check_libraries(what: str = "Training", *modules: str) -> None:
     """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
     sets what torch reads when imported."""
     share_processors()
+    keep_memory()
     try:
         # The first two are otherwise imported only when a backbone is built, after the data was read.
         for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):

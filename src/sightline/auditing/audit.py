@@ -26,7 +26,7 @@ from sightline.config import AuditConfig, LookConfig, NetworkConfig, ReadConfig
 from sightline.data.container import stem
 from sightline.data.decode import Limits
 from sightline.data.folder import read_unlabelled
-from sightline.data.look import median_side
+from sightline.data.look import median_size
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.data.store import look_once
@@ -74,7 +74,7 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     detector = _detector(config)
     dataset, unread = _read(data, reading)
     limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
-    choice = choose_for_audit(NetworkConfig(config.backbone, config.weights, config.size), median_side(dataset, limits), read_as)
+    choice = choose_for_audit(NetworkConfig(config.backbone, config.weights, config.size), median_size(dataset, limits), read_as)
     workers = looking.workers or processors()
     store = look_once(dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=looking.store_limit * 1e9, reading=read_as)
     if not store.facts.readable.any():

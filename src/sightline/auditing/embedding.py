@@ -27,10 +27,10 @@ SIDE, SIDE_OF_SMALL = 160, 96
 BATCH = 32
 
 
-def choose_for_audit(config: NetworkConfig, median_side: int, reading: Reading) -> Choice:
+def choose_for_audit(config: NetworkConfig, median_size: tuple[int, int], reading: Reading) -> Choice:
     """The network that ``train`` would choose, but for small images one that looks at them enlarged."""
-    small = median_side <= SMALL_SIDE and config.size is None
-    return choose(replace(config, size=SIDE_OF_SMALL) if small else config, median_side, reading)
+    small = min(median_size) <= SMALL_SIDE and config.size is None
+    return choose(replace(config, size=SIDE_OF_SMALL) if small else config, median_size, reading)
 
 
 def embed(store: Store, choice: Choice, *, size: int | None = None) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ from sightline.errors import DataError
 from sightline.records import SPLITS, Dataset, ImageRef
 
 NAMED_IN_ERROR = 3
+# The task whose labels are of objects.
+OBJECTS = "detect"
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _check_usable(dataset: Dataset, facts: Facts) -> None:
     if not readable.any():
         examples = "; ".join(f"{path}: {reason}" for path, reason in refused[:NAMED_IN_ERROR])
         raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be used as an image ({examples}).")
-    if len(dataset.labels) < 2 and not dataset.is_scenes:  # of objects, what is around them is something else
+    if len(dataset.labels) < 2 and dataset.task != OBJECTS:  # objects are told from what is none
         raise DataError(
             f"{dataset.root}: holds a single class, {dataset.labels[0]!r}, and there is nothing to tell it from; "
             "add a folder with images of what it is not."

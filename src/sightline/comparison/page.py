@@ -19,7 +19,9 @@ from sightline.report.build import THUMBNAIL_DECODE_SIDE, library_versions, now
 from sightline.report.html import Page, render_page
 from sightline.report.pictures import thumbnail
 from sightline.report.sections import Section, without_empty
+from sightline.tasks import load_task
 from sightline.tasks.blocks import Block, Differences, Gallery, Picture, Table, Text
+from sightline.tasks.measures import MEASURES, SCENES, measure_of
 
 NAME = "compare.html"
 SHOWN = 24
@@ -67,7 +69,7 @@ def _write_new(wanted: Path, text: str) -> Path:
 def html(comparison: Comparison) -> str:
     """The page as text; pictures are made from the original files where they still are."""
     reference = comparison.runs[0]
-    galleries = [_galleries(pair) for pair in comparison.pairs]
+    galleries = [_galleries(pair, reference.task) for pair in comparison.pairs]
     pictures = _thumbnails(comparison, galleries)
     title = f"Comparison of {in_words([run.name for run in comparison.runs])}"
     sections = [
@@ -106,7 +108,7 @@ def _difference_blocks(comparison: Comparison) -> list[Block]:
     sentences = [pair.sentence for pair in comparison.pairs] if len(comparison.pairs) > 1 else []
     return [
         Differences(
-            f"Share right, less that of {first}",
+            f"{_share(comparison)}, less that of {first}",
             [tables.difference_of(pair) for pair in comparison.pairs],
             worse=f"{first} is better",
             better=f"{comparison.runs[1].name} is better" if len(comparison.pairs) == 1 else "the other is better",
@@ -116,6 +118,12 @@ def _difference_blocks(comparison: Comparison) -> list[Block]:
         Table("In numbers", *tables.difference_table(comparison)),
         Table("Test images used", *tables.image_table(comparison), note=SAME_TEST),
     ]
+
+
+def _share(comparison: Comparison) -> str:
+    """What the difference is of."""
+    measure = MEASURES[measure_of(load_task(comparison.runs[0].task))]
+    return "Share right" if measure.whole or measure is MEASURES["overlap"] else measure.name
 
 
 def _run_blocks(comparison: Comparison) -> list[Block]:
@@ -129,7 +137,7 @@ def _run_blocks(comparison: Comparison) -> list[Block]:
     ]
 
 
-def _galleries(pair: Pair) -> list[Block]:
+def _galleries(pair: Pair, task: str) -> list[Block]:
     """Where only one of the two is right, or neither, the most confident mistakes first."""
     lost = sorted((both for both in pair.common if both[1].right < both[0].right), key=lambda both: (_gain(both), -both[1].score))
     gained = sorted((both for both in pair.common if both[1].right > both[0].right), key=lambda both: (-_gain(both), -both[0].score))
@@ -143,25 +151,28 @@ def _galleries(pair: Pair) -> list[Block]:
         if whole
         else (f"{pair.reference} is more right", f"{pair.run} is more right", "Neither is wholly right")
     )
-    return [_gallery(title, found, pair) for title, found in zip(titles, (lost, gained, neither), strict=True)]
+    return [_gallery(title, found, pair, task) for title, found in zip(titles, (lost, gained, neither), strict=True)]
 
 
 def _gain(both: Common) -> float:
     return both[1].right - both[0].right
 
 
-def _gallery(title: str, found: Sequence[Common], pair: Pair) -> Gallery:
+def _gallery(title: str, found: Sequence[Common], pair: Pair, task: str) -> Gallery:
     note = amounts.number_of(len(found), "image")
     if len(found) > SHOWN:
         note += f", of which the {SHOWN} with the gravest and most confident mistakes are shown"
     pictures = [
-        Picture(ours.path, f"truth: {ours.truth or 'nothing'}", f"{_said(pair.reference, ours)}\n{_said(pair.run, theirs)}")
+        Picture(ours.path, f"truth: {ours.truth or 'nothing'}", f"{_said(pair.reference, ours, task)}\n{_said(pair.run, theirs, task)}")
         for ours, theirs in found[:SHOWN]
     ]
     return Gallery(title, pictures, f"{note}.")
 
 
-def _said(name: str, answer: Answer) -> str:
+def _said(name: str, answer: Answer, task: str) -> str:
+    measure = measure_of(load_task(task))
+    if measure in SCENES:
+        return f"{name}: {MEASURES[measure].name} {answer.right:.0%}, {answer.score:.0%} expected"
     share = f", {answer.right:.0%} right" if 0 < answer.right < 1 else ""
     return f"{name}: {answer.predicted or 'nothing'}, {answer.score:.0%} sure{share}"
 

@@ -12,6 +12,8 @@ import numpy as np
 from sightline.comparison.runs import Answer, FinishedRun, read_runs
 from sightline.errors import DataError
 from sightline.evaluation.paired import PairedDifference, holm, paired_difference
+from sightline.tasks import load_task
+from sightline.tasks.measures import MEASURES, SCENES, measure_of
 
 LEVEL = 0.95
 # Where the corrected p-value is at most this, the difference is called more than chance.
@@ -29,6 +31,7 @@ class Pair:
     common        (reference's answer, run's answer) for each image
     relabelled    images in both tests whose true labels differ, which are left out
     p_corrected   the p-value after Holm's correction for the number of pairs
+    task          that the runs learned
     """
 
     reference: str
@@ -40,6 +43,7 @@ class Pair:
     paired: PairedDifference
     p_corrected: float
     n_pairs: int
+    task: str = "classify"
 
     @property
     def clear(self) -> bool:
@@ -119,7 +123,7 @@ def compare(paths: Sequence[str | Path], *, seed: int = 0) -> Comparison:
     ]
     corrected = holm([paired.p for paired in found])
     pairs = [
-        Pair(runs[0].name, run.name, *match, paired, p, len(found))
+        Pair(runs[0].name, run.name, *match, paired, p, len(found), runs[0].task)
         for run, match, paired, p in zip(runs[1:], matched, found, corrected, strict=True)
     ]
     return Comparison(runs, pairs, _differing(runs))
@@ -163,7 +167,10 @@ def _sentence(pair: Pair) -> str:
         sentence = f"{pair.run} is right on {amount}% {'more' if sign > 0 else 'fewer'} of {same} than {pair.reference}"
     else:
         direction = "above" if sign > 0 else "below"
-        sentence = f"On {same}, the mean share that {pair.run} has right is {amount}% {direction} that of {pair.reference}"
+        measure = measure_of(load_task(pair.task))
+        what = f"{MEASURES[measure].promised} of" if measure in SCENES else "mean share that"
+        has = "" if measure in SCENES else " has right"
+        sentence = f"On {same}, the {what} {pair.run}{has} is {amount}% {direction} that of {pair.reference}"
     return f"{sentence} (95% interval {ends}): that {'is more than' if pair.clear else 'may be'} chance{_because(pair)}.{few}"
 
 

@@ -99,7 +99,7 @@ def images_sentence(pair: Pair) -> str:
 def _metric(run: FinishedRun, name: str) -> str:
     if name not in run.metrics:
         return amounts.NOTHING
-    text = amounts.share(run.metrics[name])
+    text = amounts.figure(name, run.metrics[name])
     if name not in run.intervals:
         return text
     low, high = run.intervals[name]

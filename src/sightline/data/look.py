@@ -163,14 +163,18 @@ def _one_by_one(batch: Sequence[Job], workers: int) -> Iterator[Look | None]:
             yield Look.refused("the image decoder crashed on it")
 
 
-def median_side(dataset: Dataset, limits: Limits) -> int:
-    """Median shorter side in pixels of some images, from their headers; files without a sound one are passed over here
-    and named when they are looked at."""
+def median_size(dataset: Dataset, limits: Limits) -> tuple[int, int]:
+    """Median width and height in pixels of some images, from their headers; files without a sound one are passed over here
+    and named when they are looked at. Where most images are wide, all are counted as wide, and so with tall ones."""
     places = np.unique(np.linspace(0, len(dataset) - 1, PEEKED_IMAGES).astype(int))
-    sides = []
+    sizes = []
     for place in places:
         try:
-            sides.append(min(read_size(dataset.refs[place], limits)))
+            sizes.append(read_size(dataset.refs[place], limits))
         except ImageError:
             continue
-    return int(np.median(sides)) if sides else 0
+    if not sizes:
+        return 0, 0
+    shorter, longer = np.median(np.sort(sizes, axis=1), axis=0).astype(int).tolist()
+    wide = np.mean([width >= height for width, height in sizes]) >= 0.5
+    return (longer, shorter) if wide else (shorter, longer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,10 @@ class Prepare:
     def reading(self) -> Reading:
         return Reading(self.window, self.bands)
 
+    def of_pixels(self) -> Prepare:
+        """The same for pixels that were read already, when bands and levels were chosen."""
+        return replace(self, window=None, bands=None if self.channels == 3 else tuple(range(1, self.channels + 1)))
+
     @property
     def min_side(self) -> int:
         """The shorter side in pixels that decoding has to leave."""
@@ -74,33 +78,39 @@ class Prepare:
                  to (x, y) in ``image``; pixel centres are at half-integers
         """
         width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-        resample, (rows, columns) = RESAMPLE[self.interpolation], self.shape
+        (rows, columns), resample, back = self.shape, RESAMPLE[self.interpolation], self.way_back(width, height)
         if self.fit == "pad":
-            return self._padded(image, width, height, resample)
-        left, top, right, bottom = 0.0, 0.0, float(width), float(height)
-        if self.fit == "crop":
-            scale = min(width / columns, height / rows) * self.crop_fraction
-            left, top = (width - scale * columns) / 2, (height - scale * rows) / 2
-            right, bottom = left + scale * columns, top + scale * rows
-        pixels = changed(image, lambda source: source.resize((columns, rows), resample, box=(left, top, right, bottom)))
-        back = np.array([[(right - left) / columns, 0, left], [0, (bottom - top) / rows, top]])
-        return pixels, back
+            return changed(image, lambda source: self._on_grey(source, resample)), back
+        (across, _, left), (_, down, top) = back.tolist()
+        # Rounding may lead a hair beyond the picture, which Pillow refuses.
+        box = max(0.0, left), max(0.0, top), min(width, left + across * columns), min(height, top + down * rows)
+        return changed(image, lambda source: source.resize((columns, rows), resample, box=box)), back
 
-    def _padded(
-        self, image: NDArray[np.uint8] | Image.Image, width: int, height: int, resample: Image.Resampling
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def way_back(self, width: int, height: int) -> NDArray[np.float64]:
+        """The affine of ``__call__`` for an image of this size."""
+        rows, columns = self.shape
+        if self.fit == "pad":
+            left, top, inner_width, inner_height = self._placed(width, height)
+            across, down = width / inner_width, height / inner_height
+            return np.array([[across, 0, -left * across], [0, down, -top * down]])
+        across, down = width / columns, height / rows
+        if self.fit == "crop":
+            across = down = min(across, down) * self.crop_fraction
+        return np.array([[across, 0, (width - across * columns) / 2], [0, down, (height - down * rows) / 2]])
+
+    def _placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of an image of this size within a padded input."""
         rows, columns = self.shape
         scale = min(columns / width, rows / height)
         inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
-        left, top = (columns - inner_width) // 2, (rows - inner_height) // 2
+        return (columns - inner_width) // 2, (rows - inner_height) // 2, inner_width, inner_height
 
-        def on_grey(source: Image.Image) -> Image.Image:
-            canvas = Image.new(source.mode, (columns, rows), background(source))
-            canvas.paste(source.resize((inner_width, inner_height), resample), (left, top))
-            return canvas
-
-        x, y = width / inner_width, height / inner_height
-        return changed(image, on_grey), np.array([[x, 0, -left * x], [0, y, -top * y]])
+    def _on_grey(self, source: Image.Image, resample: Image.Resampling) -> Image.Image:
+        rows, columns = self.shape
+        left, top, width, height = self._placed(*source.size)
+        canvas = Image.new(source.mode, (columns, rows), background(source))
+        canvas.paste(source.resize((width, height), resample), (left, top))
+        return canvas
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a way of reading and a height are only among them where stated, so that earlier versions read the others."""

@@ -15,6 +15,8 @@ from sightline.bundle import Bundle
 from sightline.data.decode import decode
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
+from sightline.manifest import Manifest
+from sightline.scenes import frame_of
 from sightline.tasks import load_task
 
 Raw = Mapping[str, NDArray[Any]]
@@ -54,10 +56,17 @@ def evidence_of(bundle: Bundle) -> Evidence:
     facts = [manifest.task, manifest.labels, manifest.prepare, decision.temperature, dict(decision.thresholds), replay]
     return Evidence(
         difference=lambda raw, expected: task.difference(raw, expected, decision),
-        answers=lambda raw: [prediction.answer for prediction in task.decode(raw, manifest.labels, decision)],
+        answers=lambda raw: [prediction.answer for prediction in task.decode(_framed(raw, manifest), manifest.labels, decision)],
         photographs=lambda: _photographs(bundle, task.OUTPUTS),
         digest=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
     )
+
+
+def _framed(raw: Raw, manifest: Manifest) -> Raw:
+    """With frames of images that are as the network takes them: where something lies is no matter of what is answered."""
+    height, width = Prepare.from_json(manifest.prepare).shape
+    frame = frame_of(np.eye(2, 3), (height, width), (width, height), (width, height))
+    return {**raw, "frame": np.tile(frame, (len(next(iter(raw.values()))), 1))}
 
 
 def replay_of(bundle: Bundle, outputs: Sequence[str]) -> Replay:

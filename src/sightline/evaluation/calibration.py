@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 # Temperatures are sought between a twentieth and twenty. Without any image it would be 1; a handful cannot move it far from there.
 WIDEST, PRIOR_WIDTH = math.log(20), 1.0
 GOLDEN, HALVINGS = (math.sqrt(5) - 1) / 2, 30
+NEWTON_STEPS = 30
 RELIABILITY_BINS, CURVE_POINTS = 10, 50
 DRAWS = 2000
 
@@ -31,6 +32,27 @@ def fit_temperature(loss: Callable[[float], float], n: int) -> float:
         return n * loss(math.exp(logarithm)) + (logarithm / PRIOR_WIDTH) ** 2 / 2
 
     return math.exp(_lowest(penalised, -WIDEST, WIDEST))
+
+
+def fit_scale(logits: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Temperature and offset with which m scores are the probabilities of being ``right``: Platt, "Probabilistic outputs for support
+    vector machines" (1999), by Newton's method, with his pull towards a half; (1, 0) where there is no score.
+
+    logits, right   (m,)
+    """
+    if not len(logits):
+        return 1.0, 0.0
+    positives = np.count_nonzero(right)
+    wanted = np.where(right, (positives + 1) / (positives + 2), 1 / (len(right) - positives + 2))
+    terms, weights = np.column_stack([logits, np.ones(len(logits))]).astype(np.float64), np.array([1.0, 0.0])
+    for _ in range(NEWTON_STEPS):
+        given = 1 / (1 + np.exp(-np.clip(terms @ weights, -50, 50)))
+        # As weak as one score, so that no direction is flat.
+        gradient = terms.T @ (given - wanted) + weights - (1.0, 0.0)
+        curvature = (terms * (given * (1 - given))[:, None]).T @ terms + np.eye(2)
+        weights = weights - np.clip(np.linalg.solve(curvature, gradient), -1, 1)
+    steepness = float(np.clip(weights[0], math.exp(-WIDEST), math.exp(WIDEST)))
+    return 1 / steepness, float(weights[1])
 
 
 def _lowest(function: Callable[[float], float], low: float, high: float) -> float:

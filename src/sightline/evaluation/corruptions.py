@@ -30,6 +30,7 @@ class Corruption:
     family  one of FAMILIES
     words   a sentence on what is done, and what the strengths mean
     source  where the idea of testing with it is from; empty where there is no one place
+    moves   whether it moves what an image shows, so that boxes and label maps do not fit any more
     """
 
     name: str
@@ -37,6 +38,7 @@ class Corruption:
     words: str
     source: str
     change: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]]
+    moves: bool = False
 
     def __call__(self, image: NDArray[np.uint8], strength: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The image (h, w, c) uint8 under the condition, at a strength from 1 to 5; ValueError for another strength."""
@@ -65,7 +67,7 @@ _ALL = (
     Corruption("low resolution", _FILE, "Taken with 1.6 times fewer pixels a side at 1, 7.5 times fewer at 5; less in images below "
                "224 pixels.", _FIRST, camera.low_resolution),
     Corruption("rotation", _FILE, "Turned left or right by up to 4° at 1, 9°, 16° and 27° at 2 to 4, and 42° at 5.",
-               _ROTATED, camera.rotation),
+               _ROTATED, camera.rotation, moves=True),
 )  # fmt: skip
 
 CORRUPTIONS = {corruption.name: corruption for corruption in _ALL}

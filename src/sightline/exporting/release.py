@@ -20,7 +20,7 @@ from sightline.data.decode import Limits
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, onnx_infer
 from sightline.engines.evidence import replay_of
-from sightline.errors import RequirementNotMet, ResourceError
+from sightline.errors import RequirementNotMet, ResourceError, UsageError
 from sightline.exporting.floats import Mixed, mixed
 from sightline.exporting.judging import Figures, Judge, Loss, Raw, replayed, speeds
 from sightline.exporting.material import Images, Material
@@ -69,6 +69,8 @@ class Exported:
 def released(source: Bundle, material: Material, config: ExportConfig, limits: Limits) -> Exported:
     """Make, judge and write the variant; raises RequirementNotMet, with nothing written, where it loses more than ``config.max_loss``."""
     manifest, threads = source.manifest, config.threads or processors()
+    if load_task(manifest.task).SCENES:
+        raise UsageError(f"{source.path}: INT8 variants of the task {manifest.task} are not made yet; use the bundle as it is.")
     wanted = Path(config.out) if config.out else source.path.with_name(f"{source.path.stem}-int8.sight")
     if not wanted.parent.is_dir():
         raise ResourceError(f"{wanted.parent}: is no folder to write {wanted.name} to; make it or give another --out.")

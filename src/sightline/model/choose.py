@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,15 @@ from sightline.model.backbone import (
 )
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
+# The longer side of inputs on which boxes or label maps lie, where it is not asked for, and what their sides are multiples of.
+SCENE_SIDE, SCENE_STEP = 512, 32
+# Stored images are so many times as large, as training enlarges them.
+ENLARGED = 1.5
 # Chosen when nothing is asked for: small enough to be trained on a laptop's processor.
 SMALL_DEFAULT, SCRATCH_DEFAULT, PRETRAINED_DEFAULT = "resnet10t", "resnet18", "mobilenetv3_large_100"
 SIZE_STEP, MAX_SCRATCH_SIZE = 32, 224
+# How images are fitted to the input: of whole images the middle is enough, but what lies on them may lie anywhere.
+FITS = {False: "crop", True: "pad"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Choice:
     """A network's backbone, its start and its input; ``reasons`` are sentences for the log and the report.
 
     ``weights_source`` and ``licence`` say where pretrained weights came from; ``weights`` is None for a run that goes on from
-    its checkpoint and so needs them no more. ``module`` is a user's own backbone.
+    its checkpoint and so needs them no more. ``module`` is a user's own backbone. ``scenes`` says that things lie on the images.
     """
 
     spec: BackboneSpec
@@ -58,17 +64,20 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         """What a run records, so that it goes on with the same network whatever has become of the weights' file."""
         return {"spec": self.spec.to_json(), "prepare": self.prepare.to_json(), "reasons": list(self.reasons),
-                "weights_source": self.weights_source, "licence": self.licence}  # fmt: skip
+                "weights_source": self.weights_source, "licence": self.licence, "scenes": self.scenes}  # fmt: skip
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], module: nn.Module | None = None) -> Choice:
         spec, prepare = BackboneSpec.from_json(fields["spec"]), Prepare.from_json(fields["prepare"])
-        return cls(spec, None, prepare, tuple(fields["reasons"]), fields["weights_source"], fields["licence"], module)
+        about = fields["weights_source"], fields["licence"], module, fields["scenes"]
+        return cls(spec, None, prepare, tuple(fields["reasons"]), *about)
+
+    scenes: bool = False
 
     @property
     def store_side(self) -> int:
         """The shorter side in pixels of stored images, from which evaluation's view is cut without enlarging."""
-        return math.ceil(self.prepare.size / self.prepare.crop_fraction)
+        return math.ceil(min(self.prepare.shape) * (ENLARGED if self.scenes else 1 / self.prepare.crop_fraction))
 
     @property
     def normalised(self) -> bool:
@@ -97,15 +106,23 @@ class Choice:
         return backbone
 
 
-def choose(config: NetworkConfig, median_side: int, reading: Reading = Reading(), module: nn.Module | None = None) -> Choice:
-    """The choice for images whose median shorter side is ``median_side`` pixels, and of which ``reading`` says what is read.
+def choose(
+    config: NetworkConfig,
+    median_size: tuple[int, int],
+    reading: Reading = Reading(),
+    module: nn.Module | None = None,
+    *,
+    scenes: bool = False,
+) -> Choice:
+    """The choice for images of a ``median_size`` (width, height) in pixels, and of which ``reading`` says what is read.
 
-    ``module`` is a user's own backbone.
+    ``module`` is a user's own backbone; ``scenes`` says that boxes or label maps lie on the images, whose shape the input then has.
 
     Raises UsageError for an unknown backbone or one that does not take so many channels, ModelFileError for weights that cannot be had.
     """
+    median_side = min(median_size)
     if module is not None:
-        return _own(config, median_side, reading, module)
+        return _own(config, median_size, reading, module, scenes=scenes)
     name = check_name(config.backbone) if config.backbone else None
     weights, weights_reason = _weights(config, name)
     small = median_side <= SMALL_SIDE
@@ -120,30 +137,42 @@ def choose(config: NetworkConfig, median_side: int, reading: Reading = Reading()
         backbone_reason = f"Backbone {name}, as asked."
     check_channels(name, reading.channels)
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
-    size, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
-    keep = size <= SMALL_SIDE
+    if scenes:
+        (width, height), size_reason = _scene_size(config, median_size, square=has_fixed_size(name))
+        contract = replace(contract, crop_fraction=1.0)
+    else:
+        width, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
+        height = width
+    size, keep = max(width, height), width <= SMALL_SIDE and not scenes
     reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
-    view = (size, config.fit, contract.crop_fraction, contract.interpolation)
-    prepare = Prepare(*view, mean, std, reading.channels, reading.window, reading.bands)
+    view = (width, config.fit or FITS[scenes], contract.crop_fraction, contract.interpolation)
+    prepare = Prepare(*view, mean, std, reading.channels, reading.window, reading.bands, None if height == width else height)
     drop = {DROP_PATH[name.startswith(TORCHVISION)]: config.drop_path} if config.drop_path else {}
     spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels)
-    return Choice(spec, weights, prepare, tuple(reasons), weights.source if weights else None, contract.licence if weights else None)
+    start = (weights.source, contract.licence) if weights else (None, None)
+    return Choice(spec, weights, prepare, tuple(reasons), *start, scenes=scenes)
 
 
-def _own(config: NetworkConfig, median_side: int, reading: Reading, module: nn.Module) -> Choice:
+def _own(config: NetworkConfig, median_size: tuple[int, int], reading: Reading, module: nn.Module, *, scenes: bool) -> Choice:
     """The choice for a user's own module, which is taken as it is and learns like a network from random weights."""
     given = [flag for flag, there in (("weights", config.weights not in ("auto", "none")), ("drop_path", config.drop_path)) if there]
     if given:
         raise UsageError(f"{' and '.join(given)} cannot be set for a module of your own; set it up before giving it.")
     name = f"{MODULE}{type(module).__name__}"
-    size, size_reason = _size(config, name, Contract(), median_side, pretrained=False)
+    if scenes:
+        (width, height), size_reason = _scene_size(config, median_size, square=True)
+    else:
+        width, size_reason = _size(config, name, Contract(), min(median_size), pretrained=False)
+        height = width
     reasons = (f"Backbone {name}, your own, with the weights it came with.", size_reason)
     half = (0.5,) * reading.channels
-    prepare = Prepare(size, config.fit, 1.0, "bilinear", half, half, reading.channels, reading.window, reading.bands)
-    return Choice(BackboneSpec(name, size, channels=reading.channels), None, prepare, reasons, module=module)
+    about = reading.channels, reading.window, reading.bands, None if height == width else height
+    prepare = Prepare(width, config.fit or FITS[scenes], 1.0, "bilinear", half, half, *about)
+    spec = BackboneSpec(name, max(width, height), channels=reading.channels)
+    return Choice(spec, None, prepare, reasons, module=module, scenes=scenes)
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:
@@ -174,6 +203,17 @@ def _reading_reasons(reading: Reading, *, pretrained: bool) -> list[str]:
         how = "summed" if reading.channels == 1 else "repeated and scaled"
         reasons.append(f"The weights' first convolution, made for red, green and blue, is {how} to fit {reading.channels} channels.")
     return reasons
+
+
+def _scene_size(config: NetworkConfig, median_size: tuple[int, int], *, square: bool) -> tuple[tuple[int, int], str]:
+    """Width and height of an input in the shape of the images, which are fitted to it whole."""
+    longer = config.size or min(SCENE_SIDE, max(median_size))
+    width, height = (
+        SCENE_STEP * max(1, round(side * longer / max(median_size) / SCENE_STEP)) if not square else SCENE_STEP * round(longer / SCENE_STEP)
+        for side in median_size
+    )
+    why = "as asked" if config.size else f"in the shape of the images (median {median_size[0]} x {median_size[1]} px)"
+    return (width, height), f"Input {width} x {height} px, {why}."
 
 
 def _size(config: NetworkConfig, name: str, contract: Contract, median_side: int, *, pretrained: bool) -> tuple[int, str]:

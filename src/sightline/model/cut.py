@@ -93,9 +93,9 @@ def cuts(network: Network) -> list[Cut]:
     except (fx.proxy.TraceError, TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError):
         return []  # what decides on numbers cannot be followed
     with torch.no_grad():
-        shapes = _Shapes(fx.GraphModule(root, graph))
+        shapes = Shapes(fx.GraphModule(root, graph))
         shapes.run(network.normal(images))
-    narrow = _narrow_places(graph)
+    narrow = narrow_places(graph)
     output = next(iter(reversed(graph.nodes)))
     maps = [(node, shapes.of[node.name]) for node in narrow if len(shapes.of.get(node.name, ())) > FLAT]
     places = [Place(node, _positions(shape), shape[1:].numel()) for node, shape in maps]
@@ -118,7 +118,7 @@ def _traced(backbone: nn.Module) -> tuple[fx.Graph, nn.Module]:
     return _module(backbone, graph).graph, backbone
 
 
-class _Shapes(fx.Interpreter):
+class Shapes(fx.Interpreter):
     """Runs a graph and notes the shape of every tensor."""
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -132,7 +132,7 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def _narrow_places(graph: fx.Graph) -> list[fx.Node]:
+def narrow_places(graph: fx.Graph) -> list[fx.Node]:
     """The nodes that everything passes through: after one of them nothing is used that was computed before it."""
     order = {node: place for place, node in enumerate(graph.nodes)}
     narrow, needed_until = [], -1
@@ -157,12 +157,12 @@ def _before_stages(places: Sequence[Place], final: int) -> list[fx.Node]:
     """A place before the map falls to its ``final`` size, and one before it falls to the size in front of that."""
     larger = sorted({place.positions for place in places if place.positions > final})
     if larger:
-        return [_latest_small([place for place in places if place.positions == positions]) for positions in larger[:2]]
+        return [latest_small([place for place in places if place.positions == positions]) for positions in larger[:2]]
     alike = [place.node for place in places if place.positions == final]
     return [alike[int(share * len(alike))] for share in ISOTROPIC_SHARES] if len(alike) >= FEWEST_ALIKE else []
 
 
-def _latest_small(places: Sequence[Place]) -> fx.Node:
+def latest_small(places: Sequence[Place]) -> fx.Node:
     """The latest of places alike, but for those inside a block that widens the map for a while."""
     limit = WIDENED * min(place.numbers for place in places)
     return [place.node for place in places if place.numbers <= limit][-1]

@@ -22,14 +22,17 @@ from sightline.model.network import Network
 OPSET = 20
 
 
-def export_graph(network: Network, size: int) -> bytes:
-    """The network in evaluation mode as one ONNX file without external data: uint8 (n, size, size, channels) to named raw outputs.
+def export_graph(network: Network, size: int | tuple[int, int]) -> bytes:
+    """The network in evaluation mode as one ONNX file without external data: uint8 (n, height, width, channels) to named raw outputs.
+
+    ``size`` is both sides, or height and width.
 
     The network stays as it is and where it is. Raises ModelFileError when the exporter does not take it.
     """
     import onnx
 
-    example = torch.zeros(2, size, size, network.prepare.channels, dtype=torch.uint8)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    example = torch.zeros(2, height, width, network.prepare.channels, dtype=torch.uint8)
     copied = _with_plain_pooling(copy.deepcopy(network).cpu().eval())
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "model.onnx")

@@ -24,8 +24,12 @@ class Trainable(nn.Module):
     auxiliary: nn.ModuleList
 
 
+class DenseHead(nn.Module):
+    """A head that reads a pyramid's maps and the input's (height, width), where others read the embedding."""
+
+
 class Network(Trainable):
-    """``forward((n, size, size, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
+    """``forward((n, height, width, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
     In training there are also the ``auxiliary`` logits (m, n, classes) of a backbone with m taps.
@@ -48,14 +52,15 @@ class Network(Trainable):
         self.register_buffer("shift", mean / std, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        embedding, features, *taps = self.backbone(self.normal(images))
-        outputs = {**self.head(embedding), "embedding": embedding, "features": features}
+        embedding, features, *maps = self.backbone(self.normal(images))
+        seen = (maps, tuple(images.shape[1:3])) if isinstance(self.head, DenseHead) else (embedding,)
+        outputs = {**self.head(*seen), "embedding": embedding, "features": features}
         if self.training and self.auxiliary:
-            outputs["auxiliary"] = torch.stack([head(tap) for head, tap in zip(self.auxiliary, taps, strict=True)])
+            outputs["auxiliary"] = torch.stack([head(tap) for head, tap in zip(self.auxiliary, maps, strict=True)])
         return outputs
 
     def normal(self, images: Tensor) -> Tensor:
-        """What the backbone takes: (n, channels, size, size), normalised."""
+        """What the backbone takes: (n, channels, height, width), normalised."""
         return (images.to(self.scale.dtype) * self.scale - self.shift).permute(0, 3, 1, 2)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from sightline.bundle import Bundle
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
+from sightline.model.assembly import assembled
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.network import Network
 from sightline.tasks import TASKS, load_task
@@ -24,9 +25,9 @@ def network_of(bundle: Bundle, module: nn.Module | None = None) -> Network:
 
     manifest = bundle.manifest
     load_task(manifest.task)
-    head = importlib.import_module(TASKS[manifest.task].head)
+    heads = importlib.import_module(TASKS[manifest.task].head)
     backbone = build(BackboneSpec.from_json(manifest.backbone), module)
-    network = Network(backbone, head.make_head(backbone.num_features, len(manifest.labels), 0.0), Prepare.from_json(manifest.prepare))
+    network = assembled(backbone, heads, len(manifest.labels), 0.0, Prepare.from_json(manifest.prepare))
     try:
         network.load_state_dict(load(bundle.read("weights")))
     except (SafetensorError, RuntimeError) as error:

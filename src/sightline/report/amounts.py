@@ -6,6 +6,8 @@ import math
 from datetime import datetime
 
 NOTHING = "–"
+# Figures that are no shares but numbers of objects.
+COUNTS = ("count_error",)
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -17,6 +19,11 @@ def count(value: float | None) -> str:
 def share(value: float | None, digits: int = 1) -> str:
     """0.8551 as ``85.5%``."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}%}"
+
+
+def figure(name: str, value: float | None) -> str:
+    """A figure of the test images as text: a share, but for those that count objects."""
+    return decimal(value, 2) if name in COUNTS else share(value)
 
 
 def share_digits(low: float | None, high: float | None) -> int:

@@ -16,22 +16,26 @@ def baselines_blocks(section: Mapping[str, Any]) -> list[Block]:
     """A bar for each method, and the sentence on whether the network is clearly better."""
     if "methods" not in section:
         return [Text(TITLE, [section["reason"]])] if section else []
-    methods = section["methods"]
-    tags = "map" in methods[0]
-    bars = [_bar(method, tags) for method in methods]
+    bars = [_bar(method, section) for method in section["methods"]]
     return [
         Text(TITLE, [section["sentence"], *section["reasons"]]),
-        Bars("The network and simpler methods", bars, _explained(section, tags)),
+        Bars("The network and simpler methods", bars, _explained(section)),
     ]
 
 
-def _bar(method: Mapping[str, Any], tags: bool) -> Bar:
+def _bar(method: Mapping[str, Any], section: Mapping[str, Any]) -> Bar:
     low, high = method["interval"]
-    return Bar(_name(method["name"], tags), method["right"], low, high, _note(method))
+    return Bar(NAMES.get(method["name"], _simplest(section)), method["right"], low, high, _note(method))
 
 
-def _name(name: str, tags: bool) -> str:
-    return NAMES.get(name, "Same labels for all" if tags else "Commonest class")
+def _simplest(section: Mapping[str, Any]) -> str:
+    if "label" in section:
+        return f"{section['label']!r} everywhere"
+    return "Same labels for all" if _tags(section) else "Commonest class"
+
+
+def _tags(section: Mapping[str, Any]) -> bool:
+    return "map" in section["methods"][0]
 
 
 def _note(method: Mapping[str, Any]) -> str:
@@ -44,8 +48,10 @@ def _note(method: Mapping[str, Any]) -> str:
     return ", ".join(notes)
 
 
-def _explained(section: Mapping[str, Any], tags: bool) -> str:
-    measured = "How much of an image's labels is right, mean over" if tags else "Share of right answers on"
+def _explained(section: Mapping[str, Any]) -> str:
+    measured = "How much of an image's labels is right, mean over" if _tags(section) else "Share of right answers on"
+    if "label" in section:
+        measured = "Share of an image's pixels that are right, mean over"
     some = amounts.number_of(section["n"], "test image")
     sample = f" drawn from {amounts.count(section['of'])}" if section["n"] < section["of"] else ""
     crafted = "; an SVM draws a line, or with RBF a curve, between kinds of images by outlines, textures and colours counted by fixed rules"

@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightline.data.decode import Limits, decode
 from sightline.data.reading import Reading
 from sightline.processor import processor_name
 from sightline.records import ImageRef
 from sightline.report.html import render
-from sightline.report.pictures import thumbnail
+from sightline.report.pictures import layered, marked, thumbnail
 from sightline.tasks import Task
-from sightline.tasks.blocks import Gallery
+from sightline.tasks.blocks import Gallery, Picture
 
 FORMAT = 1
 # Twice the side of a thumbnail: decoding may stop there.
@@ -69,6 +72,17 @@ def html(
     """The report as one page; its pictures are the original images as the network sees them, found by ``refs`` by their names, and
     ``pictures`` that were made, JPEG or PNG bytes by key."""
     blocks = task.blocks(report["test"])
-    keys = {picture.key for block in blocks if isinstance(block, Gallery) for picture in block.pictures}
-    pixels = {key: decode(refs[key], min_side=THUMBNAIL_DECODE_SIDE, reading=reading, limits=limits) for key in sorted(keys)}
-    return render(report, blocks, {**pictures, **{key: thumbnail(image) for key, image in pixels.items()}})
+    wanted = [picture for block in blocks if isinstance(block, Gallery) for picture in block.pictures]
+    drawn: dict[str, bytes] = {}
+    for key in sorted({picture.key for picture in wanted}):
+        shown = {picture.shown: picture for picture in wanted if picture.key == key}
+        whole = any(picture.marks for picture in shown.values())  # marks are in pixels of the original
+        image = decode(refs[key], min_side=None if whole else THUMBNAIL_DECODE_SIDE, reading=reading, limits=limits)
+        drawn.update({name: _drawn(image, picture) for name, picture in shown.items()})
+    return render(report, blocks, {**pictures, **drawn})
+
+
+def _drawn(image: NDArray[np.uint8], picture: Picture) -> bytes:
+    if picture.marks:
+        return marked(image, picture.marks)
+    return layered(image, picture.layers) if picture.layers else thumbnail(image)

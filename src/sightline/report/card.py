@@ -16,25 +16,13 @@ from sightline.config import TrainSettings
 from sightline.report import amounts
 from sightline.report.card_limits import limits, named, worse_at
 from sightline.report.card_trial import analyses, factors, interval_text
+from sightline.report.card_words import metric, words_of
 from sightline.report.html import printable
 from sightline.report.markdown import code, plain, points, table
 from sightline.report.requirements import COLUMNS, requirement_rows
 from sightline.requirements import at
 
 MOST_LABELS = 40
-# Figures of the test images: their names, what they mean, and what model hubs call them, where they know them.
-METRICS = {
-    "accuracy": ("Accuracy", "share of the images whose class is named", "accuracy"),
-    "top5": ("Top 5", "share of the images whose class is among the five most probable", None),
-    "map": ("Mean average precision", "how well images with a label are put before those without, mean over labels", None),
-    "precision": ("Precision", "share of the answers that are right, mean over classes", "precision"),
-    "recall": ("Recall", "share of what is there that is found, mean over classes", "recall"),
-    "f1": ("F1", "harmonic mean of both, mean over classes", "f1"),
-    "f1_micro": ("F1, every answer counted alike", "harmonic mean of both over all answers", None),
-    "subset_accuracy": ("All labels right", "share of the images with none missed and none too many", None),
-    "hamming_loss": ("Wrong decisions", "share of all decisions on a label of an image", None),
-    "ece": ("Calibration error", "mean distance between a stated probability and the share that is right", None),
-}
 # Settings that say where something is on the machine of who trained, not what was done.
 PLACES = ("out", "workers", "store_limit", "log")
 FILES = ("weights", "decisions")
@@ -63,14 +51,10 @@ def card(report: Mapping[str, Any], intended_use: str | None = None) -> str:
 
 def _front(report: Mapping[str, Any]) -> str:
     """What hubs read, of what is known; the model's own licence is its maker's to choose, so none is named."""
-    known = [METRICS[name][2] for name in at(report, "test", "metrics") or {} if name in METRICS]
-    measured = [name for name in known if name]
-    lines = ["library_name: sightline", "pipeline_tag: image-classification", "tags:", *(f"- {tag}" for tag in _tags(report))]
+    measured = [name for name in (metric(report, name)[2] for name in at(report, "test", "metrics") or {}) if name]
+    pipeline, tag = words_of(report).hub
+    lines = ["library_name: sightline", f"pipeline_tag: {pipeline}", "tags:", *(f"- {tag}" for tag in ("sightline", "onnx", tag))]
     return "\n".join(["---", *lines, *(["metrics:", *(f"- {name}" for name in measured)] if measured else []), "---"])
-
-
-def _tags(report: Mapping[str, Any]) -> list[str]:
-    return ["sightline", "onnx", "multi-label-image-classification" if report["task"] == "tag" else "image-classification"]
 
 
 def _head(report: Mapping[str, Any]) -> list[str]:
@@ -82,20 +66,21 @@ def _head(report: Mapping[str, Any]) -> list[str]:
 
 
 def _details(report: Mapping[str, Any]) -> str:
-    network, labels = report["network"], report["data"]["labels"]
-    does = (
-        f"gives an image any of {amounts.number_of(len(labels), 'label')}, or none"
-        if report["task"] == "tag"
-        else f"names one of {amounts.number_of(len(labels), 'class', 'classes')} for an image"
-    )
+    network = report["network"]
     return points([
-        f"It {does}: {_labels(labels)}",
+        f"It {_with_classes(report, words_of(report).does)}: {_labels(report['data']['labels'])}",
         f"Network: {code(network['backbone'])}, {amounts.parameters(network['parameters'])} parameters, reads images of "
-        f"{network['size']} × {network['size']} pixels",
+        f"{network['size']} × {network.get('height', network['size'])} pixels",
         f"Started from: {_weights(network)}",
         f"Made by Sightline {plain(report['sightline'])} on {plain(amounts.moment(report['created']))}",
         "Files: `model.sight` predicts on any machine with Sightline; `sightline verify model.sight` checks that it still does the same",
     ])  # fmt: skip
+
+
+def _with_classes(report: Mapping[str, Any], text: str) -> str:
+    """A sentence with how many classes there are."""
+    noun = words_of(report).noun
+    return text.format(classes=amounts.number_of(len(report["data"]["labels"]), noun, "classes" if noun == "class" else ""))
 
 
 def _weights(network: Mapping[str, Any]) -> str:
@@ -108,7 +93,7 @@ def _labels(labels: Sequence[str]) -> str:
 
 def _intended_use(report: Mapping[str, Any], stated: str | None) -> str:
     """What its maker says, apart from what the figures support; a poor or unfit model supports no use."""
-    what = "giving labels to" if report["task"] == "tag" else "naming the class of"
+    what = words_of(report).use
     supported = "no use yet" if _is_unfit(report) or at(report, "verdict", "level") == "poor" else "one use"
     images = f"images like the {amounts.number_of(report['test']['n'], 'test image')}"
     measured = f"What was measured supports {supported}{f': {what} {images}' if supported == 'one use' else ''}."
@@ -123,21 +108,12 @@ def _is_unfit(report: Mapping[str, Any]) -> bool:
 
 def _out_of_scope(report: Mapping[str, Any]) -> str:
     """What the task cannot do, and what was never looked at."""
-    n = len(report["data"]["labels"])
-    task = (
-        [f"Anything but its {amounts.number_of(n, 'label')}: what else an image shows is passed over"]
-        if report["task"] == "tag"
-        else [
-            f"Images that show none of its {amounts.number_of(n, 'class', 'classes')}: it can only name one of these",
-            "Images that show several of them: it names one",
-        ]
-    )
     empty = [label for label in report["data"]["labels"] if not at(report, "data", "splits", "test", "classes", label)]
     untested = f"What has no test image: {_labels(empty)}" if empty and report["test"].get("n") else ""
     worse = f"What it is clearly worse at, where that matters (see Caveats): {named(worse_at(report))}" if worse_at(report) else ""
     return points(
         [
-            *task,
+            *(_with_classes(report, text) for text in words_of(report).beyond),
             untested,
             worse,
             "Images taken otherwise than the test images, with other cameras, in other places or seasons: not measured",
@@ -149,7 +125,7 @@ def _metrics(report: Mapping[str, Any]) -> str:
     """Every figure of the test images with its interval, where it has one."""
     intervals = report["test"].get("intervals", {})
     rows = [
-        (METRICS.get(name, (name,))[0], amounts.share(value), interval_text(intervals.get(name)), METRICS.get(name, ("", ""))[1])
+        (metric(report, name)[0], amounts.figure(name, value), interval_text(intervals.get(name)), metric(report, name)[1])
         for name, value in report["test"]["metrics"].items()
     ]
     said = f"On {amounts.number_of(report['test']['n'], 'test image')} that took no part in training."
@@ -161,7 +137,7 @@ def _evaluation_data(report: Mapping[str, Any]) -> str:
     n_leaks = sum("test" in (leak["a_split"], leak["b_split"]) for leak in data.get("leaks", ()))
     n_groups = sum("test" in entry["splits"] for entry in data.get("straddling", ()))
     clean = at(report, "test", "without_leaks", "metrics") or {}
-    without = ", ".join(f"{METRICS[name][0]} {amounts.share(value)}" for name, value in clean.items() if name in METRICS)
+    without = ", ".join(f"{metric(report, name)[0]} {amounts.figure(name, value)}" for name, value in clean.items())
     return points([
         f"{_split(data, 'test')}, looked at once, when everything was decided",
         f"{_split(data, 'validation')}, on which it was chosen what to keep, and thresholds and calibration",

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.report import amounts
+from sightline.report.card_words import Words, words_of
 from sightline.report.markdown import plain, points
 from sightline.requirements import at
+from sightline.tasks.measures import measure_in
 
 # Of fewer images a share is known to ten or twenty points at best.
 FEW_IMAGES, FEW_OF_A_CLASS = 100, 20
@@ -31,17 +33,22 @@ def classes_of(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return at(report, "test", "classes") or at(report, "test", "labels") or ()
 
 
-def skill(entry: Mapping[str, Any]) -> float:
-    """How well a class with test images is found (recall), or a label told apart (average precision)."""
-    return float(entry["ap" if "ap" in entry else "recall"])
+def measured(entry: Mapping[str, Any], words: Words) -> bool:
+    """Whether there is anything to say of a class: it was tested, and what counts has a value."""
+    return bool(entry["n"]) and entry.get(words.skill_name) is not None
+
+
+def skill(entry: Mapping[str, Any], words: Words) -> float:
+    """How well a class that was measured does, by what counts for the task."""
+    return float(entry[words.skill_name])
 
 
 def _few_images(report: Mapping[str, Any]) -> list[str]:
-    n = report["test"]["n"]
+    n, counted = report["test"]["n"], words_of(report).counted
     few = [f"{plain(entry['label'])} ({entry['n']})" for entry in classes_of(report) if 0 < entry["n"] < FEW_OF_A_CLASS]
     return [
         f"There were only {amounts.number_of(n, 'test image')}: all figures are rough" if n < FEW_IMAGES else "",
-        f"Fewer than {FEW_OF_A_CLASS} test images, so that little is known of them: {named(few)}" if few else "",
+        f"Fewer than {FEW_OF_A_CLASS} {counted}s, so that little is known of them: {named(few)}" if few else "",
     ]
 
 
@@ -52,16 +59,16 @@ def named(words: Sequence[str], most: int = MOST_NAMED) -> str:
 
 
 def _weakest_class(report: Mapping[str, Any]) -> str:
-    known = [entry for entry in classes_of(report) if entry["n"]]
-    weakest = min(known, key=skill, default=None)
-    if weakest is None or skill(weakest) == max(map(skill, known)):
+    words = words_of(report)
+    known = [entry for entry in classes_of(report) if measured(entry, words)]
+    weakest = min(known, key=lambda entry: skill(entry, words), default=None)
+    if weakest is None or skill(weakest, words) == max(skill(entry, words) for entry in known):
         return ""
-    tags = "ap" in weakest
-    low, high = weakest["ap_interval" if tags else "recall_interval"]
+    interval = weakest[words.interval_name]
+    within = f" (95% interval {amounts.share(interval[0])} to {amounts.share(interval[1])})" if interval and None not in interval else ""
     return (
-        f"The weakest {'label' if tags else 'class'} is {plain(weakest['label'])}: {'average precision' if tags else 'found'} "
-        f"{amounts.share(skill(weakest))} (95% interval {amounts.share(low)} to {amounts.share(high)}), "
-        f"{amounts.number_of(weakest['n'], 'test image')}"
+        f"The weakest {words.noun} is {plain(weakest['label'])}: {words.skill} {amounts.share(skill(weakest, words))}{within}, "
+        f"{amounts.number_of(weakest['n'], words.counted)}"
     )
 
 
@@ -76,7 +83,7 @@ def worse_at(report: Mapping[str, Any]) -> list[str]:
 def _groups(section: Mapping[str, Any]) -> list[str]:
     """The groups that are served worse, as far as chance does not explain it, and those too small to tell."""
     worse = [
-        f"{plain(entry['group'])} ({plain(entry['of'])}): right for {amounts.share(entry['right'])} of {entry['n']}"
+        f"{plain(entry['group'])} ({plain(entry['of'])}): {_right(section, entry['right'], 1)} of {entry['n']}"
         for entry in section.get("slices", ()) if entry["real"]
     ]  # fmt: skip
     small = [
@@ -91,9 +98,15 @@ def _groups(section: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def _right(section: Mapping[str, Any], share: float, digits: int) -> str:
+    """``right for 80%``, or the share of what is measured otherwise: ``F1 of boxes 80%``, over the images that are named."""
+    measure = measure_in(section)
+    return f"right for {amounts.share(share, digits)}" if measure.whole else f"{measure.name} {amounts.share(share, digits)}"
+
+
 def _conditions(section: Mapping[str, Any]) -> list[str]:
     lost = [
-        f"{plain(entry['name'])} (right for {amounts.share(entry['right'], 0)} at strength {entry['strength']} of 5, "
+        f"{plain(entry['name'])} ({_right(section, entry['right'], 0)} at strength {entry['strength']} of 5, "
         f"{amounts.share(entry['clean'], 0)} without)"
         for entry in section.get("weakest", ())
     ]

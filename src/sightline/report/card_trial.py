@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sightline.report import amounts
-from sightline.report.card_limits import classes_of, skill
+from sightline.report.card_limits import classes_of, measured, skill
+from sightline.report.card_words import Words, words_of
 from sightline.report.markdown import plain, points, table
 from sightline.requirements import at
+from sightline.tasks.measures import SCENES, measure_in
 
 MOST_ROWS = 40
 
@@ -30,10 +32,9 @@ def analyses(report: Mapping[str, Any]) -> str:
     found = {part: part.written(at(report, part.name) or {}) for part in PARTS}
     bodies = {"By class": _by_class(report), **{part.title: body for part, body in found.items()}}
     missing = [part.words for part, body in found.items() if not body]
-    overlap = "An image is right to the share that the labels given overlap with the true ones." if report["task"] == "tag" else ""
     left_out = f"Not measured: {', '.join(missing)}." if missing else ""
     return "\n\n".join(
-        [part for part in (overlap, *(f"### {title}\n\n{body}" for title, body in bodies.items() if body), left_out) if part]
+        [part for part in (words_of(report).right, *(f"### {title}\n\n{body}" for title, body in bodies.items() if body), left_out) if part]
     )
 
 
@@ -44,28 +45,28 @@ def interval_text(interval: Sequence[float] | None) -> str:
 
 def _by_class(report: Mapping[str, Any]) -> str:
     """The classes, the weakest first where there are too many to list."""
-    entries = classes_of(report)
+    entries, words = classes_of(report), words_of(report)
     if not entries:
         return ""
     shown, cut = entries, ""
     if len(entries) > MOST_ROWS:
-        shown = sorted((entry for entry in entries if entry["n"]), key=skill)[:MOST_ROWS]
+        known = (entry for entry in entries if measured(entry, words))
+        shown = sorted(known, key=lambda entry: skill(entry, words))[:MOST_ROWS]
         cut = f"\n\nThe weakest {len(shown)} of {amounts.count(len(entries))}; `report.json` has all."
-    tags = "ap" in entries[0]
-    columns = ("Label", "Average precision", "95% interval") if tags else ("Class", "Recall", "95% interval")
-    more = ("By chance", "Precision", "Recall") if tags else ("Precision",)
-    return table((*columns, *more, "Test images"), [_class_row(entry, tags) for entry in shown]) + cut
+    columns = (words.noun.capitalize(), *words.columns.values(), f"{words.counted.capitalize()}s")
+    return table(columns, [_class_row(entry, words) for entry in shown]) + cut
 
 
-def _class_row(entry: Mapping[str, Any], tags: bool) -> tuple[str, ...]:
+def _class_row(entry: Mapping[str, Any], words: Words) -> tuple[str, ...]:
     """A class without test images has no scores, which is not the same as scores of 0."""
-    names = ("ap", "ap_interval", "chance", "precision", "recall") if tags else ("recall", "recall_interval", "precision")
-    cells = [_cell(entry.get(name)) if entry["n"] else amounts.NOTHING for name in names]
+    cells = [_cell(entry.get(name)) if entry["n"] else amounts.NOTHING for name in words.columns]
     return plain(entry["label"]), *cells, amounts.count(entry["n"])
 
 
 def _cell(value: Any) -> str:
-    return interval_text(value) if isinstance(value, Sequence) else amounts.share(value)
+    if isinstance(value, Sequence):
+        return amounts.NOTHING if None in value else interval_text(value)
+    return amounts.share(value)
 
 
 def _told(section: Mapping[str, Any]) -> str:
@@ -84,16 +85,28 @@ def _by_group(section: Mapping[str, Any]) -> str:
         for group in entry["groups"]
     ]  # fmt: skip
     cut = f"The first {MOST_ROWS} of {amounts.count(len(rows))} groups; `report.json` has all." if len(rows) > MOST_ROWS else ""
-    listed = table(("Attribute", "Group", "Right", "95% interval", "Recall", "Test images"), rows[:MOST_ROWS])
-    return "\n\n".join(part for part in (_told(section), *map(_gap_text, attributes[:1]), listed, cut) if part)
+    columns = ("Attribute", "Group", measure_in(section).name, "95% interval", _recall_name(section), "Test images")
+    listed = table(columns, rows[:MOST_ROWS])
+    return "\n\n".join(
+        part for part in (_told(section), *(_gap_text(entry, _right(section)) for entry in attributes[:1]), listed, cut) if part
+    )
 
 
-def _gap_text(entry: Mapping[str, Any]) -> str:
+def _recall_name(section: Mapping[str, Any]) -> str:
+    """Of where things are, what is counted by group are the classes of an image, whatever their number and place."""
+    return "Classes found" if section.get("measure") in SCENES else "Recall"
+
+
+def _right(section: Mapping[str, Any]) -> str:
+    return {"boxes": "F1 of boxes", "pixels": "of the pixels right"}.get(section.get("measure", ""), "right")
+
+
+def _gap_text(entry: Mapping[str, Any], right: str) -> str:
     gap, groups = entry["gap"], {group["group"]: group["right"] for group in entry["groups"]}
     low, high = gap["interval"]
     real = "more than chance explains, corrected for all that was compared" if gap["real"] else "which may be chance"
     return (
-        f"The largest gap is by {plain(entry['attribute'])}: {amounts.share(groups[gap['low']])} right of {plain(gap['low'])}, "
+        f"The largest gap is by {plain(entry['attribute'])}: {amounts.share(groups[gap['low']])} {right} of {plain(gap['low'])}, "
         f"{amounts.share(groups[gap['high']])} of {plain(gap['high'])}, {100 * gap['difference']:.1f} points apart "
         f"(95% interval {100 * low:.1f} to {100 * high:.1f}), {real}."
     )
@@ -106,7 +119,8 @@ def _conditions(section: Mapping[str, Any]) -> str:
         (plain(entry["name"]), amounts.share(entry["right"]), f"{100 * entry['loss']:.1f}", "yes" if entry["clear"] else "not shown")
         for entry in found
     ]
-    return "\n\n".join(part for part in (_told(section), table(("Condition", "Right", "Points lost", "More than chance"), rows)) if part)
+    columns = ("Condition", measure_in(section).name, "Points lost", "More than chance")
+    return "\n\n".join(part for part in (_told(section), table(columns, rows)) if part)
 
 
 def _certainty(section: Mapping[str, Any]) -> str:
@@ -116,7 +130,8 @@ def _certainty(section: Mapping[str, Any]) -> str:
     conformal, familiar = section.get("conformal", {}), section.get("familiar", {})
     return points([
         f"Calibration error {amounts.share(section['ece'])}, {amounts.share(section['ece_before'])} before calibration, which was made on "
-        f"{amounts.number_of(section['n_calibration'], 'image')}{' kept for that alone' if section['own_images'] else ' of validation'}",
+        f"{amounts.number_of(section['n_calibration'], 'image')}{' kept for that alone' if section['own_images'] else ' of validation'}"
+        if section["ece"] is not None else "Too little was given to say what a score is worth",
         _abstention(section),
         f"Its lists of candidates hold the truth of {amounts.share(conformal['coverage'])} of the test images (95% interval "
         f"{interval_text(conformal['interval'])}; {conformal['level']:.0%} is promised), {conformal['mean_size']:.1f} labels on average"
@@ -127,15 +142,22 @@ def _certainty(section: Mapping[str, Any]) -> str:
 
 
 def _abstention(section: Mapping[str, Any]) -> str:
+    measure = measure_in(section)
     if section["promise"] is None:
-        return "It always gives an answer: no share of right answers could be promised for half of the images"
+        return f"It always gives an answer: no {measure.promised} could be promised for half of the images"
     if section["answered_accuracy"] is None:
-        return f"It answered none of the test images, with {section['promise']:.0%} right answers promised"
+        return f"It answered none of the test images, with {_promised(section)}"
     right = f"{amounts.share(section['answered_accuracy'])} (95% interval {interval_text(section['answered_interval'])})"
+    kept = f"{right} of the answers are right" if measure.whole else f"the {measure.promised} is {right} there"
     return (
         f"It answers {amounts.share(section['coverage'])} of the test images, those with a score from "
-        f"{amounts.share(section['answer_from'])} on, and {right} of the answers are right; {section['promise']:.0%} is promised"
+        f"{amounts.share(section['answer_from'])} on, and {kept}; {section['promise']:.0%} is promised"
     )
+
+
+def _promised(section: Mapping[str, Any]) -> str:
+    measure, promise = measure_in(section), f"{section['promise']:.0%}"
+    return f"{promise} right answers promised" if measure.whole else f"a {measure.promised} of {promise} promised"
 
 
 def _explanations(section: Mapping[str, Any]) -> str:
@@ -145,11 +167,19 @@ def _explanations(section: Mapping[str, Any]) -> str:
 
 def _simpler(section: Mapping[str, Any]) -> str:
     rows = [
-        (METHODS.get(method["name"], plain(method["name"])), amounts.share(method["right"]), interval_text(method["interval"]))
+        (_method(method["name"], section), amounts.share(method["right"]), interval_text(method["interval"]))
         for method in section.get("methods", ())
     ]
     reasons = [plain(reason) for reason in section.get("reasons", ())]
-    return "\n\n".join(part for part in (_told(section), table(("Method", "Right", "95% interval"), rows), *reasons) if part)
+    return "\n\n".join(
+        part for part in (_told(section), table(("Method", measure_in(section).name, "95% interval"), rows), *reasons) if part
+    )
+
+
+def _method(name: str, section: Mapping[str, Any]) -> str:
+    if name == "majority" and "label" in section:
+        return f"{plain(section['label'])} for every pixel"
+    return METHODS.get(name, plain(name))
 
 
 METHODS = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.report import amounts
 from sightline.tasks.blocks import Block, Curves, Table, Text, Tile, Tiles
+from sightline.tasks.measures import measure_in
 
 # An expected calibration error above this makes a score worth little as a probability.
 WELL_CALIBRATED = 0.03
@@ -29,7 +30,7 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
         Curves(
             "What answering only the sure ones gains",
             "share of images that are answered",
-            "share of answers that are right",
+            measure_in(found).promised,
             {"this model": [tuple(point) for point in found["risk_coverage"]]},
             mark=found["coverage"] if found["promise"] is not None else None,
             mark_name="this model's threshold",
@@ -37,7 +38,13 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
         ),
         Table(
             "What could be promised",
-            ("Right answers promised", "Score from which to answer", "Test images answered", "Of those right", "95% interval"),
+            (
+                f"{_capital(measure_in(found).promised)}, promised",
+                "Score from which to answer",
+                "Test images answered",
+                "Kept",
+                "95% interval",
+            ),
             [_promise_row(entry) for entry in found["promises"]],
             f"Chosen on {amounts.number_of(found['n_calibration'], 'calibration image')}, at least half of which have to be answered, and "
             "held against the test images. Train with --promise 0.95, for instance, to choose one.",
@@ -47,14 +54,15 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
 
 
 def _tiles(found: Mapping[str, Any]) -> Tiles:
-    conformal, tiles = found["conformal"], []
+    conformal, tiles, measure = found["conformal"], [], measure_in(found)
     if found["promise"] is not None and found["n_answered"]:
         low, high = found["answered_interval"]
         tiles += [
-            Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {found['promise']:.0%} right is promised"),
-            Tile("Right when it answers", f"{found['answered_accuracy']:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+            Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {measure.promised} of {found['promise']:.0%} promised"),
+            Tile(f"{measure.name} when it answers", f"{found['answered_accuracy']:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
         ]
-    tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{found['ece_before']:.1%} before calibration"))
+    if found["ece"] is not None:
+        tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{amounts.share(found['ece_before'])} before calibration"))
     if "coverage" in conformal:
         note = f"hold the truth for {conformal['coverage']:.1%} of test images; {conformal['level']:.0%} promised"
         tiles.append(Tile("Candidates", f"{conformal['mean_size']:.1f}", f"labels on average, which {note}"))
@@ -64,24 +72,15 @@ def _tiles(found: Mapping[str, Any]) -> Tiles:
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
-    calibrated = (
-        "a score of 80% is right about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
-        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
-        if found["ece"] <= found["ece_by_chance"]
-        else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
-    )  # fmt: skip
-    where = (
-        f"{amounts.number_of(found['n_calibration'], 'image')} kept for this alone" if found["own_images"]
-        else f"{amounts.number_of(found['n_calibration'], 'validation image')} in turns, too few to keep some for this alone"
-    )  # fmt: skip
-    sentences = [f"After calibration {calibrated}. The scores were adjusted on {where}."]
+    measure = measure_in(found)
+    sentences = [_calibrated(found)]
     if found["promise"] is not None:
         sentences.append(
             f"Below a score of {found['answer_from']:.0%} the model says that it does not know (abstains), so that "
-            f"{found['promise']:.0%} of the answers it gives are right. Its best guess is still listed."
+            f"{_kept(found)}. Its best guess is still listed."
         )
     else:
-        asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else "a share of right answers"
+        asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else f"a {measure.promised}"
         sentences.append(
             f"The model always answers: {asked} could not be promised for half of the images, going by "
             f"{amounts.number_of(found['n_calibration'], 'calibration image')}."
@@ -101,6 +100,36 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             "not answered."
         )
     return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
+
+
+def _calibrated(found: Mapping[str, Any]) -> str:
+    """What a score is worth."""
+    what, holds = measure_in(found).stated
+    if found["ece"] is None:
+        return f"On the test images the model states hardly any {what}, so that nothing is known of what its scores are worth."
+    calibrated = (
+        f"a{'n' * (what[0] in 'aeiou')} {what} with a score of 80% is {holds} about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
+        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
+        if found["ece"] <= found["ece_by_chance"]
+        else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
+    )  # fmt: skip
+    where = (
+        f"{amounts.number_of(found['n_calibration'], 'image')} kept for this alone" if found["own_images"]
+        else f"{amounts.number_of(found['n_calibration'], 'validation image')} in turns, too few to keep some for this alone"
+    )  # fmt: skip
+    return f"After calibration {calibrated}. The scores were adjusted on {where}."
+
+
+def _kept(found: Mapping[str, Any]) -> str:
+    """What the promise is, once it is kept; the score of an image's answer is what its own share right is expected to be."""
+    measure, promise = measure_in(found), f"{found['promise']:.0%}"
+    if measure.whole:
+        return f"{promise} of the answers it gives are right"
+    return f"the {measure.promised} is {promise} where it answers"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _promise_row(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sightline.report import amounts
 
 Numbers = Mapping[str, Any]
 
+
+class Said(NamedTuple):
+    """What is compared between groups, as ``tasks/measures.py`` names it: of all images, above bars, in the verdict, of one group, and
+    what of a group's labels is found."""
+
+    overall: str
+    title: str
+    verdict: str
+    one: str
+    found: str
+
+
+SAID = {
+    "right": Said("right", "Right answers", "how often it is right", "{right} are right, of all others {others}", "right"),
+    "overlap": Said(
+        "mean overlap of given and true labels", "Overlap of labels", "how well its labels fit",
+        "given and true labels overlap by {right}, those of all others by {others}", "of its labels found",
+    ),
+    "boxes": Said(
+        "mean F1 of an image's boxes", "F1 of boxes", "the F1 of its boxes",
+        "the F1 of an image's boxes is {right}, that of all others {others}", "of the classes it shows found",
+    ),
+    "pixels": Said(
+        "mean share of right pixels", "Right pixels", "the share of right pixels",
+        "{right} of an image's pixels are right, of all others {others}", "of the classes it shows found",
+    ),
+}  # fmt: skip
 # Names in a sentence; the tables have all.
 NAMED = 4
 # A p-value below this is not told more exactly: there are not enough draws.
@@ -21,6 +48,11 @@ REMEDIES = {
     "open": "There are too few images to tell whether the classes in the groups are the reason: add images of the weaker kind to test and "
     "training data.",
 }
+
+
+def said(section: Numbers) -> Said:
+    """In the words of what was measured; older reports did not name it."""
+    return SAID[section.get("measure") or ("overlap" if section["several"] else "right")]
 
 
 def real_gaps(section: Numbers) -> list[Numbers]:
@@ -49,8 +81,7 @@ def verdict(section: Numbers) -> str:
     pairs = [" with ".join(pair["attributes"]) for pair in new_pairs(section)]
     if not (real or unequal or pairs):
         return f"No group was found to do worse than chance explains. {counted}."
-    right = "how well its labels fit" if section["several"] else "how often it is right"
-    parts = [f"{right} depends on {_named(real)}"] if real else []
+    parts = [f"{said(section).verdict} depends on {_named(real)}"] if real else []
     parts += [f"how often {_quoted(unequal)} is found differs between groups"] if unequal else []
     parts += [f"{_named(pairs)} together make a difference that neither alone does"] if pairs else []
     return f"The model does not serve all images alike: {'; '.join(parts)}, by more than chance explains. {counted}."
@@ -89,10 +120,7 @@ def gap_sentences(one: Numbers, section: Numbers) -> str:
     low, high = sorted(abs(end) for end in out["interval"])
     right, others = amounts.share(out["right"]), amounts.share(out["others"])
     here, more = f"Images with {one['attribute']} {out['group']!r}", "less" if out["difference"] < 0 else "more"
-    if section["several"]:
-        what = f"{here}: given and true labels overlap by {right}, those of all others by {others}"
-    else:
-        what = f"{here}: {right} are right, of all others {others}"
+    what = f"{here}: {said(section).one.format(right=right, others=others)}"
     sentences = [
         f"{what}, which is {points(abs(out['difference']))} {more} (95% interval {span(low, high)}).",
         f"Chance alone shows such a gap in {_chance(one['gap']['corrected'])} of cases.",
@@ -124,12 +152,12 @@ def _promise(one: Numbers, group: str) -> str:
     return f"Its scores there are {points(abs(calibration['difference']))} too {level} on average."
 
 
-def recall_sentences(one: Numbers) -> str:
+def recall_sentences(one: Numbers, section: Numbers) -> str:
     """Of a label that is found more often in one group than in another: how far, whether by chance, and what to do."""
     gap = one["recall_gap"]
     low, high = gap["interval"]
     return (
-        f"Of images that truly are {gap['label']!r}, {points(gap['difference'])} fewer are found with {one['attribute']} {gap['low']!r} "
+        f"Of images that truly {'show' if section['several'] else 'are'} {gap['label']!r}, {points(gap['difference'])} fewer are found with {one['attribute']} {gap['low']!r} "
         f"than with {gap['high']!r} (95% interval {span(low, high)}). Chance alone shows such a gap in {_chance(gap['corrected'])} of "
         f"cases. Add images of {gap['label']!r} with {one['attribute']} {gap['low']!r} to the training data."
     )

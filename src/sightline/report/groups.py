@@ -14,6 +14,7 @@ from sightline.report.group_words import (
     points,
     real_gaps,
     recall_sentences,
+    said,
     span,
     too_few,
     unequal_recalls,
@@ -21,6 +22,7 @@ from sightline.report.group_words import (
 )
 from sightline.report.tables import rows_table
 from sightline.tasks.blocks import Bar, Bars, Block, Table, Text, Tile, Tiles
+from sightline.tasks.measures import measure_in
 
 Numbers = Mapping[str, Any]
 
@@ -33,7 +35,7 @@ def groups_blocks(section: Numbers) -> list[Block]:
         return []
     real, unequal, pairs = real_gaps(section), unequal_recalls(section), new_pairs(section)
     findings = [gap_sentences(one, section) for one in real]
-    findings += [recall_sentences(one) for one in unequal] + [pair_sentences(pair, section) for pair in pairs]
+    findings += [recall_sentences(one, section) for one in unequal] + [pair_sentences(pair, section) for pair in pairs]
     return [
         Text("Does it serve all images alike?", [verdict(section), *too_few(section)]),
         _tiles(section),
@@ -57,11 +59,10 @@ def _tiles(section: Numbers) -> Tiles:
     if "reason" in section:
         return Tiles("The groups in numbers", [])
     worst, gap = section["worst_group"], section["largest_gap_between"]
-    tiles = [Tile("All images", amounts.share(section["right"]), _measure(section))]
+    tiles = [Tile("All images", amounts.share(section["right"]), said(section).overall)]
     if worst:
         low, high = worst["recall_interval"]
-        what = "of its labels found" if section["several"] else "right"
-        tiles.append(Tile("Worst group", amounts.share(worst["recall"]), f"{what}, {_percents(low, high)}; {_place(worst)}"))
+        tiles.append(Tile("Worst group", amounts.share(worst["recall"]), f"{said(section).found}, {_percents(low, high)}; {_place(worst)}"))
     chance = "more than chance explains" if gap["real"] else "chance may explain it"
     tiles.append(Tile("Largest gap", points(gap["difference"]), f"{gap['attribute']}: {gap['low']} against {gap['high']}; {chance}"))
     note = (
@@ -71,12 +72,8 @@ def _tiles(section: Numbers) -> Tiles:
     return Tiles("The groups in numbers", tiles, note)
 
 
-def _measure(section: Numbers) -> str:
-    return "mean overlap of given and true labels" if section["several"] else "right"
-
-
 def _title(of: str, section: Numbers) -> str:
-    return f"{'Overlap of labels' if section['several'] else 'Right answers'} by {of}"
+    return f"{said(section).title} by {of}"
 
 
 def _bar(group: Numbers) -> Bar:
@@ -116,7 +113,11 @@ def _slices_table(section: Numbers) -> Table:
     found = any(entry["real"] for entry in section["slices"])
     note += "" if found else " Chance may explain all of them."
     return Table(
-        "Where most goes wrong", ("Images with", "Images", "Right", "Interval", "By chance", "Such as"), rows, note, folded=not found
+        "Where most goes wrong",
+        ("Images with", "Images", measure_in(section).name, "Interval", "By chance", "Such as"),
+        rows,
+        note,
+        folded=not found,
     )
 
 
@@ -157,7 +158,16 @@ def _groups_table(section: Numbers) -> Table:
         "are too small to judge."
     )
     recall_column = ("Labels found",) if section["several"] else ()
-    columns = ("Attribute", "Group", "Images", "Right", "95% interval", *recall_column, "Score less right", "More than chance")
+    columns = (
+        "Attribute",
+        "Group",
+        "Images",
+        measure_in(section).name,
+        "95% interval",
+        *recall_column,
+        "Score less right",
+        "More than chance",
+    )
     return rows_table("Every group", columns, rows, note, folded=True)
 
 

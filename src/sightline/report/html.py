@@ -10,8 +10,10 @@ from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple
 
+from sightline.drawing.maps import table_of
 from sightline.report import amounts, draw
 from sightline.report.sections import Section, all_sections, facts
+from sightline.scenes import IGNORED
 from sightline.tasks.blocks import Block, Picture
 
 # Longer than this, the rest is folded: bars and pictures a reader scrolls past.
@@ -70,7 +72,7 @@ def render(report: Mapping[str, Any], task_blocks: Sequence[Block], pictures: Ma
 
 
 def render_page(page: Page, pictures: Mapping[str, bytes]) -> str:
-    """The page as text to be written as UTF-8. ``pictures`` are JPEG or PNG bytes by ``Picture.key``.
+    """The page as text to be written as UTF-8. ``pictures`` are JPEG or PNG bytes by ``Picture.shown``.
 
     Every word of the page is escaped: labels, file names and reasons come from outside.
     """
@@ -81,6 +83,7 @@ def render_page(page: Page, pictures: Mapping[str, bytes]) -> str:
         created=amounts.moment(page.created),
         sections=drawn,
         source=partial(_source, pictures),
+        legend=_legend,
         numeric_columns=_numeric_columns,
         bar_text=draw.bar_text,
         interval_text=draw.interval_text,
@@ -118,11 +121,22 @@ def _template() -> Any:
 
 def _source(pictures: Mapping[str, bytes], picture: Picture) -> str | None:
     """A picture as a data URI; None where it is missing or is neither JPEG nor PNG."""
-    content = pictures.get(picture.key, b"")
+    content = pictures.get(picture.shown, b"")
     for signature, kind in _SIGNATURES.items():
         if content.startswith(signature):
             return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
     return None
+
+
+def _legend(pictures: Sequence[Picture]) -> list[tuple[str, str]]:
+    """The classes in the layers of pictures, by their index, each with its colour as CSS has it."""
+    names: dict[int, str] = {}
+    for layer in (layer for picture in pictures for layer in picture.layers):
+        names.update({label: layer.names[label] for label, _ in layer.runs if label < len(layer.names)})
+        if any(label == IGNORED for label, _ in layer.runs):
+            names[IGNORED] = "does not count"
+    tables = [layer.names for picture in pictures for layer in picture.layers][:1]
+    return [(names[label], f"#{bytes(table_of(tables[0])[label]).hex()}") for label in sorted(names)]
 
 
 def _numeric_columns(rows: Sequence[Sequence[str]]) -> set[int]:

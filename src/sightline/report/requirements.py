@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.report import amounts
-from sightline.requirements import Requirement, bound_text, checked, figures_of, intervals_of, reasons_of, summary
+from sightline.requirements import Requirement, bound_text, checked, counts, figures_of, intervals_of, reasons_of, summary
 from sightline.tasks.blocks import Block, Table
 
 COLUMNS = ("Figure", "Required", "Reached", "Met")
@@ -36,9 +36,13 @@ def requirement_rows(section: Mapping[str, Any]) -> list[tuple[str, str, str, st
     return [
         (
             row["metric"],
-            bound_text(row["relation"], row["bound"]),
-            "not measured" if row["reached"] is None else amounts.share(row["reached"], 2),
+            bound_text(Requirement(row["metric"], row["relation"], row["bound"])),
+            "not measured" if row["reached"] is None else _reached(row),
             "yes" if row["met"] else "no",
         )
         for row in section.get("rows", ())
     ]
+
+
+def _reached(row: Mapping[str, Any]) -> str:
+    return amounts.decimal(row["reached"], 2) if counts(row["metric"]) else amounts.share(row["reached"], 2)

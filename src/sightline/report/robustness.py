@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sightline.report import amounts
 from sightline.tasks.blocks import Block, Curves, Difference, Differences, Gallery, Picture, Table, Text, Tile, Tiles
+from sightline.tasks.measures import measure_in
 
-MEASURES = {
-    "right": ("Right", "right, in %", "share of the images that were answered rightly"),
-    "overlap": ("Overlap", "overlap, in %", "overlap of the labels given with the true ones"),
-}
 STRENGTHS = "1 is hardly visible, 3 is plain to see, and at 5 a person can still just recognise the image."
 
 
@@ -22,7 +20,7 @@ def robustness_blocks(section: Mapping[str, Any]) -> list[Block]:
     if "reason" in section:
         return [Text("In short", [section["reason"]])]
     return [
-        Text("In short", [section["sentence"]]),
+        Text("In short", [section["sentence"], _left_out(section)]),
         _tiles(section),
         *_curves(section),
         _looks(section),
@@ -31,6 +29,12 @@ def robustness_blocks(section: Mapping[str, Any]) -> list[Block]:
         _numbers(section),
         _meanings(section),
     ]
+
+
+def _left_out(section: Mapping[str, Any]) -> str:
+    """Conditions that were not tried, and why."""
+    names = section.get("left_out", ())
+    return f"Not tried: {', '.join(names)}, as that moves what an image shows, and what is known of where it is with it." if names else ""
 
 
 def _tiles(section: Mapping[str, Any]) -> Tiles:
@@ -47,9 +51,8 @@ def _tiles(section: Mapping[str, Any]) -> Tiles:
         )
         for entry in weakest
     ]
-    meaning = MEASURES[section["measure"]][2]
     note = (
-        f"The {meaning}, on {_sample(section)}, the same for every condition; in harder conditions it is the mean over all of them and "
+        f"The {measure_in(section).meaning}, on {_sample(section)}, the same for every condition; in harder conditions it is the mean over all of them and "
         f"all strengths. Ranges are 95% intervals."
     )
     return Tiles("What harder conditions cost", tiles, note)
@@ -67,17 +70,17 @@ def _curves(section: Mapping[str, Any]) -> list[Curves]:
     for entry in section["conditions"]:
         families.setdefault(entry["family"], []).append(entry)
     start = (0.0, 100 * section["clean"]["right"])
-    measure = MEASURES[section["measure"]]
+    measure = measure_in(section)
     return [
         Curves(
             family.capitalize(),
             "strength; 0 is the image as it is",
-            measure[1],
+            measure.axis,
             {
                 entry["name"]: [start, *((at["strength"], 100 * at["right"]) for at in entry["strengths"])]
                 for entry in sorted(entries, key=lambda entry: -entry["loss"])
             },
-            note=f"How the {measure[2]} changes as the condition becomes stronger: {STRENGTHS}",
+            note=f"How the {measure.meaning} changes as the condition becomes stronger: {STRENGTHS}",
         )
         for family, entries in families.items()
     ]
@@ -90,22 +93,31 @@ def _looks(section: Mapping[str, Any]) -> Gallery:
 
 
 def _turned(section: Mapping[str, Any]) -> Gallery:
+    measure = measure_in(section)
+    told = _answer if measure.whole or section["measure"] == "overlap" else partial(_share, measure.name)
     pictures = [
         Picture(
             entry["key"],
-            f"{_answer(entry['clean'])}; in {entry['condition']}: {_answer(entry['harder'])}",
+            f"{told(entry['clean'])}; in {entry['condition']}: {told(entry['harder'])}",
             f"strength {entry['strength']} of 5; truth: {entry['truth'] or 'no label'}",
         )
         for entry in section["pictures"]
     ]
     note = (
         "Images that were right as they are (left) and turned wrong (right), in the weakest conditions, at the lowest strength that did it."
+        if told is _answer
+        else f"Images whose {measure.name} fell most from as they are (left) to the weakest conditions (right), at the lowest strength that "
+        "did it."
     )
     return Gallery("Where the weakest conditions turn right into wrong", pictures, note, wide=True)
 
 
 def _answer(answer: Mapping[str, Any]) -> str:
     return f"{answer['predicted'] or 'no label'}, {answer['score']:.0%} sure"
+
+
+def _share(name: str, answer: Mapping[str, Any]) -> str:
+    return f"{name} {answer['right']:.0%}, {answer['predicted'] or 'nothing'} given"
 
 
 def _hardening(section: Mapping[str, Any]) -> list[Differences]:
@@ -141,7 +153,7 @@ def _numbers(section: Mapping[str, Any]) -> Table:
         for entry in section["conditions"]
         for at in entry["strengths"]
     ]
-    columns = ("Condition", "Strength", MEASURES[section["measure"]][0], "Points", "95% interval", "Worse", "Better")
+    columns = ("Condition", "Strength", measure_in(section).name, "Points", "95% interval", "Worse", "Better")
     note = (
         f"Points are the difference to the same {section['n']} images as they are ({amounts.share(section['clean']['right'])}); worse and "
         f"better count the images whose answer changed that way. Where the interval holds 0, the difference may be chance."

@@ -29,8 +29,8 @@ class Task(Protocol):
     ONE_LABEL: bool
     """Whether each image has exactly one label."""
 
-    SCENES: bool
-    """Whether targets lie on the images, as boxes or label maps do (``scenes.py``), and move with their pixels."""
+    SCENES: str | None
+    """What lies on the images and moves with their pixels (``scenes.py``), "boxes" or "maps"; None where targets are of whole images."""
 
     METRIC: str
     """The metric that stands for all: what a variant may lose little of. It has an interval."""
@@ -106,6 +106,8 @@ class Entry:
 TASKS = {
     "classify": Entry("sightline.tasks.classify", "sightline.model.heads.classify"),
     "tag": Entry("sightline.tasks.tag", "sightline.model.heads.tag"),
+    "detect": Entry("sightline.tasks.detect", "sightline.model.heads.detect"),
+    "segment": Entry("sightline.tasks.segment", "sightline.model.heads.segment"),
 }
 
 

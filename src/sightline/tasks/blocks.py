@@ -99,12 +99,42 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A box to be drawn on a picture, in pixels of the original image, with a few words; ``kind`` is "given", "wrong" or "true"."""
+
+    box: tuple[float, float, float, float]
+    words: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The classes of an image's parts, drawn in colours beside it: a square map of ``side`` rows as (class, length) runs, row by row,
+    255 for what counts for nothing; ``names`` of the classes."""
+
+    title: str
+    side: int
+    runs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Picture:
-    """``key`` names a thumbnail; ``caption`` is the line below it, ``detail`` a smaller second one."""
+    """``key`` names a thumbnail; ``caption`` is the line below it, ``detail`` a smaller second one.
+
+    Where there are ``marks``, what is shown is the part of the image around them, with them; ``layers`` are drawn beside the image.
+    """
 
     key: str
     caption: str
     detail: str = ""
+    marks: tuple[Mark, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The name of the picture that is drawn."""
+        return f"{self.key}#{hash((self.marks, self.layers))}" if self.marks or self.layers else self.key
 
 
 @dataclass(frozen=True)

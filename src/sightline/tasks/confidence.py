@@ -97,8 +97,8 @@ def is_unsure(score: Floats, decision: Decision) -> NDArray[np.bool_]:
 
 
 def cautions(task: Task, raw: Raw, labels: Sequence[str], decision: Decision, similarities: Floats | None = None) -> list[Caution | None]:
-    """What to know of n predictions; None for all by a bundle that promises nothing."""
-    n = len(raw[task.OUTPUTS[0]])
+    """What to know of n predictions, from what is kept of their raw outputs; None for all by a bundle that promises nothing."""
+    n = len(next(iter(raw.values())))
     if decision.answer_from is None and decision.name_from is None and decision.familiar_from is None:
         return [None] * n
     unfamiliar = is_unfamiliar(decision, similarities, n)

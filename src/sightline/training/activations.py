@@ -17,6 +17,7 @@ from torch import Tensor
 from sightline.config import AugmentConfig
 from sightline.training.batches import MIXING, batches_of, shuffled
 from sightline.training.mixing import mix, sample_mixing, soft
+from sightline.training.plan import PLAIN, Show
 
 # Sets the random choice of views apart from the other random numbers of a step.
 CHOICE = 2
@@ -77,12 +78,12 @@ class KeptBatches:
         """Batches in an epoch."""
         return batches_of(len(self.targets), self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, show: Show = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
         """From batch ``start`` on: activations (b, *shape) float32 and their targets as ``TrainBatches.epoch`` gives them.
 
-        ``size`` has to be None: activations have the size that they were made in.
+        Of ``show``, the size has to be None: activations have that which they were made in.
         """
-        assert size is None
+        assert show.size is None
         order = shuffled(len(self.targets), self.shares, self.seed, epoch)
         views = np.random.default_rng([self.seed, epoch, CHOICE]).integers(len(self.kept.views), size=len(order))
         for step in range(start, len(self)):

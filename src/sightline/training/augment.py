@@ -30,10 +30,11 @@ def sample_affine(rng: np.random.Generator, height: int, width: int, prepare: Pr
     centre_x, centre_y, crop_width, crop_height = _sample_crop(rng, height, width, prepare, config)
     angle = math.radians(rng.uniform(-config.rotate, config.rotate)) if config.rotate else 0.0
     mirror = -1 if config.flip and rng.random() < 0.5 else 1
-    scale_x, scale_y = mirror * crop_width / prepare.size, crop_height / prepare.size
+    rows, columns = prepare.shape
+    scale_x, scale_y = mirror * crop_width / columns, crop_height / rows
     cos, sin = math.cos(angle), math.sin(angle)
     linear = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
-    offset = np.array([centre_x, centre_y]) - linear @ np.full(2, prepare.size / 2)
+    offset = np.array([centre_x, centre_y]) - linear @ np.array([columns / 2, rows / 2])
     return np.column_stack([linear, offset])
 
 
@@ -59,12 +60,12 @@ def _sample_crop(
     return width / 2 + rng.uniform(-slack_x, slack_x), height / 2 + rng.uniform(-slack_y, slack_y), crop_width, crop_height
 
 
-def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """The image (h, w, c) uint8 as the (size, size, c) uint8 input that ``affine`` describes; outside is grey."""
+def warp(image: NDArray[np.uint8], affine: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The image (h, w, c) uint8 as the (height, width, c) uint8 input of that ``shape`` that ``affine`` describes; outside is grey."""
     # Where several pixels fall on one, it is drawn in parts that are then averaged: evaluation's resampling averages as well.
     across, down = (max(1, round(math.hypot(*column))) for column in affine[:, :2].T)
     fine = affine / (across, down, 1)
-    large, way = (size * across, size * down), tuple(fine.ravel())
+    large, way = (shape[1] * across, shape[0] * down), tuple(fine.ravel())
 
     def view(picture: Image.Image) -> Image.Image:
         fill = background(picture)
@@ -85,9 +86,9 @@ def erase(rng: np.random.Generator, image: NDArray[np.uint8], share: float) -> N
     image[top : top + tall, left : left + wide] = rng.integers(0, 256, (tall, wide, image.shape[2]), np.uint8)
 
 
-def harden(rng: np.random.Generator, image: NDArray[np.uint8], config: AugmentConfig) -> NDArray[np.uint8]:
-    """The image (h, w, c) uint8 in a condition and a strength drawn at random; not turned where ``--rotate 0`` forbids it."""
-    names = [name for name in CORRUPTIONS if name != "rotation" or config.rotate]
+def harden(rng: np.random.Generator, image: NDArray[np.uint8], *, turn: bool) -> NDArray[np.uint8]:
+    """The image (h, w, c) uint8 in a condition and a strength drawn at random, of which being turned is one if it may ``turn``."""
+    names = [name for name in CORRUPTIONS if name != "rotation" or turn]
     corruption, strength = CORRUPTIONS[names[rng.integers(len(names))]], int(rng.integers(1, HARDEST + 1))
     return corruption(image, strength, rng)
 

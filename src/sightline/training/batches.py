@@ -15,8 +15,10 @@ from torch import Tensor
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
+from sightline.scenes import frame_of
 from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
 from sightline.training.mixing import mix, sample_mixing, soft
+from sightline.training.plan import PLAIN, Show
 
 # Sets the random numbers of mixing apart from those of the images, and of views in order from those of epochs.
 MIXING, VIEW = 1, 0
@@ -51,16 +53,16 @@ class TrainBatches:
         """Batches in an epoch."""
         return batches_of(len(self.store), self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, show: Show = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
         """From batch ``start`` on: images (n, size, size, channels) float32 in [0, 255] and their targets, on the device.
 
-        ``size`` is the side in pixels, the network's own if not given. Targets are (n,) int64 or (n, k) bool as the data has them, and
+        ``show`` says of which size. Targets are (n,) int64 or (n, k) bool as the data has them, and
         (n, k) float32 where images are mixed.
         """
-        prepare = self.prepare if size is None else replace(self.prepare, size=size)
+        prepare = self.prepare if show.size is None else replace(self.prepare, size=show.size)
         order = shuffled(len(self.store), self.shares, self.seed, epoch)
         steps = range(start, len(self))
-        made = _ahead(lambda step: self._make(prepare, order[step * self.batch_size :][: self.batch_size], epoch, step), steps)
+        made = ahead(lambda step: self._make(prepare, order[step * self.batch_size :][: self.batch_size], epoch, step), steps)
         for step, (images, colours, targets) in zip(steps, made, strict=True):
             views, truth = self._on_device(images, colours), torch.from_numpy(targets).to(self.device, non_blocking=True)
             mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
@@ -70,7 +72,7 @@ class TrainBatches:
         """Every image once and in the store's order, changed at random as in no other ``view``; batches as of ``epoch``."""
         starts = range(0, len(self.store), self.batch_size)
         rows = np.arange(len(self.store))
-        for images, colours, _ in _ahead(lambda start: self._make(self.prepare, rows[start:][: self.batch_size], view, VIEW), starts):
+        for images, colours, _ in ahead(lambda start: self._make(self.prepare, rows[start:][: self.batch_size], view, VIEW), starts):
             yield self._on_device(images, colours)
 
     def _on_device(self, images: NDArray[np.uint8], colours: NDArray[np.float32]) -> Tensor:
@@ -78,7 +80,7 @@ class TrainBatches:
         return recolour(pixels, torch.from_numpy(colours).to(self.device, non_blocking=True))
 
     def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, step: int) -> Made:
-        images = np.empty((len(rows), prepare.size, prepare.size, prepare.channels), np.uint8)
+        images = np.empty((len(rows), *prepare.shape, prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
@@ -86,12 +88,12 @@ class TrainBatches:
             rng = np.random.default_rng([self.seed, epoch, int(row), *again])
             image = self.store[row]
             affine = sample_affine(rng, *image.shape[:2], prepare, self.augment)
-            images[place] = warp(image, affine, prepare.size)
+            images[place] = warp(image, affine, prepare.shape)
             colours[place] = sample_colour(rng, self.augment)
             if self.augment.erase:
                 erase(rng, images[place], self.augment.erase)
             if self.augment.robust and rng.random() < HARDENED:
-                images[place] = harden(rng, images[place], self.augment)
+                images[place] = harden(rng, images[place], turn=bool(self.augment.rotate))
         return images, colours, self.targets[rows]
 
 
@@ -107,7 +109,7 @@ def shuffled(n: int, shares: NDArray[np.float64] | None, seed: int, epoch: int) 
     return rng.permutation(n) if shares is None else rng.choice(n, n, p=shares)
 
 
-def _ahead(make: Callable[[int], Made], places: Sequence[int]) -> Iterator[Made]:
+def ahead(make: Callable[[int], Made], places: Sequence[int]) -> Iterator[Made]:
     """What ``make`` gives for each place, the next being made by a thread while one is used."""
     with ThreadPoolExecutor(1) as maker:
         upcoming = maker.submit(make, places[0]) if places else None
@@ -125,8 +127,16 @@ def plain_batches(store: Store, prepare: Prepare, batch_size: int) -> Iterator[N
         yield np.stack([prepare(store[row])[0] for row in range(start, min(start + batch_size, len(store)))])
 
 
-def harder_batches(store: Store, prepare: Prepare, batch_size: int, augment: AugmentConfig, seed: int) -> Iterator[NDArray[np.uint8]]:
+def frames_of(store: Store, prepare: Prepare) -> NDArray[np.float64]:
+    """(n, 10) how each image of ``plain_batches`` lies on its original."""
+    sizes = np.stack([store.shapes[:, 1], store.shapes[:, 0], store.facts.width, store.facts.height], axis=1).tolist()
+    return np.stack(
+        [frame_of(prepare.way_back(wide, high), prepare.shape, (wide, high), (width, height)) for wide, high, width, height in sizes]
+    )
+
+
+def harder_batches(store: Store, prepare: Prepare, batch_size: int, seed: int, *, turn: bool) -> Iterator[NDArray[np.uint8]]:
     """The images of ``plain_batches``, each in a harder condition that (seed, row) decides."""
     for number, batch in enumerate(plain_batches(store, prepare, batch_size)):
         rngs = (np.random.default_rng([seed, HARDER, number * batch_size + place]) for place in range(len(batch)))
-        yield np.stack([harden(rng, image, augment) for rng, image in zip(rngs, batch, strict=True)])
+        yield np.stack([harden(rng, image, turn=turn) for rng, image in zip(rngs, batch, strict=True)])

@@ -255,7 +255,7 @@ def _above_the_cut(session: Session, stage: Stage, halves: Halves) -> tuple[Plan
     )
 
     def validate(candidate: Trainable) -> dict[str, float]:
-        return dict(objective.validate(outputs(candidate, halves.validation, session.outputs), session.validation.targets))
+        return dict(objective.validate(outputs(candidate, halves.validation, session.task.OUTPUTS), session.validation.targets))
 
     return plan, objective, batches, validate
 

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sightline import console
-from sightline.model.network import Trainable, torch_infer
+from sightline.model.network import Trainable
 from sightline.training import checkpoint
 from sightline.training.averaging import SHARES, Figures, average_with_start
 from sightline.training.batches import TrainBatches, harder_batches, plain_batches
@@ -25,6 +24,7 @@ from sightline.training.budget import Budget, spoken
 from sightline.training.curve import LearningCurve
 from sightline.training.loop import Trained, Validate, affordable, fit
 from sightline.training.plan import Plan
+from sightline.training.scenes import SceneBatches
 from sightline.training.session import VALIDATION_BATCH, Session
 from sightline.training.shipping import trial_seconds
 from sightline.training.terms import Cost, Place, Terms
@@ -132,7 +132,7 @@ def _judged_twice(cost: Cost, one_pass: float, side: int | None) -> float:
     return cost(side) + one_pass
 
 
-def batches(session: Session) -> TrainBatches:
+def batches(session: Session) -> TrainBatches | SceneBatches:
     """Changed training images, half of them made harder."""
     plain = session.batches
     return replace(plain, augment=replace(plain.augment, robust=True))
@@ -140,15 +140,11 @@ def batches(session: Session) -> TrainBatches:
 
 def validation(session: Session) -> Validate:
     """The objective's figures on every validation image twice: as it is, and in a harder condition that stays the same."""
-    store, prepare, settings = session.validation.store, session.choice.prepare, session.settings
-    targets = np.concatenate([session.validation.targets] * 2)
+    about, settings = (session.validation.store, session.choice.prepare, VALIDATION_BATCH), session.settings
+    turn = session.plan.rotate > 0 and not session.task.SCENES
 
     def validate(candidate: Trainable) -> Figures:
-        infer = torch_infer(candidate, session.device, session.outputs)
-        harder = harder_batches(store, prepare, VALIDATION_BATCH, settings.augment, settings.run.seed)
-        found = [infer(batch) for part in (plain_batches(store, prepare, VALIDATION_BATCH), harder) for batch in part]
-        raw = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-        return dict(session.objective.validate(raw, targets))
+        return session.figures(candidate, plain_batches(*about), harder_batches(*about, settings.run.seed, turn=turn))
 
     return validate
 

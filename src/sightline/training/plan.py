@@ -19,17 +19,40 @@ SCRATCH_STEPS, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 1200, 12, 100
 FROZEN_NORM_BELOW = 20_000
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
 BACKBONE_LR_SCALE = 0.1
+# Images in a step; those on which things lie are larger, and there are fewer of them.
+BATCH, SCENE_BATCH = 32, 8
 UNNORMALISED_FACTOR = 0.1
 # Images that grow have their full size after this share of the epochs, and come there in steps of so many pixels.
 GROWN_BY, SMALL_STEP, LARGE_STEP = 0.8, 4, 32
 # From scratch they begin with this share of the side, if that is not too small to show anything.
 START_SHARE, SMALLEST_START = 0.57, 16
+# Degrees that images are turned by at most; where boxes lie on them not at all, as a turned box fits its object no more.
+ROTATE = 15.0
+# The share of pictures put together from four images, where things lie on them.
+MOSAIC = {"boxes": 0.5, "maps": 0.0}
+# The last share of the epochs, in which images look as they do in use.
+LATE = 0.15
 # Words in class names for which a mirrored image may be of another class.
 SIDES = {"left", "right", "leftward", "rightward", "clockwise", "counterclockwise", "anticlockwise", "links", "rechts", "gauche", "droite",
          "izquierda", "derecha", "sinistra", "destra"}  # fmt: skip
 WRITTEN = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "digit", "letter", "text", "handwriting"}
 # AdamW's decay acts apart from the gradient, SGD's through it.
 WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+
+
+@dataclass(frozen=True)
+class Show:
+    """How an epoch shows its images.
+
+    size  their side in pixels; None for the network's own
+    late  whether it is one of the last, in which images look as they do in use: none is put together from several
+    """
+
+    size: int | None = None
+    late: bool = False
+
+
+PLAIN = Show()
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,8 @@ class Plan:
     freeze_norm  batch normalisation keeps the statistics it came with
     keep         "best": the epoch with the lowest validation loss, "last": the last
     flip         images are mirrored at random
+    rotate       by so many degrees at most they are turned
+    mosaic       the share of training pictures that are put together from four images
     sizes        side in pixels of the images in the first epoch and in the last; None for the network's own throughout
     """
 
@@ -59,6 +84,8 @@ class Plan:
     patience: int
     keep: str
     flip: bool
+    rotate: float
+    mosaic: float
     sizes: tuple[int, int] | None
     reasons: tuple[str, ...]
 
@@ -76,6 +103,10 @@ class Plan:
             return last
         step = SMALL_STEP if last <= SMALL_SIDE else LARGE_STEP
         return min(last, first + step * round((last - first) * share / step))
+
+    def show(self, epoch: int, epochs: int) -> Show:
+        """How an epoch, the first of ``epochs`` being 1, shows its images."""
+        return Show(self.size_at(epoch, epochs), late=epoch > (1 - LATE) * epochs)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "reasons": list(self.reasons)}
@@ -101,22 +132,28 @@ def make_plan(
     imbalance: float = 1.0,
     size: int | None = None,
     takes: Callable[[int], bool] = lambda side: False,
+    lies: str | None = None,
 ) -> Plan:
     """The plan for ``n_train`` images; what the configuration leaves open is chosen here.
 
     ``normalised`` says whether the network has normalisation layers: without any, large steps end its learning for good.
     ``imbalance`` is how many times as many images the largest class has as the smallest, ``size`` the side of the network's input,
-    and ``takes`` tells whether the network takes images with another side.
+    and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
+    "boxes" or "maps".
     """
-    epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained)
+    _check_scenes(config, augment, lies)
+    epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=lies is not None)
     frozen = min(config.frozen_epochs or 0, epochs)
     lr = config.lr or LEARNING_RATES[config.optimizer, pretrained] * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
     scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
     decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
     freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
     sizes = _sizes(config, size, takes, pretrained=pretrained)
+    batch_size = config.batch_size or (SCENE_BATCH if lies else BATCH)
     flip, flip_reason = _flip(augment, labels)
-    reasons = _learning(config, epochs, frozen, lr, lr * scale, pretrained=pretrained)
+    rotate = (0.0 if lies == "boxes" else ROTATE) if augment.rotate is None else augment.rotate
+    mosaic = MOSAIC.get(lies, 0.0) if augment.mosaic is None else augment.mosaic
+    reasons = _learning(config, epochs, frozen, lr, lr * scale, probe=pretrained and lies is None)
     if not (normalised or pretrained or config.lr):
         reasons.append("The rate is low because this network has no normalisation layers.")
     reasons += _hardening(config, augment) + _balance(config.balance, imbalance)
@@ -128,8 +165,20 @@ def make_plan(
     patience = _count(config.patience, "epoch")
     stops = f"It stops early after {patience} without a better validation loss; the best epoch is kept."
     reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
-    return Plan(epochs, frozen, pretrained, freeze_norm, config.batch_size, config.optimizer, lr, scale, decay, config.momentum,
-                config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, sizes, tuple(reasons))  # fmt: skip
+    return Plan(
+        epochs, frozen, pretrained and lies is None, freeze_norm, batch_size, config.optimizer, lr, scale, decay, config.momentum,
+        config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, rotate, mosaic, sizes, tuple(reasons),
+    )  # fmt: skip
+
+
+def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
+    """UsageError for what a task of whole images knows and one of scenes does not, and the other way round."""
+    if lies is None and augment.mosaic is not None:
+        raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
+    if lies is not None and config.layers != "auto":
+        raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
+    if lies is not None and (mixed := [flag for flag in ("mixup", "cutmix") if getattr(augment, flag)]):
+        raise UsageError(f"--{' and --'.join(mixed)}: images with {lies} on them are not mixed; --mosaic puts them together.")
 
 
 def _hardening(config: TrainConfig, augment: AugmentConfig) -> list[str]:
@@ -141,26 +190,26 @@ def _hardening(config: TrainConfig, augment: AugmentConfig) -> list[str]:
     return ["At the end all layers learn once more, from images of which half are made harder: night, rain, blur, noise..."]
 
 
-def _learning(config: TrainConfig, epochs: int, frozen: int, lr: float, backbone_lr: float, *, pretrained: bool) -> list[str]:
+def _learning(config: TrainConfig, epochs: int, frozen: int, lr: float, backbone_lr: float, *, probe: bool) -> list[str]:
     """What learns, for how long and how fast; UsageError where random weights are to stay as they are."""
-    if not pretrained and config.layers != "auto":
+    if not probe and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: random weights have to be learned in all layers; give --weights or leave it out.")
-    reasons = ["First the backbone stays frozen: a logistic regression on its embeddings becomes the head."] if pretrained else []
+    reasons = ["First the backbone stays frozen: a logistic regression on its embeddings becomes the head."] if probe else []
     if frozen:
         reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
     if epochs > frozen and config.layers in ("auto", "all"):
-        who = "All layers together learn" if pretrained else f"{'Then the' if reasons else 'The'} whole network learns"
+        who = "All layers together learn" if probe else f"{'Then the' if reasons else 'The'} whole network learns"
         rate = f"at {lr:g}" if lr == backbone_lr else f"at {lr:g}, the backbone at {backbone_lr:g}"
         reasons.append(f"{who} for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
     return reasons
 
 
-def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool) -> int:
-    if pretrained:
+def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool, scenes: bool) -> int:
+    if pretrained and not scenes:
         return FINE_TUNE_EPOCHS
     if config.budget:  # which says when to stop
         return MAX_SCRATCH_EPOCHS
-    steps = max(1, n_train // config.batch_size)
+    steps = max(1, n_train // (config.batch_size or (SCENE_BATCH if scenes else BATCH)))
     return min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
 
 

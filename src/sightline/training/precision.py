@@ -6,12 +6,11 @@ import copy
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from sightline import console
 from sightline.data.store import cache_folder
@@ -21,6 +20,8 @@ from sightline.model.network import Network
 from sightline.processor import processor_features, processor_name
 from sightline.training.checkpoint import atomically
 from sightline.training.objective import Objective
+
+Batch = tuple[Tensor, Tensor]  # images and targets, on the device
 
 # Without one of these, bfloat16 is emulated, a thousand times slower.
 BF16_FEATURES = {"amx_bf16", "avx512_bf16", "bf16"}
@@ -37,22 +38,24 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(BF16_FEATURES & set(processor_features()))
 
 
-def choose_precision(asked: str, network: Network, objective: Objective, targets: NDArray[Any], device: torch.device) -> tuple[str, str]:
+def choose_precision(
+    asked: str, network: Network, objective: Objective, example: Callable[[], Batch], device: torch.device
+) -> tuple[str, str]:
     """``fp32`` or ``bf16``, and a sentence, which is said (empty where there was nothing to choose).
 
-    ``auto`` times some steps of a copy of the network once for each machine and network, and remembers the result, so that the
-    same training is not done in other numbers the next time. Raises DeviceError when bf16 is asked for and would be emulated.
+    ``auto`` times some steps of a copy of the network on an ``example`` once for each machine and network, and remembers the result, so
+    that the same training is not done in other numbers the next time. Raises DeviceError when bf16 is asked for and would be emulated.
     """
     if asked == "bf16" and not has_bf16(device):
         raise DeviceError(f"--precision bf16: {device} here has no bfloat16 arithmetic and would emulate it, far slower than fp32.")
     if asked != "auto" or not has_bf16(device):
         return (asked, f"Training computes in {asked}, as asked.") if asked != "auto" else ("fp32", "")
     where = processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
-    what = [type(network.backbone.inner).__name__, count_parameters(network), network.prepare.size]
+    what = [type(network.backbone.inner).__name__, count_parameters(network), *network.prepare.shape]
     key = json.dumps([where, torch.get_num_threads(), torch.__version__, *what])
     known = _read(cache_folder() / CACHE)
     if key not in known:
-        known[key] = float(f"{speed_ratio(network, objective, targets, device):.3g}")
+        known[key] = float(f"{speed_ratio(network, objective, example()):.3g}")
         cache_folder().mkdir(parents=True, exist_ok=True)
         atomically(cache_folder() / CACHE, lambda temporary: temporary.write_text(json.dumps(known, indent=1)) and None)
     chosen = "bf16" if known[key] >= WORTH else "fp32"
@@ -61,35 +64,31 @@ def choose_precision(asked: str, network: Network, objective: Objective, targets
     return chosen, why
 
 
-def speed_ratio(network: Network, objective: Objective, targets: NDArray[Any], device: torch.device) -> float:
+def speed_ratio(network: Network, objective: Objective, batch: Batch) -> float:
     """How many times as fast a training step is in bfloat16 as in float32: medians of steps in turn, on a copy of the network."""
-    fp32, bf16 = _timed(network, objective, targets, device, (False, True), network.prepare.size, TIMED_IMAGES)
+    images, targets = batch
+    fp32, bf16 = _timed(network, objective, (images[:TIMED_IMAGES], targets[:TIMED_IMAGES]), (False, True))
     return fp32 / bf16
 
 
-def step_seconds(
-    network: Network, objective: Objective, targets: NDArray[Any], device: torch.device, precision: str, size: int, batch: int
-) -> float:
-    """Seconds of forward and backward pass of a batch of images with sides of ``size`` pixels, on a copy of the network."""
-    return _timed(network, objective, targets, device, (precision == "bf16",), size, batch)[0]
+def step_seconds(network: Network, objective: Objective, batch: Batch, precision: str) -> float:
+    """Seconds of forward and backward pass of a batch, on a copy of the network."""
+    return _timed(network, objective, batch, (precision == "bf16",))[0]
 
 
-def _timed(
-    network: Network, objective: Objective, targets: NDArray[Any], device: torch.device, halves: tuple[bool, ...], size: int, batch: int
-) -> list[float]:
+def _timed(network: Network, objective: Objective, batch: Batch, halves: tuple[bool, ...]) -> list[float]:
     """Median seconds of steps in each precision, taken in turn."""
-    copied, shape = copy.deepcopy(network).train(), (batch, size, size, network.prepare.channels)
+    copied, device = copy.deepcopy(network).train(), batch[0].device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        images = torch.randint(0, 256, shape, device=device).float()
-        truth = torch.from_numpy(np.resize(targets, (batch, *targets.shape[1:]))).to(device)
         seconds: dict[bool, list[float]] = {half: [] for half in halves}
         for _ in range(1 + REPEATS):  # the first of each is not counted: libraries prepare themselves there
             for half, taken in seconds.items():
-                taken.append(_step_seconds(copied, objective, images, truth, half))
+                taken.append(_step_seconds(copied, objective, batch, half))
     return [statistics.median(taken[1:]) for taken in seconds.values()]
 
 
-def _step_seconds(network: Network, objective: Objective, images: torch.Tensor, targets: torch.Tensor, half: bool) -> float:
+def _step_seconds(network: Network, objective: Objective, batch: Batch, half: bool) -> float:
+    images, targets = batch
     start = time.perf_counter()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
         loss, _ = objective.step(network, images, targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +20,22 @@ from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
 from sightline.data.store import Store
 from sightline.errors import UsageError
+from sightline.model.assembly import assembled
 from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, Trainable, torch_infer
 from sightline.records import Dataset
-from sightline.tasks import TASKS, load_task
+from sightline.tasks import TASKS, Task, load_task
 from sightline.training.balance import class_weights, sampling_shares
-from sightline.training.batches import TrainBatches, plain_batches
+from sightline.training.batches import TrainBatches, frames_of, plain_batches
 from sightline.training.logs import Log
 from sightline.training.objective import Objective
-from sightline.training.plan import Plan
+from sightline.training.plan import Plan, Show
 from sightline.training.precision import choose_precision
+from sightline.training.scenes import SceneBatches
 
 VALIDATION_BATCH = 32
+# Where the score of a box says how well it fits and that of a pixel is one of thousands, there is none.
+LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Session:
     """
 
     network: Network
+    task: Task
     head_module: ModuleType
-    outputs: tuple[str, ...]
     train: Part
     validation: Part
     to_judge: tuple[int, int]
@@ -83,12 +87,13 @@ class Session:
         stopping, calibrating = validation_parts(dataset)
         train, validation = (Part(store.select(rows), targets[rows]) for rows in (dataset.rows_of("train"), stopping))
         to_judge = len(calibrating), len(dataset.rows_of("test"))
-        parts = network, head_module, task.OUTPUTS, train, validation, to_judge, classes
+        parts = network, task, head_module, train, validation, to_judge, classes
         return cls(*parts, choice, plan, settings, device, folder, log, read_seconds)
 
     @cached_property
     def objective(self) -> Objective:
-        return self.objective_with(self.settings.training.label_smoothing)
+        smoothing = self.settings.training.label_smoothing
+        return self.objective_with((0.0 if self.task.SCENES else LABEL_SMOOTHING) if smoothing is None else smoothing)
 
     def objective_with(self, label_smoothing: float) -> Objective:
         balanced = self.settings.training.balance == "weights"
@@ -102,13 +107,13 @@ class Session:
         return sampling_shares(self.train.targets, self.classes) if self.settings.training.balance == "sampling" else None
 
     @cached_property
-    def batches(self) -> TrainBatches:
+    def batches(self) -> TrainBatches | SceneBatches:
         """Changed training images, none of them made harder: that is a stage of its own."""
-        augment = replace(self.settings.augment, flip=self.plan.flip, robust=False)
-        return TrainBatches(
-            self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed,
-            self.device, classes=self.classes, shares=self.shares,
-        )  # fmt: skip
+        augment = replace(self.settings.augment, flip=self.plan.flip, rotate=self.plan.rotate, robust=False)
+        data = self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed, self.device
+        if self.task.SCENES:
+            return SceneBatches(*data, mosaic=self.plan.mosaic, shares=self.shares)
+        return TrainBatches(*data, classes=self.classes, shares=self.shares)
 
     def plain(self, part: Part) -> Iterator[Tensor]:
         """A part's images as evaluation sees them, in order: (n, size, size, channels) uint8 on the device."""
@@ -117,22 +122,38 @@ class Session:
 
     def validate(self, candidate: Trainable) -> dict[str, float]:
         """The objective's figures of a whole network on the validation images."""
-        infer = torch_infer(candidate, self.device, self.outputs)
-        found = [infer(batch) for batch in plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH)]
+        return self.figures(candidate, plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH))
+
+    def figures(self, candidate: Trainable, *passes: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
+        """The objective's figures of a whole network on batches of all validation images in order, in one or several passes."""
+        infer, targets, found = torch_infer(candidate, self.device, self.task.OUTPUTS), self.validation.targets, []
+        for batches in passes:
+            start = 0
+            for batch in batches:
+                rows = slice(start, start := start + len(batch))
+                found.append(self.task.compact({**infer(batch), "frame": self.frames[rows]}, targets[rows]))
         raw = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-        return dict(self.objective.validate(raw, self.validation.targets))
+        return dict(self.objective.validate(raw, np.concatenate([targets] * len(passes))))
+
+    @cached_property
+    def frames(self) -> NDArray[np.float64]:
+        """(n, 10) how the validation images, as evaluation sees them, lie on the originals."""
+        return frames_of(self.validation.store, self.choice.prepare)
 
     def precision(self) -> str:
         """The numbers that steps are to be computed in, which is said."""
-        return choose_precision(self.settings.training.precision, self.network, self.objective, self.train.targets, self.device)[0]
+        return choose_precision(self.settings.training.precision, self.network, self.objective, self.example, self.device)[0]
+
+    def example(self, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """A batch to time steps on, of images with such sides."""
+        return next(self.batches.epoch(1, 0, Show(size)))
 
 
 def _build(choice: Choice, plan: Plan, head_module: ModuleType, classes: int, dropout: float) -> Network:
     backbone = choice.build()
-    head = head_module.make_head(backbone.num_features, classes, dropout)
     taps = () if plan.probe else backbone.tap_channels  # fine-tuning has gradients enough
     auxiliary = [AuxiliaryHead(channels, head_module.make_head(AUXILIARY_WIDTH, classes, dropout)) for channels in taps]
-    network = Network(backbone, head, choice.prepare, auxiliary)
+    network = assembled(backbone, head_module, classes, dropout, choice.prepare, auxiliary)
     if plan.batch_size == 1 and not plan.freeze_norm and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise UsageError("--batch-size 1: this network's batch normalisation needs several images in a step; give 2 or more.")
     return network

@@ -62,8 +62,7 @@ def _epoch_seconds(session: Session, plan: Plan, precision: str, forward: float)
     """What an epoch of images with such sides is expected to take, from the time of a few steps with the smallest and the largest."""
     full = session.choice.prepare.size
     first, last = plan.sizes or (full, full)
-    step = {side: step_seconds(session.network, session.objective, session.train.targets, session.device, precision, side, plan.batch_size)
-            for side in {first, last}}  # fmt: skip
+    step = {side: step_seconds(session.network, session.objective, session.example(side), precision) for side in {first, last}}
     slope = (step[last] - step[first]) / max(1, last**2 - first**2)
 
     def seconds(side: int | None) -> float:
@@ -81,6 +80,6 @@ def _forward_seconds(session: Session) -> float:
     for _ in range(2):
         started = time.perf_counter()
         with torch.inference_mode():
-            session.network(images)["logits"].sum().item()
+            session.network(images)[session.task.OUTPUTS[0]].sum().item()
         taken.append(time.perf_counter() - started)
     return min(taken) / len(images)

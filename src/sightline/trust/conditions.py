@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from sightline.predictions import Decision
-from sightline.records import Infer
+from sightline.records import Infer, presence
 from sightline.tasks import Task
 
 # With fewer images a loss of ten points cannot be told from chance in any condition; more than the most hardly narrow the intervals.
@@ -21,6 +21,8 @@ FEWEST, MOST = 16, 200
 # Where there is no time for all strengths, every other one or the middle one has to do.
 STRENGTH_CHOICES = (STRENGTHS, (1, 3, 5), (3,))
 BATCH = 16
+# Numbers in a frame.
+FRAME = 10
 # Images that each condition's own time is measured on, and the share of the time that may be planned with.
 TIMED, PLANNED = 2, 0.85
 
@@ -33,13 +35,23 @@ class Judge:
     labels: Sequence[str]
     decision: Decision
 
-    def outcomes(self, infer: Infer, batches: Iterator[NDArray[np.uint8]], targets: NDArray[Any]) -> list[dict[str, Any]]:
-        """A row an image as ``Task.outcomes`` has it; outputs that are no finite numbers are a wrong answer."""
-        found = [infer(batch) for batch in batches]
-        raw = {name: np.concatenate([each[name] for each in found]) for name in self.task.OUTPUTS}
-        sound = np.all([np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in raw.values()], axis=0)
-        rows = self.task.outcomes({name: np.nan_to_num(values) for name, values in raw.items()}, targets, self.labels, self.decision)
-        return [row if fine else {**row, "right": 0.0} for row, fine in zip(rows, sound.tolist(), strict=True)]
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Those that can be tried: where things lie on the images, none that moves them."""
+        return tuple(name for name, corruption in CORRUPTIONS.items() if not (self.task.SCENES and corruption.moves))
+
+    def outcomes(self, infer: Infer, batches: Iterator[NDArray[np.uint8]], sample: Sample) -> list[dict[str, Any]]:
+        """A row an image of the sample as ``Task.outcomes`` has it; outputs that are no finite numbers are a wrong answer."""
+        kept, sound, start = [], [], 0
+        for batch in batches:
+            rows = slice(start, start := start + len(batch))
+            raw = {name: values for name, values in infer(batch).items() if name in self.task.OUTPUTS}
+            sound.append(np.all([np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in raw.values()], axis=0))
+            finite = {name: np.nan_to_num(values) for name, values in raw.items()}
+            kept.append(self.task.compact({**finite, "frame": sample.frames[rows]}, sample.targets[rows]))
+        together = {name: np.concatenate([each[name] for each in kept]) for name in kept[0]}
+        rows_found = self.task.outcomes(together, sample.targets, self.labels, self.decision)
+        return [row if fine else {**row, "right": 0.0} for row, fine in zip(rows_found, np.concatenate(sound).tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -47,13 +59,15 @@ class Sample:
     """The test images that every condition is tried on.
 
     rows       (n,) int64 places among the images given, which decide on chance together with the seed
-    images     (n, h, w, c) uint8
+    images     (n, h, w, c) uint8, with their targets
+    frames     (n, 10) how each lies on its original
     strengths  those that are tried
     """
 
     rows: NDArray[np.int64]
     images: NDArray[np.uint8]
     targets: NDArray[Any]
+    frames: NDArray[np.float64]
     strengths: tuple[int, ...]
     seed: int
 
@@ -88,47 +102,52 @@ class Answers:
     def right(self) -> NDArray[np.float64]:
         """(n, conditions, strengths) how right each answer is, in [0, 1]."""
         flat = np.array([[row["right"] for row in rows] for rows in self.harder.values()])
-        return flat.reshape(len(CORRUPTIONS), -1, len(self.clean)).transpose(2, 0, 1)
+        return flat.reshape(len(self.conditions), -1, len(self.clean)).transpose(2, 0, 1)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """In the order of ``right``."""
+        return tuple(dict.fromkeys(name for name, _ in self.harder))
 
 
 def answers(infer: Infer, sample: Sample, judge: Judge) -> Answers:
     """The model's answers in every condition, in order; a batch of images is in memory at a time."""
-    cases = [(name, strength) for name in CORRUPTIONS for strength in sample.strengths]
+    cases = [(name, strength) for name in judge.conditions for strength in sample.strengths]
     harder = {
-        case: judge.outcomes(infer, sample.batches(*case), sample.targets)
-        for case in console.track(cases, len(cases), "Trying harder conditions")
+        case: judge.outcomes(infer, sample.batches(*case), sample) for case in console.track(cases, len(cases), "Trying harder conditions")
     }
-    return Answers(judge.outcomes(infer, sample.batches(), sample.targets), harder)
+    return Answers(judge.outcomes(infer, sample.batches(), sample), harder)
 
 
-def chosen_sample(infers: Sequence[Infer], images: NDArray[np.uint8], targets: NDArray[Any], seed: int, seconds: float) -> Sample | None:
-    """As many images, ``FEWEST`` to ``MOST``, as all of these networks can be tried on in so many seconds; None where there is no time
-    for the fewest even at one strength."""
+def chosen_sample(infers: Sequence[Infer], everything: Sample, judge: Judge, seconds: float) -> Sample | None:
+    """As many of the images, ``FEWEST`` to ``MOST``, as all of these networks can be tried on in so many seconds; None where there is no
+    time for the fewest even at one strength."""
     started = time.monotonic()
-    one_pass, one_change = _pace(infers, images)
+    one_pass, one_change = _pace(infers, everything, judge)
     left = PLANNED * (seconds - (time.monotonic() - started))
     for strengths in STRENGTH_CHOICES:
-        cases = len(strengths) * len(CORRUPTIONS)
-        n = int(min(MOST, len(images), left / ((1 + cases) * one_pass + cases * len(infers) * one_change)))
+        cases = len(strengths) * len(judge.conditions)
+        n = int(min(MOST, len(everything), left / ((1 + cases) * one_pass + cases * len(infers) * one_change)))
         if n >= FEWEST:
-            rows = stratified(targets, seed)[:n]
-            return Sample(rows, images[rows], targets[rows], strengths, seed)
+            rows = stratified(presence(everything.targets, len(judge.labels)), everything.seed)[:n]
+            chosen = everything.images[rows], everything.targets[rows], everything.frames[rows]
+            return Sample(rows, *chosen, strengths, everything.seed)
     return None
 
 
-def _pace(infers: Sequence[Infer], images: NDArray[np.uint8]) -> tuple[float, float]:
-    """Seconds an image that a pass through all networks takes, and that a condition takes on average."""
-    some = images[:BATCH]
+def _pace(infers: Sequence[Infer], everything: Sample, judge: Judge) -> tuple[float, float]:
+    """Seconds an image that a pass through all networks and judging it takes, and that a condition takes on average."""
+    some = replace(everything, rows=everything.rows[:BATCH], images=everything.images[:BATCH], targets=everything.targets[:BATCH])
     for infer in infers:
-        infer(some)  # first calls take longer
+        infer(some.images)  # first calls take longer
     started = time.perf_counter()
     for infer in infers:
-        infer(some)
+        judge.outcomes(infer, some.batches(), some)
     passed = time.perf_counter()
-    for corruption in CORRUPTIONS.values():
-        for image in some[:TIMED]:
-            corruption(image, STRENGTHS[len(STRENGTHS) // 2], np.random.default_rng(0))
-    return (passed - started) / len(some), (time.perf_counter() - passed) / len(some[:TIMED]) / len(CORRUPTIONS)
+    for name in judge.conditions:
+        for image in some.images[:TIMED]:
+            CORRUPTIONS[name](image, STRENGTHS[len(STRENGTHS) // 2], np.random.default_rng(0))
+    return (passed - started) / len(some), (time.perf_counter() - passed) / len(some.images[:TIMED]) / len(judge.conditions)
 
 
 def stratified(targets: NDArray[Any], seed: int) -> NDArray[np.int64]:

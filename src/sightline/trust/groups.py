@@ -32,12 +32,13 @@ def groups(
     names: Sequence[str],
     *,
     related: Sequence[str] | None = None,
+    measure: str | None = None,
     seed: int = 0,
 ) -> Evidence:
     """Numbers on the groups of n test images; no pictures.
 
     ``attributes`` has (n,) texts by name, "" where nothing is known; ``outcomes`` are the task's, a row an image; ``targets`` are (n,)
-    int64 or (n, k) bool; ``names`` are the images'. ``related`` are the data set's groups of the images, "" for none: images of one, such
+    int64 or (n, k) bool; ``names`` are the images'; ``measure`` says what the outcomes' ``right`` is (``tasks/measures.py``). ``related`` are the data set's groups of the images, "" for none: images of one, such
     as a patient, may be right or wrong together, and count for less. A group of fewer than 20 images, or of fewer than 10 patients, is
     named and not judged.
 
@@ -53,6 +54,7 @@ def groups(
     numbers: dict[str, Any] = {
         "n": len(judged),
         "several": targets.ndim == 2,
+        "measure": measure or ("overlap" if targets.ndim == 2 else "right"),
         "smallest": SMALLEST,
         "related": {"n": len(np.unique(relations)), "counted": judged.related is not None} if len(relations) else None,
         "left_out": [{"attribute": name, "reason": reason} for name, reason in left_out.items() if reason],

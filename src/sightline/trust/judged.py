@@ -25,7 +25,7 @@ from sightline.evaluation.promises import similarity
 from sightline.model.export import count_parameters
 from sightline.model.network import Network, torch_infer
 from sightline.predictions import Decision
-from sightline.records import Dataset, Infer
+from sightline.records import Dataset, Infer, presence
 from sightline.reference import DRIFT_FACTS, Known, linear_head
 from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
 from sightline.runtime import Model, kept, raw_outputs
@@ -162,12 +162,12 @@ def _drift(
     rows_of = {name: row for row, name in enumerate(gated.names)}
     rows, facts = np.array([rows_of[name] for name in known.names]), gated.store.facts
     most = max(1, min(DRIFT_IMAGES, DRIFT_NUMBERS // probabilities.shape[1]))
-    assert gated.dataset.targets is not None
+    targets = presence(gated.dataset.targets, len(gated.dataset.labels))
     return {
         **{f"fact_{name}": getattr(facts, name)[rows].astype(np.float32) for name in DRIFT_FACTS},
         "fact_side": np.array(gated.store.side),
         "calibration_probabilities": probabilities[:most].astype(np.float16),
-        "calibration_targets": gated.dataset.targets[calibrating][:most],
+        "calibration_targets": targets[calibrating][:most],
         "calibration_embeddings": raw[EMBEDDING][:most].astype(np.float16),
         "calibration_similarities": near[:most].astype(np.float32),
     }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
 from sightline.evaluation.promises import unit
-from sightline.records import Dataset, Infer
+from sightline.records import Dataset, Infer, presence
 from sightline.reference import Known
 from sightline.report.pictures import thumbnail
 
@@ -38,6 +38,6 @@ def known_images(
         found.append(infer(images)["embedding"])
     embeddings: NDArray[np.float32] = np.concatenate(found)
     rows = rows[: len(embeddings)]
-    assert dataset.targets is not None
     thumbs = [thumbnail(store[row], THUMB_SIDE) for row in rows.tolist()] if pictures else []
-    return Known(unit(embeddings), dataset.targets[rows], [names[row] for row in rows.tolist()], thumbs)
+    targets = presence(dataset.targets, len(dataset.labels))
+    return Known(unit(embeddings), targets[rows], [names[row] for row in rows.tolist()], thumbs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from sightline.evaluation.paired import tango_interval
 from sightline.predictions import Decision
 from sightline.records import Infer
 from sightline.tasks import Task
+from sightline.tasks.measures import measure_in, measure_of
 from sightline.trust.condition_pictures import pictures
-from sightline.trust.conditions import FEWEST, Answers, Judge, Sample, answers, chosen_sample
+from sightline.trust.conditions import FEWEST, FRAME, Answers, Judge, Sample, answers, chosen_sample
 from sightline.trust.evidence import Evidence
 
 LEVEL = 0.95
@@ -46,10 +47,12 @@ def robustness(
     seed: int = 0,
     seconds: float = 20.0,
     before: Before | None = None,
+    frames: NDArray[np.float64] | None = None,
 ) -> Evidence:
     """What harder conditions cost, on as many of the test images as there is time for.
 
     images   (n, h, w, c) uint8, prepared; with their targets as the task has them
+    frames   (n, 10) how each lies on its original; of a task whose targets lie on the images
     seconds  allowance; what an image takes is measured first, and 16 to 200 images are then chosen to fit
     before   of ``train --robust``: the network as it stood before it learned from harder images, which is tried on the same images
 
@@ -59,30 +62,34 @@ def robustness(
     ``reason`` instead. The same seed and sample give the same numbers.
     """
     started = time.monotonic()
-    if reason := _why_not(len(images), labels):
+    judge = Judge(task, labels, decision)
+    if reason := _why_not(len(images), judge):
         return Evidence({"of": len(images), "reason": reason})
-    sample = chosen_sample([infer, *([before.infer] if before else [])], images, targets, seed, seconds)
+    laid = np.zeros((len(images), FRAME)) if frames is None else frames
+    everything = Sample(np.arange(len(images)), images, targets, laid, (), seed)
+    sample = chosen_sample([infer, *([before.infer] if before else [])], everything, judge, seconds)
     if sample is None:
         reason = f"Not measured: {FEWEST} images in every condition take longer than the {seconds:.0f} seconds there were."
         return Evidence({"of": len(images), "reason": reason})
-    found = answers(infer, sample, Judge(task, labels, decision))
+    found = answers(infer, sample, judge)
     if not found.clean_right.any():
         reason = f"The model is right on none of {len(sample)} test images as they are, so that harder conditions have nothing to take."
         return Evidence({"of": len(images), "n": len(sample), "reason": reason})
     numbers = {"n": len(sample), "of": len(images), "strengths": list(sample.strengths), "level": LEVEL,
-               "measure": "overlap" if targets.ndim == 2 else "right", **_figures(found, sample)}  # fmt: skip
+               "measure": measure_of(task), "left_out": [name for name in CORRUPTIONS if name not in judge.conditions],
+               **_figures(found, sample)}  # fmt: skip
     numbers["sentence"] = sentence(numbers)
     if before is not None:
-        numbers["hardening"] = hardening(answers(before.infer, sample, Judge(task, labels, before.decision)), found, seed)
-    listed, made = pictures(found, sample, [entry["name"] for entry in numbers["weakest"]])
+        numbers["hardening"] = hardening(answers(before.infer, sample, replace(judge, decision=before.decision)), found, seed)
+    listed, made = pictures(found, sample, [entry["name"] for entry in numbers["weakest"]], judge)
     return Evidence({**numbers, **listed, "seconds": round(time.monotonic() - started, 1)}, made)
 
 
-def _why_not(n: int, labels: Sequence[str]) -> str | None:
+def _why_not(n: int, judge: Judge) -> str | None:
     """Why nothing can be measured, or None."""
     if n < FEWEST:
         return f"Not measured: with {n} test image{'s' * (n != 1)} a loss cannot be told from chance; it takes {FEWEST} or more."
-    if len(labels) < 2:
+    if len(judge.labels) < 2 and not judge.task.SCENES:
         return "Not measured: with one label only, every answer is right whatever an image shows."
     return None
 
@@ -102,7 +109,7 @@ def _figures(found: Answers, sample: Sample) -> dict[str, Any]:
             "clear": bool(clear[place]),
             "strengths": _by_strength(clean, right[:, place], sample),
         }
-        for place, (name, corruption) in enumerate(CORRUPTIONS.items())
+        for place, (name, corruption) in enumerate((name, CORRUPTIONS[name]) for name in found.conditions)
     ]
     overall = means.mean(axis=1)
     return {
@@ -177,7 +184,7 @@ def hardening(before: Answers, after: Answers, seed: int = 0) -> dict[str, Any]:
     means = [found.right.mean(axis=2) for found in (before, after)]
     clean = _changed(before.clean_right, after.clean_right, seed)
     harder = _changed(means[0].mean(axis=1), means[1].mean(axis=1), seed)
-    conditions = [{"name": name, **_changed(means[0][:, place], means[1][:, place], seed)} for place, name in enumerate(CORRUPTIONS)]
+    conditions = [{"name": name, **_changed(means[0][:, place], means[1][:, place], seed)} for place, name in enumerate(after.conditions)]
     words = (
         f"Learning from harder images {_change_in_words(harder)} in harder conditions and {_change_in_words(clean)} on the images as they "
         f"are: the network as it stood before that stage and the one that is shipped, on the same {len(after.clean)} test images."
@@ -202,7 +209,7 @@ def _change_in_words(change: Mapping[str, Any]) -> str:
 def sentence(numbers: Mapping[str, Any]) -> str:
     """What came out, in words for a report's reader."""
     n, clean, weakest = numbers["n"], numbers["clean"]["right"], numbers["weakest"]
-    says = "it is right {:.0%} of the time" if numbers["measure"] == "right" else "the labels it gives overlap with the true ones by {:.0%}"
+    says = measure_in(numbers).says
     overall = f"ver all conditions and strengths {says.format(numbers['robust_accuracy'])}"
     rough = f" With {n} images these are rough figures." if n < ROUGH else ""
     if not weakest:

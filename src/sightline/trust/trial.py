@@ -16,15 +16,17 @@ from sightline import console
 from sightline.auditing.gate import Gated
 from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
-from sightline.data.decode import Limits, decode
+from sightline.data.decode import Limits
 from sightline.data.store import Store
 from sightline.explanation.methods import best_method
 from sightline.model.gradcam import grad_cam
 from sightline.model.network import Network, torch_infer
 from sightline.model.shuffled import shuffled
-from sightline.records import Dataset
+from sightline.records import Dataset, presence
+from sightline.runtime import raw_outputs
 from sightline.tasks import Task, load_task
-from sightline.training.batches import plain_batches
+from sightline.tasks.measures import measure_of
+from sightline.training.batches import frames_of, plain_batches
 from sightline.trust.attributes import attributes_of
 from sightline.trust.baselines import baselines
 from sightline.trust.conditions import stratified
@@ -37,6 +39,7 @@ from sightline.trust.groups import groups
 from sightline.trust.judged import FEATURES, LINEAR_IMAGES, TEST_BATCH, Judged, linear_head_of, only
 from sightline.trust.learned import learned
 from sightline.trust.robustness import Before, robustness
+from sightline.trust.scene_baselines import scene_baselines
 
 # Test images that the parts share: as they were prepared from the original files.
 MOST_IMAGES = 200
@@ -74,6 +77,8 @@ class Trial:
     @cached_property
     def head(self) -> dict[str, NDArray[np.float32]]:
         """What class activation maps need, where the network allows them."""
+        if self.task.SCENES:
+            return {}
         return linear_head_of(self.judged, self.network, self.images)
 
     @cached_property
@@ -87,22 +92,38 @@ class Trial:
         assert self.dataset.targets is not None
         return self.dataset.targets[self.test]
 
+    @property
+    def shown(self) -> NDArray[Any]:
+        """Targets of the test images as far as whole images have any: of objects and label maps, which labels each image shows."""
+        return presence(self.targets, len(self.dataset.labels))
+
     @cached_property
     def sample(self) -> NDArray[np.int64]:
         """Places among the test images of those that the parts look at more closely, of all labels alike, in random order."""
-        return stratified(self.targets, self.seed)[:MOST_IMAGES]
+        return stratified(self.shown, self.seed)[:MOST_IMAGES]
 
     @cached_property
-    def images(self) -> NDArray[np.uint8]:
-        """The sample's images as the network takes them, (n, size, size, channels), from the original files."""
+    def laid(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """The sample's images as the network takes them, (n, height, width, channels), from the original files, and their frames."""
         return self.prepared(self.sample)
 
-    def prepared(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Test images as the network takes them."""
-        prepare, data = self.judged.model.prepare, self.settings.data
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        return self.laid[0]
+
+    def prepared(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Test images as the network takes them, and (n, 10) how each lies on its original."""
+        data, refs = self.settings.data, [self.dataset.refs[row] for row in self.test[places].tolist()]
         limits = Limits(data.max_pixels, data.max_bytes)
-        refs = [self.dataset.refs[row] for row in self.test[places].tolist()]
-        return np.stack([prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))[0] for ref in refs])
+        found = list(raw_outputs(_as_they_are, self.judged.model.prepare, refs, batch_size=TEST_BATCH, limits=limits))
+        for batch in found:
+            if batch.errors:
+                raise batch.errors[0][1]
+        return np.concatenate([batch.raw["images"] for batch in found]), np.concatenate([batch.raw["frame"] for batch in found])
+
+
+def _as_they_are(batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    return {"images": batch}
 
 
 def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
@@ -110,7 +131,8 @@ def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
     found = {"confidence": confidence_of(trial)}
     if not trial.settings.trial.trial:
         return found
-    return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(PARTS.items(), len(PARTS), "On trial")}
+    parts = {name: entry for name, entry in PARTS.items() if name in OF_SCENES or not trial.task.SCENES}
+    return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(parts.items(), len(parts), "On trial")}
 
 
 def confidence_of(trial: Trial) -> Evidence:
@@ -127,14 +149,16 @@ def groups_of(trial: Trial, _seconds: float) -> Evidence:
     outcomes = trial.task.outcomes(trial.judged.raw, trial.targets, trial.dataset.labels, trial.judged.decision)
     attributes = attributes_of(trial.dataset, trial.store.facts, trial.test)
     related = None if trial.dataset.groups is None else trial.dataset.groups[trial.test].tolist()
-    return groups(attributes, outcomes, trial.targets, trial.dataset.labels, names, related=related, seed=trial.seed)
+    how: dict[str, Any] = {"related": related, "measure": measure_of(trial.task), "seed": trial.seed}
+    return groups(attributes, outcomes, trial.shown, trial.dataset.labels, names, **how)
 
 
 def robustness_of(trial: Trial, seconds: float) -> Evidence:
     judged = trial.judged
     infer = only(judged.model.infer, trial.task.OUTPUTS)
-    about = trial.images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds
-    found = robustness(infer, *about, before=_before(trial))
+    images, frames = trial.laid
+    about = images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds
+    found = robustness(infer, *about, before=_before(trial), frames=frames)
     return replace(found, numbers={**found.numbers, "of": len(trial.test)})
 
 
@@ -145,19 +169,28 @@ def _before(trial: Trial) -> Before | None:
     network = copy.deepcopy(trial.network).cpu()
     network.load_state_dict(trial.weights_before)
     infer, rows = torch_infer(network, torch.device("cpu"), trial.task.OUTPUTS), validation_parts(trial.dataset)[1][:MOST_IMAGES]
-    found = [infer(batch) for batch in plain_batches(trial.store.select(rows), trial.judged.model.prepare, TEST_BATCH)]
-    raw = {name: np.concatenate([each[name] for each in found]) for name in trial.task.OUTPUTS}
     assert trial.dataset.targets is not None
-    return Before(infer, trial.task.decide(raw, trial.dataset.targets[rows], trial.dataset.labels))
+    store, prepare, targets = trial.store.select(rows), trial.judged.model.prepare, trial.dataset.targets[rows]
+    frames, found, start = frames_of(store, prepare), [], 0
+    for batch in plain_batches(store, prepare, TEST_BATCH):
+        part = slice(start, start := start + len(batch))
+        found.append(trial.task.compact({**infer(batch), "frame": frames[part]}, targets[part]))
+    raw = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    return Before(infer, trial.task.decide(raw, targets, trial.dataset.labels))
 
 
 def baselines_of(trial: Trial, seconds: float) -> Evidence:
+    if trial.task.SCENES:
+        assert trial.dataset.targets is not None
+        judged, learned_from = trial.judged, trial.dataset.targets[trial.dataset.rows_of("train")]
+        return scene_baselines(trial.task, judged.raw, trial.targets, learned_from, trial.dataset.labels, judged.decision)
+
     def stored(split: str) -> Examples:
         rows = trial.dataset.rows_of(split)
         assert trial.dataset.targets is not None
         return Examples.of_store(trial.store.select(rows), trial.judged.model.prepare, trial.dataset.targets[rows])
 
-    test = Examples(lambda places: shrunk(trial.prepared(places)), trial.targets)
+    test = Examples(lambda places: shrunk(trial.prepared(places)[0]), trial.targets)
     return baselines(
         stored("train"), stored("validation"), test, trial.judged.raw["logits"], trial.judged.decision, trial.dataset.labels, trial.task,
         seconds=seconds, seed=trial.seed,
@@ -194,3 +227,5 @@ PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "explanations": (explanations_of, 0.22),
     "learned": (learned_of, 0.26),
 }
+# Those that say something of tasks whose targets lie on the images.
+OF_SCENES = ("groups", "robustness", "baselines")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline.model.heads.linear import PROBE_STRENGTHS, Probe, make_head, over_all_heads
+from sightline.model.heads.linear import DENSE, PROBE_STRENGTHS, Probe, make_head, over_all_heads
 from sightline.model.network import Trainable
 
-__all__ = ["PROBE_STRENGTHS", "Objective", "fit_probe", "make_head"]
+__all__ = ["DENSE", "PROBE_STRENGTHS", "Objective", "fit_probe", "make_head"]
 
 
 def fit_probe(

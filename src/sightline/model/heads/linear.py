@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+# The head reads the backbone's embedding, not the maps of a pyramid.
+DENSE = False
 # The weight of each auxiliary head's loss, as in GoogLeNet's paper.
 AUXILIARY_SHARE = 0.3
 # Inverse strengths of regularisation that a probe tries; on 500 clothing photographs 0.03 to 0.3 are alike.

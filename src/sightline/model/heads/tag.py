@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.evaluation.multilabel import average_precision, mean_average_precision
-from sightline.model.heads.linear import PROBE_STRENGTHS, Probe, make_head, over_all_heads
+from sightline.model.heads.linear import DENSE, PROBE_STRENGTHS, Probe, make_head, over_all_heads
 from sightline.model.network import Trainable
 
-__all__ = ["Objective", "fit_probe", "make_head"]
+__all__ = ["DENSE", "Objective", "fit_probe", "make_head"]
 
 
 def fit_probe(
