@@ -98,6 +98,8 @@ def test_both_modules_offer_what_the_seams_ask_for(trained):
     task, _, _ = trained
     assert all(
         hasattr(load_task(task), name)
-        for name in ("OUTPUTS", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
+        for name in ("OUTPUTS", "SCENES", "compact", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
     )
-    assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in ("make_head", "fit_probe", "Objective"))
+    # A probe is of whole images' embeddings.
+    of_head = ("make_head", "Objective") if load_task(task).SCENES else ("make_head", "fit_probe", "Objective")
+    assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in of_head)

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +169,8 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
     if (run.folder / AUDIT).exists():
         return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
     decided = start.settings.data.decisions is not None
-    # What is audited of boxes and label maps is which labels each image shows.
-    tagged, gated = seen.dataset.as_tags(), replace(seen.gated, dataset=seen.gated.dataset.as_tags())
-    found = audit_of_run(tagged, seen.store, gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
+    seed, quick = start.settings.run.seed, start.budget.limited
+    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, seed, decided=decided, quick=quick)
     run.write_json(AUDIT, found)
     return found
 
