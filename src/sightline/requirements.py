@@ -64,8 +64,11 @@ FIGURES = {
     "answered_accuracy": Figure(("confidence", "answered_accuracy"), _MORE_VALIDATION, ("confidence", "answered_interval")),
     "conformal_coverage": Figure(("confidence", "conformal", "coverage"), _MORE_VALIDATION, ("confidence", "conformal", "interval")),
     "baseline_margin": Figure(
-        ("baselines", "margin"), "start from pretrained --weights, or label more images", ("baselines", "margin_interval"),
-        ("classify", "tag", "segment"), low=-1.0,
+        ("baselines", "margin"),
+        "start from pretrained --weights, or label more images",
+        ("baselines", "margin_interval"),
+        ("classify", "tag", "segment"),
+        low=-1.0,
     ),
 }
 

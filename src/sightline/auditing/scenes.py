@@ -65,7 +65,9 @@ def _small(data: Dataset, names: Sequence[str]) -> Finding | None:
         sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1, initial=np.inf)
         small = np.flatnonzero(sides < SMALLEST)
         several += len(small)
-        items += [Item((name,), f"{_box(data, objects, place)}, {sides[place]:.2g} pixels on its shorter side") for place in small[:1].tolist()]
+        items += [
+            Item((name,), f"{_box(data, objects, place)}, {sides[place]:.2g} pixels on its shorter side") for place in small[:1].tolist()
+        ]
     if not items:
         return None
     return Finding(

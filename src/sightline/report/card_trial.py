@@ -87,7 +87,9 @@ def _by_group(section: Mapping[str, Any]) -> str:
     cut = f"The first {MOST_ROWS} of {amounts.count(len(rows))} groups; `report.json` has all." if len(rows) > MOST_ROWS else ""
     columns = ("Attribute", "Group", measure_in(section).name, "95% interval", _recall_name(section), "Test images")
     listed = table(columns, rows[:MOST_ROWS])
-    return "\n\n".join(part for part in (_told(section), *(_gap_text(entry, _right(section)) for entry in attributes[:1]), listed, cut) if part)
+    return "\n\n".join(
+        part for part in (_told(section), *(_gap_text(entry, _right(section)) for entry in attributes[:1]), listed, cut) if part
+    )
 
 
 def _recall_name(section: Mapping[str, Any]) -> str:
@@ -169,7 +171,9 @@ def _simpler(section: Mapping[str, Any]) -> str:
         for method in section.get("methods", ())
     ]
     reasons = [plain(reason) for reason in section.get("reasons", ())]
-    return "\n\n".join(part for part in (_told(section), table(("Method", measure_in(section).name, "95% interval"), rows), *reasons) if part)
+    return "\n\n".join(
+        part for part in (_told(section), table(("Method", measure_in(section).name, "95% interval"), rows), *reasons) if part
+    )
 
 
 def _method(name: str, section: Mapping[str, Any]) -> str:

@@ -100,7 +100,13 @@ WORDS = {
         right="An image is right to the share that the labels given overlap with the true ones.",
         noun="label",
         skill="average precision",
-        columns={"ap": "Average precision", "ap_interval": "95% interval", "chance": "By chance", "precision": "Precision", "recall": "Recall"},
+        columns={
+            "ap": "Average precision",
+            "ap_interval": "95% interval",
+            "chance": "By chance",
+            "precision": "Precision",
+            "recall": "Recall",
+        },
         counted="test image",
     ),
     "detect": Words(

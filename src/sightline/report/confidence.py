@@ -38,7 +38,13 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
         ),
         Table(
             "What could be promised",
-            (f"{_capital(measure_in(found).promised)}, promised", "Score from which to answer", "Test images answered", "Kept", "95% interval"),
+            (
+                f"{_capital(measure_in(found).promised)}, promised",
+                "Score from which to answer",
+                "Test images answered",
+                "Kept",
+                "95% interval",
+            ),
             [_promise_row(entry) for entry in found["promises"]],
             f"Chosen on {amounts.number_of(found['n_calibration'], 'calibration image')}, at least half of which have to be answered, and "
             "held against the test images. Train with --promise 0.95, for instance, to choose one.",

@@ -10,7 +10,6 @@ from sightline.report import amounts
 Numbers = Mapping[str, Any]
 
 
-
 class Said(NamedTuple):
     """What is compared between groups, as ``tasks/measures.py`` names it: of all images, above bars, in the verdict, of one group, and
     what of a group's labels is found."""

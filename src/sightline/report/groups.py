@@ -113,7 +113,11 @@ def _slices_table(section: Numbers) -> Table:
     found = any(entry["real"] for entry in section["slices"])
     note += "" if found else " Chance may explain all of them."
     return Table(
-        "Where most goes wrong", ("Images with", "Images", measure_in(section).name, "Interval", "By chance", "Such as"), rows, note, folded=not found
+        "Where most goes wrong",
+        ("Images with", "Images", measure_in(section).name, "Interval", "By chance", "Such as"),
+        rows,
+        note,
+        folded=not found,
     )
 
 
@@ -154,7 +158,16 @@ def _groups_table(section: Numbers) -> Table:
         "are too small to judge."
     )
     recall_column = ("Labels found",) if section["several"] else ()
-    columns = ("Attribute", "Group", "Images", measure_in(section).name, "95% interval", *recall_column, "Score less right", "More than chance")
+    columns = (
+        "Attribute",
+        "Group",
+        "Images",
+        measure_in(section).name,
+        "95% interval",
+        *recall_column,
+        "Score less right",
+        "More than chance",
+    )
     return rows_table("Every group", columns, rows, note, folded=True)
 
 
