@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from planted_objects import LABELS, OBJECT, SIDE, mottled, render_objects, trained
 from sightline.data.prepare import Prepare
+from sightline.drawing.lettering import font_for, printable, wrapped
 from sightline.evaluation.promises import unit
 from sightline.explanation import heat as colours
 from sightline.explanation.cam import Cam, cam, why_no_cam
 from sightline.explanation.grid import covered, enlarged, heat_of, laid_back
-from sightline.drawing.lettering import font_for, printable, wrapped
 from sightline.explanation.methods import best_method
 from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import CELLS, Occlusion, cells_for, patches

@@ -65,9 +65,9 @@ def _small(data: Dataset, names: Sequence[str]) -> Finding | None:
         sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1, initial=np.inf)
         small = np.flatnonzero(sides < SMALLEST)
         several += len(small)
-        items += [
-            Item((name,), f"{_box(data, objects, place)}, {sides[place]:.2g} pixels on its shorter side") for place in small[:1].tolist()
-        ]
+        if len(small):
+            first = int(small[0])
+            items.append(Item((name,), f"{_box(data, objects, first)}, {sides[first]:.2g} pixels on its shorter side"))
     if not items:
         return None
     return Finding(
@@ -162,7 +162,8 @@ def _counted(data: Dataset, names: Sequence[str]) -> Finding | None:
         "objects-per-image",
         WARNING if len(many) else NOTE,
         "Objects on an image",
-        f"There are {numbers.sum():,} objects on {len(numbers):,} images: {np.median(numbers):g} on the middle one, {most:,} at most.{without}",
+        f"There are {numbers.sum():,} objects on {len(numbers):,} images: {np.median(numbers):g} on the middle one, {most:,} at "
+        f"most.{without}",
         advice,
         items,
         {"objects": int(numbers.sum()), "median": float(np.median(numbers)), "most": most, "empty": empty},

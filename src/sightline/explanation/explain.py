@@ -184,7 +184,7 @@ class Explainer:
         return _About(self.subject, list(self.model.labels).index(label), label, scores[label], answer)
 
     def _of_scene(self, raw: Mapping[str, NDArray[Any]]) -> _About:
-        """The surest box, or the area of the commonest class; of a label, where one is asked for."""
+        """The surest box, or the smallest area of note; of a label, where one is asked for."""
         labels, first = self.model.labels, aim_at(self.subject, raw)
         aim = first if self.config.label is None else aim_at(self.subject, raw, labels.index(self.config.label))
         score = float(scores_at(self.subject, raw, aim)[0])

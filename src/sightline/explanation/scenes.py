@@ -21,6 +21,8 @@ from sightline.explanation.subject import Images, Subject
 
 # Cells a side: objects are smaller than images, and 121 passes still take seconds.
 CELLS = 10
+# Classes of a smaller share of an image are not what it is asked about first.
+NOTABLE = 0.01
 
 Raw = Mapping[str, NDArray[Any]]
 
@@ -67,15 +69,17 @@ def scores_of(subject: Subject, raw: Raw, aim: Aim) -> NDArray[np.float64]:
 
 
 def aim_at(subject: Subject, raw: Raw, label: int | None = None) -> Aim:
-    """What to explain of one image, from its raw outputs: its surest box, or the area of the class with the most pixels; of a class, where
-    one is named. Where nothing is of that class, what comes nearest to it."""
+    """What to explain of one image, from its raw outputs: its surest box, or the smallest area of a class that is worth speaking of, as
+    the largest is often the ground that all else stands on; of a class, where one is named. Where nothing is of that class, what comes
+    nearest to it."""
     if subject.task.SCENES == "boxes":
         logits = raw["scores"][0] if label is None else raw["scores"][0][:, label : label + 1]
         place, column = np.unravel_index(int(logits.argmax()), logits.shape)
         return Aim(int(column) if label is None else label, box=raw["boxes"][0, place].astype(np.float64))
     logits = raw["logits"][0]
     classes = logits.argmax(axis=0)
-    chosen = int(np.bincount(classes.ravel()).argmax()) if label is None else label
+    pixels = np.bincount(classes.ravel(), minlength=len(logits))
+    chosen = int(np.where(pixels >= NOTABLE * classes.size, pixels, classes.size + 1).argmin()) if label is None else label
     area = classes == chosen
     return Aim(chosen, area=area if area.any() else logits[chosen] == logits[chosen].max())
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.data.channels import picture_of
+from sightline.drawing.lettering import font_for, printable, wrapped
 from sightline.explanation.grid import laid_back
 from sightline.explanation.heat import overlay, scale
-from sightline.drawing.lettering import font_for, printable, wrapped
 from sightline.explanation.nearest import Neighbour
 from sightline.explanation.subject import Floats, Images
 

@@ -73,7 +73,7 @@ def _boxes(images: Unlearned, labels: Sequence[str], decision: Decision) -> list
     found = set(zip(errors.object_image[errors.fate == FOUND].tolist(), errors.object_index[errors.fate == FOUND].tolist(), strict=True))
     sure = scores[errors.image, errors.place]
     items = []
-    for place in np.flatnonzero(np.isin(errors.kind, list(KINDS)))[:].tolist():
+    for place in np.flatnonzero(np.isin(errors.kind, list(KINDS))).tolist():
         row, partner = int(errors.image[place]), int(errors.partner[place])
         if (row, partner) in found:
             continue
@@ -103,9 +103,9 @@ def _maps(images: Unlearned, labels: Sequence[str], decision: Decision) -> list[
         np.fill_diagonal(confusion, 0)
         annotated, seen = np.unravel_index(int(confusion.argmax()), confusion.shape)
         share = confusion[annotated, seen] / max(1, total)
+        suggestion = f"look at the {share:.0%} of the pixels that are {labels[annotated]} and look like {labels[seen]}"
         items.append({"row": row, "key": images.names[row], "kind": MAP, "label": labels[seen], "score": float(doubt[row]),
-                      "truth": labels[annotated],
-                      "suggestion": f"look at the {share:.0%} of the pixels that are {labels[annotated]} and look like {labels[seen]}"})  # fmt: skip
+                      "truth": labels[annotated], "suggestion": suggestion})  # fmt: skip
     return items
 
 
