@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
     from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
+    from sightline.report.suspects import FILE as SUSPECTS
+    from sightline.report.suspects import suspects_text
     from sightline.training.logs import open_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
@@ -107,6 +109,8 @@ def train_once(start: Start) -> Trained:
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
             numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
+            if suspects := numbers.get("suspects"):
+                run.write_text(SUSPECTS, suspects_text(suspects["items"]))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
@@ -169,9 +173,8 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
     if (run.folder / AUDIT).exists():
         return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
     decided = start.settings.data.decisions is not None
-    # What is audited of boxes and label maps is which labels each image shows.
-    tagged, gated = seen.dataset.as_tags(), replace(seen.gated, dataset=seen.gated.dataset.as_tags())
-    found = audit_of_run(tagged, seen.store, gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
+    seed, quick = start.settings.run.seed, start.budget.limited
+    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, seed, decided=decided, quick=quick)
     run.write_json(AUDIT, found)
     return found
 

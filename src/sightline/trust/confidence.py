@@ -43,7 +43,8 @@ def confidence(
     answers = Answers.of(task, raw, targets, labels, decision)
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
     return Evidence({
-        "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
+        "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images,
+        "temperature": decision.temperature,
         **_calibration(before, after),
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
         **_answered(answers, decision, similarities),
