@@ -11,7 +11,7 @@ import numpy as np
 from peers import coco_judge
 
 from sightline.evaluation.detection import precision_differences
-from sightline.evaluation.matching import ALL_SIZES, Found, Matches, match
+from sightline.evaluation.matching import ALL_SIZES, Found, match
 from sightline.evaluation.multilabel import sigmoid
 from sightline.runtime import Model, kept
 from sightline.scenes import Objects
@@ -63,11 +63,15 @@ def of_file(path: Path) -> list[coco_judge.Result]:
 
 def difference(truth: Truth, theirs: Sequence[coco_judge.Result], ours: Sequence[coco_judge.Result]) -> dict[str, float]:
     """The 95% interval of our mAP less theirs, by a paired bootstrap over the images: ``difference_low`` and ``difference_high``."""
-    low, high = precision_differences(_matches(truth, theirs), _matches(truth, ours))[0].tolist()
+    reference, other = (
+        match(as_found(truth, found), truth.objects, len(truth.names), sizes=ALL_SIZES) for found in (theirs, ours)
+    )  # fmt: skip
+    low, high = precision_differences(reference, other)[0].tolist()
     return {"difference_low": round(low, 4), "difference_high": round(high, 4)}
 
 
-def _matches(truth: Truth, found: Sequence[coco_judge.Result]) -> Matches:
+def as_found(truth: Truth, found: Sequence[coco_judge.Result]) -> Found:
+    """COCO results as arrays over the images, with the labels of ``Truth.objects``."""
     places = {number: place for place, number in enumerate(sorted(truth.names))}
     by_image: dict[int, list[coco_judge.Result]] = {scene.number: [] for scene in truth.scenes}
     for entry in found:
@@ -79,4 +83,4 @@ def _matches(truth: Truth, found: Sequence[coco_judge.Result]) -> Matches:
             left, top, width, height = entry["bbox"]
             boxes[row, place], scores[row, place] = (left, top, left + width, top + height), entry["score"]
             labels[row, place] = places[entry["category_id"]]
-    return match(Found(boxes, scores, labels), truth.objects, len(truth.names), sizes=ALL_SIZES)
+    return Found(boxes, scores, labels)

@@ -92,7 +92,7 @@ def _objects(data: Path) -> Dataset:
 
 
 def camvid(per_split: int | None = None) -> Path:
-    """The driving scenes as they are, or the first of each split, for a quick look."""
+    """The driving scenes as they are, or some of each split, from all of the drive, for a quick look."""
     source = DATA / "camvid"
     if per_split is None:
         return source
@@ -101,8 +101,9 @@ def camvid(per_split: int | None = None) -> Path:
         shutil.copy(source / "classes.json", folder)
         for split, kind in itertools.product(("train", "val", "test"), ("images", "masks")):
             (folder / split / kind).mkdir(parents=True)
-            for file in sorted((source / split / kind).iterdir())[:per_split]:
-                shutil.copy(file, folder / split / kind)
+            files = sorted((source / split / kind).iterdir())
+            for place in np.linspace(0, len(files) - 1, per_split).astype(int).tolist():
+                shutil.copy(files[place], folder / split / kind)
 
     return made(f"camvid-{per_split}", make)
 

@@ -91,7 +91,7 @@ def train() -> tuple[nn.Module, int]:
     model, optimizer = new()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - done / (epochs * per_epoch))
     done = 0
-    while done < epochs and peer.spent() < args.seconds:  # the machine may have become slower than it was when timed
+    while done < epochs and (not done or peer.spent() < args.seconds):  # the machine may have become slower than it was when timed
         for images, classes in batches():
             step(model, optimizer, images, classes)
             schedule.step()

@@ -1,8 +1,8 @@
 """Ultralytics trains its smallest detector from its architecture file for a given time, by its own ``time`` setting.
 
 Settings after docs.ultralytics.com, "Model Training with Ultralytics YOLO": the library's defaults, data in YOLO's format, the network
-built from its YAML and from no weights; ``--size`` is the longer side of the images. Nothing is validated while training, which spares it
-time. What it finds on the test images is written as COCO results, with the settings of its own validation. AGPL-3.0: measured here,
+built from its YAML and from no weights; ``--size`` is the longer side of the images. Nothing is validated between epochs, which spares
+it time. What it finds on the test images is written as COCO results, with the settings of its own validation. AGPL-3.0: measured here,
 used by nothing of ours.
 """
 
