@@ -15,6 +15,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("errors", "every error, its exit code"), ("records", "Dataset, Infer"),
         ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
+        ("figures", "what can be required"),
         ("requirements", "what a model has to reach"), ("console", "lines and bars"), ("processor", "cores and features"),
         ("energy", "joules, where told"),
     ]),
