@@ -135,12 +135,13 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     from sightline.model.choose import Choice, choose
 
     chosen = start.settings
-    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
+    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
     console.say(found)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)
-    limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
+    reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
         Choice.from_json(start.record["choice"], start.module) if begun
