@@ -50,7 +50,7 @@ def kept(task, numbers, change=lambda targets: targets):
 
 
 def test_images_are_grouped_by_how_many_objects_they_have_and_how_large_those_are():
-    images, objects, _ = scenes([1, 2, 8])
+    _, objects, _ = scenes([1, 2, 8])
     data = Dataset(Path("x"), "detect", LABELS, [ImageRef(str(number)) for number in range(3)], objects)
     facts = SimpleNamespace(width=np.full(3, 64), height=np.full(3, 64))
     found = object_columns(data, facts, np.arange(3))
