@@ -371,8 +371,60 @@ def test_empty_tables_and_lists_are_nothing():
 
 
 def test_every_metric_of_the_tasks_has_its_words():
-    for report in (classified(), tagged()):
+    for report in (classified(), tagged(), detected(), segmented()):
         assert set(report["test"]["metrics"]) <= set(METRICS)
+
+
+def scene(task: str, metrics: dict[str, float], classes: list[dict[str, Any]]) -> dict[str, Any]:
+    report = classified()
+    report["task"] = task
+    report["test"] = {"n": 40, "metrics": metrics, "intervals": {next(iter(metrics)): [0.4, 0.6]}, "classes": classes}
+    return report
+
+
+def detected() -> dict[str, Any]:
+    metrics = {"map": 0.5, "map50": 0.8, "precision": 0.7, "recall": 0.9, "ece": 0.03, "count_error": 1.25}
+    known = {"ap50": 0.8, "ap50_interval": [0.7, 0.9], "ap": 0.5, "precision": 0.7, "recall": 0.9}
+    unknown = dict.fromkeys(known) | {"ap50_interval": [None, None]}
+    weak = {**known, "ap50": 0.6}
+    return scene(
+        "detect", metrics, [{"label": "cat", "n": 90, **known}, {"label": "dog", "n": 30, **weak}, {"label": "eel", "n": 0, **unknown}]
+    )
+
+
+def segmented() -> dict[str, Any]:
+    known = {"iou": 0.8, "iou_interval": [0.7, 0.9], "dice": 0.9, "recall": 0.85, "boundary_f1": 0.4, "share": 0.9}
+    unknown = dict.fromkeys(known, None)
+    metrics = {"miou": 0.8, "dice": 0.9, "accuracy": 0.95, "boundary_f1": 0.4, "ece": 0.01}
+    return scene("segment", metrics, [{"label": "sky", "n": 40, **known}, {"label": "sea", "n": 3, **unknown}])
+
+
+def test_the_card_of_a_detector_speaks_of_boxes():
+    report = detected()
+    report["suspects"] = {"items": [{}, {}]}
+    text = card(report)
+    assert ModelCard(text).data.to_dict()["pipeline_tag"] == "object-detection"
+    for said in (
+        "It puts boxes around the objects of 2 classes on an image: cat, dog",
+        "What was measured supports one use: finding objects on images like the 40 test images.",
+        "| Counting error | 1.25 |",
+        "| cat | 80.0% | 70.0% to 90.0% | 50.0% | 70.0% | 90.0% | 90 |",
+        "The weakest class is dog: average precision at an IoU of 0.5 60.0% (95% interval 70.0% to 90.0%), 30 test objects",
+        "An image is right to the share that is the F1 of its boxes",
+        "2 annotations of the validation and test images may be wrong",
+    ):
+        assert said in text
+    assert "| eel | – |" in text
+    assert "names one of" not in text
+
+
+def test_the_card_of_a_segmenter_speaks_of_pixels():
+    text = card(segmented())
+    assert ModelCard(text).data.to_dict()["pipeline_tag"] == "image-segmentation"
+    assert ModelCard(text).data.to_dict()["metrics"] == ["mean_iou", "accuracy"]
+    assert "| Right pixels | 95.0% | not measured | share of the pixels whose class is named |" in text
+    assert "| sky | 80.0% | 70.0% to 90.0% | 90.0% | 85.0% | 40.0% | 40 |" in text
+    assert "the share of its pixels that are given their true class" in text
 
 
 def test_the_command_is_what_was_asked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import sightline
 from conftest import QUICK, write_boxes, write_maps, write_shapes, write_tagged_shapes
 from sightline.bundle import Bundle
+from sightline.errors import UsageError
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
@@ -92,6 +94,33 @@ def test_the_task_decodes_what_any_infer_gives(trained):
     raw = next(iter(real.raw([image]))).raw
     fake = Model(manifest, lambda batch: {name: np.repeat(values, len(batch), axis=0) for name, values in raw.items()})
     assert fake.predict(image) == real.predict(image)
+
+
+def test_what_the_model_says_is_explained(trained, tmp_path):
+    _, data, run = trained
+    ((_, found),) = sightline.explain(run.model, [pictures(data)[1]], out=str(tmp_path), random_maps=1, engine="onnxruntime")
+    assert found.label in run.numbers["data"]["labels"]
+    assert found.picture.read_bytes().startswith(b"\x89PNG")
+    written = json.loads(found.picture.with_suffix(".json").read_text())
+    assert ("object" in written) == (run.numbers["task"] == "detect")
+    assert 0 <= written["score"] <= 1
+
+
+def test_an_int8_variant_is_made_of_whole_images_only(trained, tmp_path):
+    task, data, run = trained
+    if not load_task(task).SCENES:
+        return
+    with pytest.raises(UsageError, match=f"INT8 variants of the task {task} are not made yet"):
+        sightline.export(run.model, data=str(data), out=str(tmp_path / "int8.sight"))
+
+
+def test_runs_of_a_task_are_compared(trained, tmp_path):
+    _, _, run = trained
+    again = tmp_path / "again"
+    shutil.copytree(run.folder, again)
+    found = sightline.compare([run.folder, again], out=tmp_path / "compare.html")
+    assert "0.0" in found.sentence or "equally" in found.sentence
+    assert found.page.exists()
 
 
 def test_both_modules_offer_what_the_seams_ask_for(trained):

@@ -12,7 +12,7 @@ import sightline
 from conftest import QUICK, write_shapes
 from sightline import trainer
 from sightline.errors import DataError, Interrupted
-from sightline.folds import summary
+from sightline.folds import all_suspects, summary
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,9 @@ def test_runs_of_folds_can_be_compared(done, tmp_path):
     _, run = done
     found = sightline.compare([run.folder, run.folder / "fold-1"], out=tmp_path / "compare.html")
     assert found.pairs[0].paired.n == 10
+
+
+def test_doubts_of_several_folds_are_told_once_the_surest_first():
+    doubt = {"key": "a.png", "kind": "missing", "label": "red", "score": 0.6, "box": [0, 0, 4, 4], "suggestion": "add red"}
+    parts = [{"suspects": {"items": [doubt]}}, {"suspects": {"items": [{**doubt, "score": 0.9}, {**doubt, "key": "b.png"}]}}, {}]
+    assert [(item["key"], item["score"]) for item in all_suspects(parts)] == [("a.png", 0.9), ("b.png", 0.6)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +18,14 @@ from sightline.evaluation.corruptions import CORRUPTIONS
 from sightline.explanation.scenes import Aimed, aim_at, scores_of
 from sightline.explanation.subject import Subject
 from sightline.predictions import Decision
-from sightline.records import ImageRef, column_of
+from sightline.records import Dataset, ImageRef, column_of
 from sightline.report.robustness import robustness_blocks
 from sightline.report.sections import has_content
 from sightline.report.suspects import COLUMNS, suspects_blocks, suspects_text
 from sightline.scenes import Objects
 from sightline.tasks import classify, detect, segment, tag
 from sightline.tasks.measures import MEASURES, measure_of
+from sightline.trust.attributes import OBJECT_SIZE, OBJECTS, object_columns
 from sightline.trust.robustness import robustness
 from sightline.trust.scene_baselines import scene_baselines
 from sightline.trust.scene_explanations import scene_explanations
@@ -44,6 +47,17 @@ def kept(task, numbers, change=lambda targets: targets):
     images, targets, frames, labels, infer = given(task, numbers)
     targets = change(targets)
     return task.compact({**infer(images), "frame": frames}, targets), targets, labels
+
+
+def test_images_are_grouped_by_how_many_objects_they_have_and_how_large_those_are():
+    _, objects, _ = scenes([1, 2, 8])
+    data = Dataset(Path("x"), "detect", LABELS, [ImageRef(str(number)) for number in range(3)], objects)
+    facts = SimpleNamespace(width=np.full(3, 64), height=np.full(3, 64))
+    found = object_columns(data, facts, np.arange(3))
+    assert found[OBJECTS] == [str(len(each)) for each in objects]
+    assert found[OBJECT_SIZE][2] == ""
+    assert float(found[OBJECT_SIZE][0]) == pytest.approx(np.sqrt(np.median(objects[0].areas)) / 64, abs=1e-3)
+    assert object_columns(data.as_tags(), facts, np.arange(3)) == {}
 
 
 def test_each_task_has_its_measure():

@@ -26,6 +26,8 @@ def train_folds(start: Start) -> Trained:
 
     A run that was stopped goes on with the fold it was in.
     """
+    from sightline.report.suspects import FILE as SUSPECTS
+    from sightline.report.suspects import suspects_text
     from sightline.training.run import CONFIG, new_run
 
     count = start.settings.data.folds
@@ -45,6 +47,8 @@ def train_folds(start: Start) -> Trained:
         run.write_json("report.json", numbers)
         run.write_text("report.html", page(numbers))
         run.write_text(PREDICTIONS, _all_predictions(done))
+        if any("suspects" in fold.numbers for fold in done):
+            run.write_text(SUSPECTS, suspects_text(all_suspects([fold.numbers for fold in done])))
         # Last, as a run with a model is a finished one.
         temporary = run.folder / f".{run.model.name}.part"
         shutil.copyfile(done[middle].model, temporary)
@@ -135,6 +139,15 @@ def page(numbers: dict[str, Any]) -> str:
         ),
         {},
     )
+
+
+def all_suspects(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations that any fold's model doubts of images that it did not learn from, the surest first; of the same doubt the surest."""
+    items = [item for fold in folds for item in fold.get("suspects", {}).get("items", ())]
+    found: dict[str, dict[str, Any]] = {}
+    for item in sorted(items, key=lambda item: -item["score"]):
+        found.setdefault(json.dumps([item["key"], item["kind"], item["label"], item.get("truth_box") or item.get("box")]), item)
+    return list(found.values())
 
 
 def _all_predictions(done: list[Trained]) -> str:

@@ -24,8 +24,17 @@ def limits(report: Mapping[str, Any]) -> str:
         *_groups(at(report, "groups") or {}),
         *_conditions(at(report, "robustness") or {}),
         "It is not clearly better than a simpler method: see Against simpler methods" if at(report, "baselines", "beaten") is False else "",
+        _doubts(at(report, "suspects") or {}),
         "Its heat maps failed their tests: do not take them for reasons" if at(report, "explanations", "trusted") is False else "",
     ])  # fmt: skip
+
+
+def _doubts(section: Mapping[str, Any]) -> str:
+    """Annotations that the model is sure are wrong, which every figure takes for right."""
+    n = len(section.get("items", ()))
+    if not n:
+        return ""
+    return f"{amounts.number_of(n, 'annotation')} of the validation and test images may be wrong, and every figure takes them for right"
 
 
 def classes_of(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

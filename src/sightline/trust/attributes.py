@@ -20,19 +20,21 @@ MOST_NUMBERS = 8
 DAY = {"night (22 to 5 o'clock)": 22, "morning (5 to 11 o'clock)": 5, "day (11 to 17 o'clock)": 11, "evening (17 to 22 o'clock)": 17}
 GROUP = "group"
 BRIGHTNESS, SIZE, CAMERA, HOUR = "brightness", "image size", "camera", "hour of capture"
+OBJECTS, OBJECT_SIZE = "number of objects", "object size (share of the side)"
 
 
 def attributes_of(dataset: Dataset, facts: Facts, rows: NDArray[np.int64]) -> dict[str, list[str]]:
     """Name -> (n,) texts for n rows of a data set and its facts, "" where nothing is known.
 
-    They are the data set's own columns and its groups, then brightness, image size, camera and hour of capture from the facts. Numbers of
-    which there are many become bands. Where the data set has a column of the same name, the fact is called ``(measured)``.
+    They are the data set's own columns and its groups, then brightness, image size, camera and hour of capture from the facts, and of images
+    with boxes the number of objects and their usual size. Numbers of which there are many become bands. Where the data set has a column of
+    the same name, the fact is called ``(measured)``.
     """
     columns = {name: as_texts(np.asarray(column)[rows]) for name, column in dataset.attributes.items()}
     if dataset.groups is not None:
         columns.setdefault(GROUP, as_texts(dataset.groups[rows]))
     taken = {name.strip().lower() for name in columns}
-    for name, column in fact_columns(facts.select(rows)).items():
+    for name, column in {**fact_columns(facts.select(rows)), **object_columns(dataset, facts, rows)}.items():
         columns[f"{name} (measured)" if name in taken else name] = column
     return columns
 
@@ -45,6 +47,19 @@ def fact_columns(facts: Facts) -> dict[str, list[str]]:
         CAMERA: [str(camera) for camera in facts.camera],
         HOUR: [_part_of_day(str(moment)) for moment in facts.taken],
     }
+
+
+def object_columns(dataset: Dataset, facts: Facts, rows: NDArray[np.int64]) -> dict[str, list[str]]:
+    """How many objects images have, and how large the middle one is, as a share of the image's side; nothing where there are no boxes."""
+    if dataset.task != "detect" or dataset.targets is None:
+        return {}
+    counts, sizes = np.zeros(len(rows)), np.full(len(rows), np.nan)
+    for place, row in enumerate(rows.tolist()):
+        areas = dataset.targets[row].areas[~dataset.targets[row].crowd]
+        counts[place] = len(areas)
+        if len(areas):
+            sizes[place] = round(float(np.sqrt(np.median(areas) / max(1, facts.width[row] * facts.height[row]))), 3)
+    return {OBJECTS: as_texts(counts), OBJECT_SIZE: as_texts(sizes)}
 
 
 def as_texts(column: NDArray[Any]) -> list[str]:

@@ -250,8 +250,8 @@ PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
 # The same where targets lie on the images.
 SCENE_PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "groups": (groups_of, 0.0),
-    "robustness": (robustness_of, 0.7),
+    "robustness": (robustness_of, 0.5),
     "baselines": (baselines_of, 0.0),
-    "explanations": (scene_explanations_of, 0.3),
+    "explanations": (scene_explanations_of, 0.5),
     "suspects": (suspects_of, 0.0),
 }
