@@ -18,6 +18,9 @@ from pathlib import Path
 import found_boxes
 import image_sets
 from measure import WEIGHTS, Check, Child, Record, arguments, finish, need_data, results_folder, run_peer, run_sightline
+from peers.coco_judge import Result
+
+from sightline.runtime import Model
 
 FCOS, NANO = "torchvision FCOS", "Ultralytics YOLO26n from no weights"
 OURS, HALF = "Sightline", "Sightline in half of FCOS's time"
@@ -47,7 +50,7 @@ def curve(child: Child) -> list[dict[str, float]]:
     return [{"seconds": said["seconds"], "map": round(said["map"], 4)} for _, said in child.answers if said.get("event") == "epoch"]
 
 
-def measure_fcos(record: Record, name: str, coco: Path, seed: int, words: list[str], out: Path) -> tuple[float, list]:
+def measure_fcos(record: Record, name: str, coco: Path, seed: int, words: list[str], out: Path) -> tuple[float, list[Result]]:
     """Its seconds, and what it found."""
     truth = found_boxes.Truth.of(coco)
     child = run_peer("torchvision_fcos.py", coco, "--seed", str(seed), "--weights", WEIGHTS, "--out", out / "fcos.json", *words)
@@ -65,7 +68,7 @@ def measure_nano(record: Record, name: str, data: Path, coco: Path, seed: int, w
 
 
 def measure_ours(
-    record: Record, side: str, name: str, data: Path, coco: Path, seed: int, budget: int, theirs: list, flags: list[str]
+    record: Record, side: str, name: str, data: Path, coco: Path, seed: int, budget: int, theirs: list[Result], flags: list[str]
 ) -> None:  # fmt: skip
     truth = found_boxes.Truth.of(coco)
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,7 +79,7 @@ def measure_ours(
         for made in ("model", "report"):
             if not Path(child.last[made]).exists():
                 sys.exit(f"{at(side, name)}: the run left no {made}.")
-        ours = found_boxes.of_bundle(found_boxes.Model.open(child.last["model"], many=True), truth)
+        ours = found_boxes.of_bundle(Model.open(child.last["model"], many=True), truth)
     figures = truth.precision(ours) | found_boxes.difference(truth, theirs, ours)
     record.add(at(side, name), seed, seconds=round(child.seconds, 2), budget=budget, **figures)
 
