@@ -22,6 +22,7 @@ TITLES = {
     "look_once": "Looking once",
     "int8": "INT8 that is checked",
     "startup": "The command line answers at once",
+    "tiles": "Large pictures in tiles",
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
     "promises": "Scores mean what they say",

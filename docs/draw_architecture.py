@@ -11,10 +11,13 @@ from textwrap import wrap
 
 # Floors from the ground up: (title, rooms); a room may import those on floors below it.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("ground: no rooms below", [
+    ("ground: values", [
         ("errors", "every error, its exit code"), ("records", "Dataset, Infer"),
         ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
+    ]),
+    ("ground: the machine", [
+        ("figures", "what can be required"),
         ("requirements", "what a model has to reach"), ("console", "lines and bars"), ("processor", "cores and features"),
         ("energy", "joules, where told"),
     ]),

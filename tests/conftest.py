@@ -138,8 +138,6 @@ def write_maps(folder: Path, *, n: int = 40, seed: int = 0, side: int = 64) -> P
     return folder
 
 
-
-
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 rendered shapes in three class folders. Tests must not write there."""

@@ -34,7 +34,8 @@ def maps_of(objects: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def _map(found: Objects) -> LabelMap:
-    raised = Objects.of(found.boxes, found.labels + 1)
+    corners = [(box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),) for box in found.boxes]
+    raised = Objects.of(found.boxes, found.labels + 1, outlines=corners)
     covered = np.bincount(raised.labels, raised.areas, minlength=len(AREAS)).astype(np.int64)
     covered[0] = SIDE * SIDE - covered.sum()
     return LabelMap(raised, {0: 0, 1: 1, 2: 2}, covered, (SIDE, SIDE))

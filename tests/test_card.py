@@ -17,7 +17,7 @@ import example_report
 from sightline.report import amounts
 from sightline.report.card import card
 from sightline.report.card_trial import MOST_ROWS, PARTS
-from sightline.report.card_words import METRICS, WORDS
+from sightline.report.card_words import METRICS
 from sightline.report.html import printable
 from sightline.report.markdown import code, plain, points, split_front, table
 from sightline.report.requirements import requirements_section

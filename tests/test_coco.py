@@ -211,8 +211,8 @@ def test_a_task_that_the_data_do_not_give_is_refused_with_those_they_do(place):
 
 
 def test_images_of_another_size_than_their_run_lengths_are_left_out(place, capsys):
-    runs = {"size": [40, 30], "counts": [5, 1195]}
-    entry = {"id": 2, "file_name": "b.png", "width": 30, "height": 40}
+    runs = {"size": [30, 30], "counts": [5, 895]}
+    entry = {"id": 2, "file_name": "b.png", "width": 30, "height": 30}
     folder = place({"segmentation": TRIANGLE}, {"image_id": 2, "segmentation": runs}, images=("a.png", entry))
     assert len(read_dataset(folder, task="segment")[0]) == 1
     assert "images of another size than the outlines say, left out: 1 (" in capsys.readouterr().err

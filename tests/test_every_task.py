@@ -98,6 +98,8 @@ def test_both_modules_offer_what_the_seams_ask_for(trained):
     task, _, _ = trained
     assert all(
         hasattr(load_task(task), name)
-        for name in ("OUTPUTS", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
+        for name in ("OUTPUTS", "SCENES", "compact", "decide", "decode", "difference", "evaluate", "outcomes", "verdict", "blocks")
     )
-    assert all(hasattr(importlib.import_module(TASKS[task].head), name) for name in ("make_head", "fit_probe", "Objective"))
+    head = importlib.import_module(TASKS[task].head)
+    assert all(hasattr(head, name) for name in ("make_head", "Objective", "DENSE"))
+    assert head.DENSE or hasattr(head, "fit_probe")  # what reads an embedding can be fitted on embeddings

@@ -93,17 +93,17 @@ def test_heat_lies_on_the_object(subject, weight, objects, method):
     maps = explainer.evidence(subject, images, targets)
     assert explainer.name == method
     for evidence, place in zip(maps, places, strict=True):
-        heat = enlarged(heat_of(evidence), SIDE)
+        heat = enlarged(heat_of(evidence), (SIDE, SIDE))
         assert heat[place].sum() / heat.sum() >= 3 * OBJECT**2 / SIDE**2
 
 
 @pytest.mark.parametrize("size", [8, 9, 14, 32, 48, 224])
 def test_each_cell_lies_under_four_patches(size):
-    cells = cells_for(size)
+    cells = cells_for((size, size))
     covering = np.zeros((size, size), int)
-    for rows, columns in patches(size, cells):
+    for rows, columns in patches((size, size), cells):
         covering[rows, columns] += 1
-    assert len(patches(size, cells)) == (cells + 1) ** 2
+    assert len(patches((size, size), cells)) == (cells + 1) ** 2
     assert (covering == 4).all()
     assert cells == CELLS or size < 2 * CELLS
 
@@ -151,7 +151,7 @@ def test_the_label_to_explain_is_the_answer_or_came_nearest_to_it():
 def test_enlarging_is_bilinear(cells, size):
     grid = np.random.default_rng(0).normal(size=cells)
     expected = F.interpolate(torch.from_numpy(grid)[None, None], (size, size), mode="bilinear", align_corners=False)[0, 0]
-    np.testing.assert_allclose(enlarged(grid, size), expected.numpy(), atol=1e-12)
+    np.testing.assert_allclose(enlarged(grid, (size, size)), expected.numpy(), atol=1e-12)
 
 
 @settings(deadline=None, max_examples=60)
@@ -168,7 +168,7 @@ def test_heat_comes_back_to_the_pixels_that_it_was_made_of(fit, width, height, a
     image[y : y + 10, x : x + 10] = 255
     prepared, back = Prepare(64, fit=fit, crop_fraction=0.9)(image)
     grid = prepared[:, :, 0].reshape(16, 4, 16, 4).mean(axis=(1, 3)) * (prepared[:, :, 0].reshape(16, 4, 16, 4).max(axis=(1, 3)) > 160)
-    heat = laid_back(grid, back, 64, width, height)
+    heat = laid_back(grid, back, (64, 64), width, height)
     assert heat.shape == (height, width)
     seen = ~np.isnan(heat)
     if grid.any():
@@ -176,7 +176,7 @@ def test_heat_comes_back_to_the_pixels_that_it_was_made_of(fit, width, height, a
         reach = 8 * max(back[0, 0], back[1, 1])
         assert abs(rows.mean() - y - 5) <= reach
         assert abs(columns.mean() - x - 5) <= reach
-    left, top, right, bottom = covered(back, 64)
+    left, top, right, bottom = covered(back, (64, 64))
     inside = [max(left, 0), max(top, 0), min(right, width), min(bottom, height)]
     assert seen.sum() == pytest.approx((inside[2] - inside[0]) * (inside[3] - inside[1]), rel=0.08)
     assert (fit == "crop") == bool((~seen).any())
@@ -406,7 +406,7 @@ def test_a_sheet_holds_the_pair_the_words_and_the_neighbours():
     Image.new("RGB", (40, 30), (0, 200, 0)).save(thumb, "JPEG")
     near = [Neighbour("a.png", ("cat",), 0.9, thumb.getvalue()), Neighbour("b.png", (), 0.5, thumb.getvalue())]
     image = np.full((60, 20, 3), 200, np.uint8)
-    laid = Laid(np.ones((3, 3)), np.eye(2, 3), 20)
+    laid = Laid(np.ones((3, 3)), np.eye(2, 3), (20, 20))
     plain, whole = (
         Image.open(io.BytesIO(sheet(image, laid, lines, found)))
         for lines, found in (([], []), ([Line("猫 " + "very " * 60 + "long")], near))

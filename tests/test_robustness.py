@@ -116,7 +116,10 @@ def test_the_same_seed_and_sample_give_the_same_and_another_seed_other_scenes(by
 
 def test_an_answer_does_not_depend_on_the_other_images_of_the_sample():
     images, targets = lit_images(200)
-    sample = [conditions.Sample(rows, images[rows], targets[rows], np.zeros((len(rows), 10)), (3,), 0) for rows in (np.arange(50, 90), np.arange(60, 80))]
+    sample = [
+        conditions.Sample(rows, images[rows], targets[rows], np.zeros((len(rows), 10)), (3,), 0)
+        for rows in (np.arange(50, 90), np.arange(60, 80))
+    ]
     np.testing.assert_array_equal(sample[0].seen("rain", 3, 10), sample[1].seen("rain", 3, 0))
 
 

@@ -10,14 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.prepare import Prepare
+from found import KINDS, dense_boxes, model_of, regions, scattered
 from sightline.errors import ImageError, UsageError
-from sightline.manifest import Manifest
-from sightline.runtime import Model
 from sightline.scenes import Detections, Segmentation
 from sightline.tiling import Tiling, joined_boxes, joined_maps, predict_tiles
-
-KINDS = ("red", "green", "blue")
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(20, 300), st.floats(0, 0.9))
@@ -43,30 +39,9 @@ def test_tiles_out_of_bounds(side, overlap):
 
 
 def rectangles(pixels: np.ndarray) -> Detections:
-    """Every connected rectangle of a full colour, as a detector that makes no mistake within what it sees."""
-    from skimage.measure import label, regionprops
-
-    boxes, labels = [], []
-    for channel, name in enumerate(KINDS):
-        for region in regionprops(label(pixels[:, :, channel] > 128)):
-            top, left, bottom, right = region.bbox
-            boxes.append((float(left), float(top), float(right), float(bottom)))
-            labels.append(name)
-    return Detections(tuple(labels), (0.9,) * len(labels), tuple(boxes))
-
-
-def scattered(seed: int, width: int, height: int, largest: int, count: int) -> tuple[np.ndarray, set[tuple]]:
-    """A dark picture with rectangles of three colours that do not touch, and what they are."""
-    rng = np.random.default_rng(seed)
-    pixels, said = np.zeros((height, width, 3), np.uint8), set()
-    for _ in range(count):
-        wide, high = rng.integers(4, largest, 2).tolist()
-        left, top = int(rng.integers(0, width - wide)), int(rng.integers(0, height - high))
-        if not pixels[max(0, top - 2) : top + high + 2, max(0, left - 2) : left + wide + 2].any():
-            channel = int(rng.integers(3))
-            pixels[top : top + high, left : left + wide, channel] = 255
-            said.add((KINDS[channel], float(left), float(top), float(left + wide), float(top + high)))
-    return pixels, said
+    """Every bright rectangle, as a detector that makes no mistake within what it sees."""
+    seen = regions(pixels)
+    return Detections(tuple(KINDS[channel] for channel, _ in seen), (0.9,) * len(seen), tuple(box for _, box in seen))
 
 
 def found(prediction: Detections) -> set[tuple]:
@@ -143,28 +118,8 @@ def test_a_map_that_every_tile_gets_right_is_right(seed, overlap):
     assert joined.scores == pytest.approx(dict.fromkeys(KINDS, 0.5))
 
 
-def model(task: str, infer, **prepare) -> Model:
-    """A model for a task over a function, at 32 pixels."""
-    contract = Prepare(32, "pad", **prepare).to_json()
-    nothing: dict[str, dict] = {"config": {}, "versions": {}, "licences": {}, "backbone": {}}
-    manifest = Manifest(task, KINDS, contract, dict.fromkeys(KINDS, 0.5), 1.0, seed=0, fingerprint="", created="", **nothing)
-    return Model(manifest, infer, threads=1)
-
-
-def brightest(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Boxes around what is bright in each channel, as the dense outputs of a detector."""
-    boxes, scores = np.zeros((len(images), 3, 4), np.float32), np.full((len(images), 3, 3), -9.0, np.float32)
-    for row, image in enumerate(images):
-        for channel in range(3):
-            down, across = np.nonzero(image[:, :, channel] > 160)
-            if len(down):
-                boxes[row, channel] = across.min(), down.min(), across.max() + 1, down.max() + 1
-                scores[row, channel, channel] = 4.0
-    return {"boxes": boxes, "scores": scores}
-
-
 def test_a_model_predicts_in_tiles_what_lies_in_the_pasted_parts(tmp_path):
-    detector = model("detect", brightest)
+    detector = model_of("detect", dense_boxes, 32)
     canvas = np.zeros((128, 192, 3), np.uint8)
     parts, expected = [], set()
     for number, (top, left) in enumerate([(0, 0), (0, 128), (64, 64), (64, 128)]):
@@ -185,7 +140,7 @@ def test_a_model_predicts_in_tiles_what_lies_in_the_pasted_parts(tmp_path):
 
 
 def test_images_that_cannot_be_read_do_not_lose_the_others(tmp_path):
-    detector = model("detect", brightest)
+    detector = model_of("detect", dense_boxes, 32)
     bad, good = detector.predict([str(tmp_path / "absent.png"), np.full((50, 50, 3), 255, np.uint8)], tile=32)
     assert isinstance(bad, ImageError)
     assert set(good.labels) == set(KINDS)
@@ -197,7 +152,7 @@ def test_bands_are_chosen_once(tmp_path):
     def infer(images: np.ndarray) -> dict[str, np.ndarray]:
         return {"logits": np.moveaxis(images[:, ::4, ::4], 3, 1).astype(np.float32)}
 
-    segmenter = model("segment", infer, mean=(0.5,) * 4, std=(0.5,) * 4, channels=4, bands=(5, 1, 2, 3))
+    segmenter = model_of("segment", infer, 32, mean=(0.5,) * 4, std=(0.5,) * 4, channels=4, bands=(5, 1, 2, 3))
     values = np.zeros((64, 96, 5), np.uint8)
     values[:, :48, 4] = 200
     values[:, 48:, 1] = 200
@@ -207,6 +162,6 @@ def test_bands_are_chosen_once(tmp_path):
 
 
 def test_a_model_of_whole_images_has_no_tiles():
-    classifier = model("classify", lambda images: {"logits": np.zeros((len(images), 3), np.float32)})
+    classifier = model_of("classify", lambda images: {"logits": np.zeros((len(images), 3), np.float32)})
     with pytest.raises(UsageError, match="classify answers for whole images"):
         classifier.predict(np.zeros((50, 50, 3), np.uint8), tile=32)

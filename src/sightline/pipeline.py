@@ -109,7 +109,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
+    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
     targets = _targets_for(opened.labels, dataset, bundle.path)
 
     @cache
@@ -263,7 +263,7 @@ def export(model: str | Path, **settings: Any) -> Exported:
     with Bundle.open(Path(model)) as bundle:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task)
+        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
         targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
-from sightline.processor import processors, share_processors
+from sightline.processor import keep_memory, processors, share_processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
 from sightline.training.budget import Budget, parse_budget, spoken
@@ -79,6 +79,8 @@ def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
     from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
+    from sightline.report.suspects import FILE as SUSPECTS
+    from sightline.report.suspects import suspects_text
     from sightline.training.logs import open_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
@@ -107,6 +109,8 @@ def train_once(start: Start) -> Trained:
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
             numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
+            if suspects := numbers.get("suspects"):
+                run.write_text(SUSPECTS, suspects_text(suspects["items"]))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
@@ -131,12 +135,13 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     from sightline.model.choose import Choice, choose
 
     chosen = start.settings
-    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
+    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
     console.say(found)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)
-    limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
+    reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
         Choice.from_json(start.record["choice"], start.module) if begun
@@ -169,9 +174,8 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
     if (run.folder / AUDIT).exists():
         return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
     decided = start.settings.data.decisions is not None
-    # What is audited of boxes and label maps is which labels each image shows.
-    tagged, gated = seen.dataset.as_tags(), replace(seen.gated, dataset=seen.gated.dataset.as_tags())
-    found = audit_of_run(tagged, seen.store, gated, choice, start.settings.run.seed, decided=decided, quick=start.budget.limited)
+    seed, quick = start.settings.run.seed, start.budget.limited
+    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, seed, decided=decided, quick=quick)
     run.write_json(AUDIT, found)
     return found
 
@@ -194,6 +198,7 @@ def check_libraries(what: str = "Training", *modules: str) -> None:
     """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
     sets what torch reads when imported."""
     share_processors()
+    keep_memory()
     try:
         # The first two are otherwise imported only when a backbone is built, after the data was read.
         for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):

@@ -121,6 +121,8 @@ def _problem(line: int, verb: str, wanted: tuple[str, ...], dataset: Dataset, be
         return f"line {line} decides otherwise than a line above about the same image"
     if verb != RELABEL:
         return None
+    if dataset.is_scenes:
+        return f"line {line} relabels an image whose labels are those of its parts; correct its annotations, or drop it"
     if not wanted:
         return f"line {line} relabels without a label"
     if dataset.task == "classify" and len(wanted) > 1:

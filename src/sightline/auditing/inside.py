@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, 
     for finding in findings:
         if finding.level != NOTE:
             console.warn(f"{finding.title}: {finding.sentence}")
-    effect = effect_of_decisions(original, store, embeddings, gated) if decided and embeddings is not None else None
+    effect = None
+    if decided and embeddings is not None:
+        effect = effect_of_decisions(original.as_tags(), store, embeddings, replace(gated, dataset=gated.dataset.as_tags()))
     return {
         "findings": [finding.to_json() for finding in findings],
         "decisions": effect,

@@ -64,10 +64,16 @@ class TrainConfig:
         low=0.0,
         high=0.9,
     )
-    ema: float = setting(
-        0.98, "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off.", low=0.0, high=0.99999
+    ema: float | None = setting(
+        None,
+        "Decay of the moving average of the weights, which is the model that is kept; 0 turns it off; "
+        "0.98 when not given, 0.998 for boxes and label maps.",
+        low=0.0,
+        high=0.99999,
     )
-    clip_norm: float = setting(1.0, "Largest norm of the gradient; 0 turns clipping off.", low=0.0)
+    clip_norm: float | None = setting(
+        None, "Largest norm of the gradient; 0 turns clipping off; 1 when not given, 10 for boxes and label maps.", low=0.0
+    )
     precision: str = setting(
         "auto", "Numbers that training computes in; auto times bf16 where the processor has it.", choices=("auto", "fp32", "bf16")
     )
@@ -77,7 +83,9 @@ class TrainConfig:
         choices=("none", "weights", "sampling"),
     )
     keep: str = setting("best", "Which epoch is kept: the best on validation, or the last.", choices=("best", "last"))
-    patience: int = setting(10, "Stop after this many epochs without a better validation loss.", low=1)
+    patience: int | None = setting(
+        None, "Stop after this many epochs without a better validation loss; 10 when not given, 30 for boxes and label maps.", low=1
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class AugmentConfig:
     mixup: float = setting(0.0, "Mix pairs of images: alpha of the beta distribution that their shares come from.", low=0.0, high=10.0)
     cutmix: float = setting(0.0, "Paste parts of images into others: alpha of the beta distribution of the part.", low=0.0, high=10.0)
     mosaic: float | None = setting(
-        None, "Share of the training pictures put together from four; half where there are boxes, except in the last epochs.",
+        None, "Share of the training pictures put together from four; 0.3 when not given where there are boxes, none in the last epochs.",
         low=0.0, high=1.0,
     )  # fmt: skip
     robust: bool = setting(

@@ -38,7 +38,7 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
     for ref, reason in zip(dataset.refs, reasons, strict=True):
         if reason:
             faults.add("images that cannot be read, left out", f"{ref}: {reason}")
-    readable = np.isfinite(sizes).all(axis=1)
+    readable = np.array([not reason for reason in reasons], bool)
     for row in np.flatnonzero(readable).tolist():
         if not _fits(dataset.targets[row], sizes[row]):
             readable[row] = False

@@ -82,7 +82,8 @@ class Prepare:
         if self.fit == "pad":
             return changed(image, lambda source: self._on_grey(source, resample)), back
         (across, _, left), (_, down, top) = back.tolist()
-        box = left, top, left + across * columns, top + down * rows
+        # Rounding may lead a hair beyond the picture, which Pillow refuses.
+        box = max(0.0, left), max(0.0, top), min(width, left + across * columns), min(height, top + down * rows)
         return changed(image, lambda source: source.resize((columns, rows), resample, box=box)), back
 
     def way_back(self, width: int, height: int) -> NDArray[np.float64]:

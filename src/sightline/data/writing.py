@@ -46,13 +46,12 @@ def write_coco(dataset: Dataset, path: str | Path, limits: Limits = Limits()) ->
     sizes = _sizes(dataset.refs, limits)
     categories = [{"id": place, "name": label} for place, label in enumerate(dataset.labels, 1)]
     written = []
-    for file, rows in parts.items():
-        if len(rows):
+    for file, chosen in parts.items():
+        if rows := chosen.tolist():
             images = [
-                {"id": int(row) + 1, "file_name": _way(dataset.refs[row], file), "width": sizes[row][0], "height": sizes[row][1]}
-                for row in rows
+                {"id": row + 1, "file_name": _way(dataset.refs[row], file), "width": sizes[row][0], "height": sizes[row][1]} for row in rows
             ]
-            annotations = [entry for row in rows for entry in _entries(targets[row], int(row) + 1, sizes[row])]
+            annotations = [entry for row in rows for entry in _entries(targets[row], row + 1, sizes[row])]
             for number, entry in enumerate(annotations, 1):
                 entry["id"] = number
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,8 @@ def read_yolo(tree: Tree, files: YoloFiles, limits: Limits = Limits()) -> Datase
             faults.add("annotations of images that are not there, left out", files.labels[key])
     jobs = [(image, files.labels.get(key_of(image))) for image in images]
     found = list(in_threads(lambda job: _labelled(tree, *job, limits), jobs, "Reading labels"))
-    listed, kept = Listed(), []
+    listed = Listed()
+    kept: list[tuple[str, tuple[int, int] | None]] = []
     for image, labelled in zip(images, found, strict=True):
         if labelled.fault:
             faults.add("images that cannot be used, left out", f"{image}: {labelled.fault}")

@@ -123,7 +123,7 @@ def _plates(boxes: Sequence[Outlined], size: tuple[int, int], pen: Pen) -> Itera
         words = _fitted(printable(outlined.words, font), font, size[0] - 2 * padding)
         width = min(size[0], math.ceil(font.getlength(words)) + 2 * padding)
         places = _places(_inside(outlined.box, size, 2 * pen.line), width, height, size)
-        hidden = [_shared(place, taken[:count]) for place in places]
+        hidden = _hidden(places, taken[:count])
         best = int(np.argmin(hidden))
         if hidden[best] <= HIDDEN * width * height:
             taken[count] = places[best]
@@ -141,10 +141,11 @@ def _places(box: Rectangle, width: int, height: int, size: tuple[int, int]) -> l
     return [(x, y, x + width, y + height) for x, y in dict.fromkeys(within + moved)]
 
 
-def _shared(place: Rectangle, taken: NDArray[np.int64]) -> int:
-    """Pixels that a place shares with those that are taken, (p, 4)."""
-    sides = np.minimum(place[2:], taken[:, 2:]) - np.maximum(place[:2], taken[:, :2])
-    return int(np.prod(np.maximum(sides, 0), axis=1).sum())
+def _hidden(places: Sequence[Rectangle], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels that each place shares with those that are taken, (p, 4)."""
+    ours = np.array(places)[:, None]
+    sides = np.minimum(ours[..., 2:], taken[:, 2:]) - np.maximum(ours[..., :2], taken[:, :2])
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=2).sum(axis=1))
 
 
 def _fitted(words: str, font: Font, width: int) -> str:

@@ -22,18 +22,17 @@ def heat_of(evidence: Floats) -> NDArray[np.float32]:
     return (above / most if most > ROUNDING * max(1.0, float(np.abs(evidence).max())) else np.zeros_like(above)).astype(np.float32)
 
 
-def enlarged(grid: Floats, size: int) -> NDArray[np.float64]:
-    """A map (rows, columns) over a square of so many pixels a side, (size, size), bilinear."""
-    places = np.arange(size) + 0.5
-    return sampled(grid, places, places, size)
+def enlarged(grid: Floats, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A map (rows, columns) over so many pixels, (height, width), bilinear."""
+    return sampled(grid, np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5, shape)
 
 
-def sampled(grid: Floats, x: Floats, y: Floats, size: int) -> NDArray[np.float64]:
-    """(len(y), len(x)) values of a map (rows, columns) that covers a square of ``size`` pixels, at places in pixels from its corner.
+def sampled(grid: Floats, x: Floats, y: Floats, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """(len(y), len(x)) values of a map (rows, columns) that covers (height, width) pixels, at places in pixels from its corner.
 
     Bilinear between the cells' centres; beyond the outermost centres their value holds.
     """
-    return _weights(y, size, grid.shape[0]) @ grid.astype(np.float64) @ _weights(x, size, grid.shape[1]).T
+    return _weights(y, shape[0], grid.shape[0]) @ grid.astype(np.float64) @ _weights(x, shape[1], grid.shape[1]).T
 
 
 def _weights(places: Floats, size: int, cells: int) -> NDArray[np.float64]:
@@ -42,20 +41,21 @@ def _weights(places: Floats, size: int, cells: int) -> NDArray[np.float64]:
     return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(cells)))
 
 
-def laid_back(grid: Floats, back: Floats, size: int, width: int, height: int, scale: float = 1.0) -> NDArray[np.float64]:
+def laid_back(grid: Floats, back: Floats, shape: tuple[int, int], width: int, height: int, scale: float = 1.0) -> NDArray[np.float64]:
     """A map over the network's input on the image that it was prepared from, (height, width), NaN where the network saw nothing.
 
+    shape  height and width of the input
     back   the (2, 3) affine from the input to the image, as ``Prepare`` returns it: it stretches and shifts, and never turns
     scale  pixels asked for to one of the image
     """
     x = ((np.arange(width) + 0.5) / scale - back[0, 2]) / back[0, 0]
     y = ((np.arange(height) + 0.5) / scale - back[1, 2]) / back[1, 1]
-    heat = sampled(grid, x, y, size)
-    heat[(y < 0) | (y > size)] = np.nan
-    heat[:, (x < 0) | (x > size)] = np.nan
+    heat = sampled(grid, x, y, shape)
+    heat[(y < 0) | (y > shape[0])] = np.nan
+    heat[:, (x < 0) | (x > shape[1])] = np.nan
     return heat
 
 
-def covered(back: Floats, size: int) -> tuple[float, float, float, float]:
+def covered(back: Floats, shape: tuple[int, int]) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of what the network saw, in pixels of the image; beyond its border where that was padded."""
-    return tuple(float(back[axis, axis] * edge + back[axis, 2]) for edge in (0, size) for axis in (0, 1))  # type: ignore[return-value]
+    return tuple(float(back[axis, axis] * edge * side + back[axis, 2]) for edge in (0, 1) for axis, side in enumerate(shape[::-1]))  # type: ignore[return-value]

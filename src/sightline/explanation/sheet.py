@@ -33,11 +33,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Laid:
-    """Heat (rows, columns) in [0, 1] and where it lies: ``back`` and ``size`` as in ``grid.laid_back``."""
+    """Heat (rows, columns) in [0, 1] and where it lies: ``back`` and ``shape`` as in ``grid.laid_back``; of an object that is explained
+    its ``box`` (left, top, right, bottom) in pixels of the image, which is drawn."""
 
     heat: Floats
     back: Floats
-    size: int
+    shape: tuple[int, int]
+    box: tuple[float, float, float, float] | None = None
 
 
 def pair(image: Images, laid: Laid, side: int = SIDE) -> Image.Image:
@@ -46,11 +48,22 @@ def pair(image: Images, laid: Laid, side: int = SIDE) -> Image.Image:
     factor = side / max(picture.size)
     width, height = (max(1, round(length * factor)) for length in picture.size)
     shown = picture.resize((width, height), Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
-    heat = laid_back(laid.heat, laid.back, laid.size, width, height, factor)
+    heat = laid_back(laid.heat, laid.back, laid.shape, width, height, factor)
     both = Image.new("RGB", (2 * width + GAP, height), PAPER)
     both.paste(shown, (0, 0))
     both.paste(Image.fromarray(overlay(np.asarray(shown), heat)), (width + GAP, 0))
+    for left in (0, width + GAP) if laid.box else ():
+        _frame(both, [side * factor for side in laid.box or ()], left)
     return both
+
+
+def _frame(picture: Image.Image, box: Sequence[float], left: int) -> None:
+    """Draw a box, in pixels of a picture that begins so far from the left, white between dark lines: legible on anything."""
+    corners = [box[0] + left, box[1], max(box[2] - 1, box[0]) + left, max(box[3] - 1, box[1])]
+    pen = ImageDraw.Draw(picture)
+    for grown, colour in ((1, INK), (-1, INK), (0, (255, 255, 255))):
+        pen.rectangle([corners[0] - grown, corners[1] - grown, max(corners[2] + grown, corners[0] - grown),
+                       max(corners[3] + grown, corners[1] - grown)], outline=colour)  # fmt: skip
 
 
 def sheet(image: Images, laid: Laid, lines: Sequence[Line], neighbours: Sequence[Neighbour]) -> bytes:

@@ -45,6 +45,14 @@ class Subject:
         return self.task.probabilities(self.raw(images), self.decision)
 
 
+class Scored(Protocol):
+    """What painting over an image and taking it away need to know of it."""
+
+    def probabilities(self, images: Images) -> NDArray[np.float64]:
+        """(n, k) of each of k things that may be explained, for each of n images."""
+        ...
+
+
 def scores_of(prediction: Prediction) -> Mapping[str, float]:
     """Every label with its probability."""
     if isinstance(prediction, Tags):
@@ -67,14 +75,21 @@ def log_odds(probabilities: Floats) -> NDArray[np.float64]:
 class Method(Protocol):
     """A way of saying where in an image the evidence for a label is."""
 
-    name: str
-    """In a reader's words."""
+    @property
+    def name(self) -> str:
+        """In a reader's words."""
+        ...
 
-    passes: int
-    """Images that the model computes for one map."""
+    @property
+    def passes(self) -> int:
+        """Images that the model computes for one map."""
+        ...
 
-    def evidence(self, subject: Subject, images: Images, targets: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, rows, columns) for n images and the label of each (n,): positive where the image speaks for it, negative where against."""
+    def evidence(self, subject: Any, images: Images, targets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, rows, columns) for n images and the label of each (n,): positive where the image speaks for it, negative where against.
+
+        The ``subject`` is what the method asks: a ``Subject``, or for methods that only look at probabilities anything ``Scored``.
+        """
         ...
 
     def forgetting(self, seed: int) -> Method:

@@ -70,14 +70,13 @@ def random_maps(count: int, shape: tuple[int, int], seed: Any) -> NDArray[np.flo
 
 
 def delete_and_insert(score: Score, image: Images, evidence: Floats, random: Floats) -> Tested:
-    """Delete and insert the pixels of an image (size, size, channels), those with most evidence first.
+    """Delete and insert the pixels of an image (height, width, channels), those with most evidence first.
 
     evidence  (rows, columns) of the map;  random  (r, rows, columns), r at least 1
     """
-    size = len(image)
-    orders = np.stack([_ranks(enlarged(one, size)) for one in (evidence, *random)])
+    orders = np.stack([_ranks(enlarged(one, image.shape[:2])) for one in (evidence, *random)])
     plain, blurred = np.broadcast_to(mean_colour(image), image.shape), blur(image)
-    taken = [orders * STEPS < step * size * size for step in range(1, STEPS)]
+    taken = [orders * STEPS < step * orders[0].size for step in range(1, STEPS)]
     deleted = [np.where(mask[:, :, :, None], plain, image) for mask in taken]
     inserted = [np.where(mask[:, :, :, None], image, blurred) for mask in taken]
     scores = score(np.concatenate([np.stack([image, plain, blurred]), *deleted, *inserted]))

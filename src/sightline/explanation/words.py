@@ -21,7 +21,8 @@ def caption(explained: Explained) -> list[Line]:
     if explained.abstained:
         lines.append(Line(f"The model does not answer for this image; its best guess is {explained.answer}.", WARNING))
     elif explained.label != explained.answer:
-        lines.append(Line(f"The model's answer is {explained.answer}."))
+        surest = f"The surest box is of {explained.answer}." if explained.object else f"The model's answer is {explained.answer}."
+        lines.append(Line(surest))
     seen = "" if explained.whole else " What lies in the dark the network does not see: it looks at the middle of an image."
     lines.append(Line(METHODS[explained.method] + seen))
     if not explained.heat.any():

@@ -130,7 +130,8 @@ def _certainty(section: Mapping[str, Any]) -> str:
     conformal, familiar = section.get("conformal", {}), section.get("familiar", {})
     return points([
         f"Calibration error {amounts.share(section['ece'])}, {amounts.share(section['ece_before'])} before calibration, which was made on "
-        f"{amounts.number_of(section['n_calibration'], 'image')}{' kept for that alone' if section['own_images'] else ' of validation'}",
+        f"{amounts.number_of(section['n_calibration'], 'image')}{' kept for that alone' if section['own_images'] else ' of validation'}"
+        if section["ece"] is not None else "Too little was given to say what a score is worth",
         _abstention(section),
         f"Its lists of candidates hold the truth of {amounts.share(conformal['coverage'])} of the test images (95% interval "
         f"{interval_text(conformal['interval'])}; {conformal['level']:.0%} is promised), {conformal['mean_size']:.1f} labels on average"

@@ -31,8 +31,7 @@ METRICS: dict[str, tuple[str, str, str | None]] = {
 # Where a figure means something else than elsewhere.
 OF_TASK: dict[str, dict[str, tuple[str, str, str | None]]] = {
     "detect": {
-        "map": ("Mean average precision (mAP)", "how well right boxes are put before wrong ones, mean over classes and overlaps of 50 to 95%",
-                None),
+        "map": ("Mean average precision (mAP)", "how well right boxes are put first, mean over classes and IoU of 0.5 to 0.95", None),
         "precision": ("Precision", "share of the boxes given that are right at an IoU of 0.5, mean over classes", "precision"),
         "recall": ("Recall", "share of the objects that are found at an IoU of 0.5, mean over classes", "recall"),
         "ece": ("Calibration error", "mean distance between a box's probability and the share of such boxes that are right", None),

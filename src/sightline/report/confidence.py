@@ -61,7 +61,8 @@ def _tiles(found: Mapping[str, Any]) -> Tiles:
             Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {measure.promised} of {found['promise']:.0%} promised"),
             Tile(f"{measure.name} when it answers", f"{found['answered_accuracy']:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
         ]
-    tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{found['ece_before']:.1%} before calibration"))
+    if found["ece"] is not None:
+        tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{amounts.share(found['ece_before'])} before calibration"))
     if "coverage" in conformal:
         note = f"hold the truth for {conformal['coverage']:.1%} of test images; {conformal['level']:.0%} promised"
         tiles.append(Tile("Candidates", f"{conformal['mean_size']:.1f}", f"labels on average, which {note}"))
@@ -72,18 +73,7 @@ def _tiles(found: Mapping[str, Any]) -> Tiles:
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
     measure = measure_in(found)
-    what, holds = measure.stated
-    calibrated = (
-        f"a{'n' * (what[0] in 'aeiou')} {what} with a score of 80% is {holds} about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
-        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
-        if found["ece"] <= found["ece_by_chance"]
-        else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
-    )  # fmt: skip
-    where = (
-        f"{amounts.number_of(found['n_calibration'], 'image')} kept for this alone" if found["own_images"]
-        else f"{amounts.number_of(found['n_calibration'], 'validation image')} in turns, too few to keep some for this alone"
-    )  # fmt: skip
-    sentences = [f"After calibration {calibrated}. The scores were adjusted on {where}."]
+    sentences = [_calibrated(found)]
     if found["promise"] is not None:
         sentences.append(
             f"Below a score of {found['answer_from']:.0%} the model says that it does not know (abstains), so that "
@@ -110,6 +100,24 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             "not answered."
         )
     return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
+
+
+def _calibrated(found: Mapping[str, Any]) -> str:
+    """What a score is worth."""
+    what, holds = measure_in(found).stated
+    if found["ece"] is None:
+        return f"On the test images the model states hardly any {what}, so that nothing is known of what its scores are worth."
+    calibrated = (
+        f"a{'n' * (what[0] in 'aeiou')} {what} with a score of 80% is {holds} about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
+        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
+        if found["ece"] <= found["ece_by_chance"]
+        else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
+    )  # fmt: skip
+    where = (
+        f"{amounts.number_of(found['n_calibration'], 'image')} kept for this alone" if found["own_images"]
+        else f"{amounts.number_of(found['n_calibration'], 'validation image')} in turns, too few to keep some for this alone"
+    )  # fmt: skip
+    return f"After calibration {calibrated}. The scores were adjusted on {where}."
 
 
 def _kept(found: Mapping[str, Any]) -> str:

@@ -157,7 +157,8 @@ def recall_sentences(one: Numbers, section: Numbers) -> str:
     gap = one["recall_gap"]
     low, high = gap["interval"]
     return (
-        f"Of images that truly {'show' if section['several'] else 'are'} {gap['label']!r}, {points(gap['difference'])} fewer are found with {one['attribute']} {gap['low']!r} "
+        f"Of images that truly {'show' if section['several'] else 'are'} {gap['label']!r}, {points(gap['difference'])} fewer are found "
+        f"with {one['attribute']} {gap['low']!r} "
         f"than with {gap['high']!r} (95% interval {span(low, high)}). Chance alone shows such a gap in {_chance(gap['corrected'])} of "
         f"cases. Add images of {gap['label']!r} with {one['attribute']} {gap['low']!r} to the training data."
     )

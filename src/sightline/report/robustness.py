@@ -52,8 +52,8 @@ def _tiles(section: Mapping[str, Any]) -> Tiles:
         for entry in weakest
     ]
     note = (
-        f"The {measure_in(section).meaning}, on {_sample(section)}, the same for every condition; in harder conditions it is the mean over all of them and "
-        f"all strengths. Ranges are 95% intervals."
+        f"The {measure_in(section).meaning}, on {_sample(section)}, the same for every condition; in harder conditions it is the mean "
+        f"over all of them and all strengths. Ranges are 95% intervals."
     )
     return Tiles("What harder conditions cost", tiles, note)
 
@@ -106,8 +106,8 @@ def _turned(section: Mapping[str, Any]) -> Gallery:
     note = (
         "Images that were right as they are (left) and turned wrong (right), in the weakest conditions, at the lowest strength that did it."
         if told is _answer
-        else f"Images whose {measure.name} fell most from as they are (left) to the weakest conditions (right), at the lowest strength that "
-        "did it."
+        else f"Images whose {measure.name} fell most from as they are (left) to the weakest conditions (right), at the lowest strength "
+        "that did it."
     )
     return Gallery("Where the weakest conditions turn right into wrong", pictures, note, wide=True)
 

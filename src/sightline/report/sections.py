@@ -19,6 +19,7 @@ from sightline.report.groups import groups_blocks
 from sightline.report.learned import learned_blocks
 from sightline.report.requirements import requirements_blocks
 from sightline.report.robustness import robustness_blocks
+from sightline.report.suspects import suspects_blocks
 from sightline.report.tables import rows_table
 from sightline.report.training import training_blocks
 from sightline.tasks.blocks import Bars, Block, Curves, Differences, Gallery, Matrix, Table, Text, Tile, Tiles
@@ -48,6 +49,7 @@ def all_sections(report: Mapping[str, Any], task_blocks: Sequence[Block]) -> lis
         Section("training", "How it was trained", training_blocks(report)),
         Section("data", "The data", data_blocks(report["data"])),
         Section("audit", "What the audit found", audit_blocks(report["audit"])),
+        Section("suspects", "Annotations that may be wrong", suspects_blocks(report.get("suspects", {}))),
         Section("shipping", "Shipping", shipping_blocks(report["export"])),
         Section("reproduce", "To reproduce", reproduce_blocks(report)),
     ])  # fmt: skip

@@ -42,7 +42,7 @@ class PictureFolder:
         endings = (".jpg", ".png", MAP_ENDING)
         with writing("--save", self.folder):
             path = free_name(self.folder / f"{stem_of(ref)}{'.jpg' if suffix in JPEG_SUFFIXES else '.png'}", *endings)
-            drawn.save(path, **({"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {}))
+            drawn.save(path, quality=JPEG_QUALITY)  # PNG has none, and takes no notice
             if isinstance(found, Segmentation):
                 self._write_map(found, path.with_name(path.stem + MAP_ENDING))
         self.count += 1

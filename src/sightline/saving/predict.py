@@ -48,15 +48,18 @@ def predicted(
     """
     check_wanted(config, model.manifest.task, model.task.SCENES)
     refs = given_images(images, limits)
-    tiles = {} if config.tile is None else {"tile": config.tile, "overlap": OVERLAP if config.overlap is None else config.overlap}
-    stream = console.track(model.stream(refs, batch_size=batch_size, limits=limits, **tiles), len(refs), "Predicting")
-    return _written(zip(refs, stream, strict=True), _writers(config, model, limits))
+    overlap = OVERLAP if config.overlap is None else config.overlap
+    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=overlap)
+    return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
 
 
 def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:
     for ref, found in answers:
         for writer in asked:
-            writer.add(ref, found)
+            try:
+                writer.add(ref, found)
+            except ImageError as error:  # it was there when it was predicted
+                console.warn(f"{ref}: {error.reason}; not written.")
         yield str(ref), found
     for writer in asked:
         console.say(writer.close())

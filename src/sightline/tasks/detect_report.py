@@ -120,7 +120,11 @@ def _kinds(test: Mapping[str, Any]) -> Bars:
 
 def _gallery(test: Mapping[str, Any], kind: str, title: str) -> Gallery:
     errors = [error for error in test["errors"] if error["kind"] == kind][:SHOWN_ERRORS]
-    note = "Dashed is what is true. Where the model was surest and wrong: look for wrong or missing labels here as well."
+    note = (
+        "The largest objects without a box near them. Look for boxes around nothing here as well."
+        if kind == "missed"
+        else "Where the model was surest and wrong; dashed is what is true. Look for wrong or missing labels here as well."
+    )
     return Gallery(title, [_picture(error) for error in errors], note=note)
 
 

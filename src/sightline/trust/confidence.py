@@ -43,9 +43,9 @@ def confidence(
     answers = Answers.of(task, raw, targets, labels, decision)
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
     return Evidence({
-        "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images, "temperature": decision.temperature,
-        "ece_before": calibration_gap(*before), "ece": calibration_gap(*after), "ece_by_chance": gap_by_chance(after[0]),
-        "reliability": [asdict(found) for found in reliability(*after)],
+        "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images,
+        "temperature": decision.temperature,
+        **_calibration(before, after),
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
         **_answered(answers, decision, similarities),
         "promises": [_promised(calibration, answers, promise) for promise in PROMISES],
@@ -53,6 +53,15 @@ def confidence(
         "conformal": _named(task, raw, targets, labels, decision),
         "familiar": _familiar(decision, similarities, len(calibration.score)),
     })  # fmt: skip
+
+
+def _calibration(before: tuple[Floats, Floats], after: tuple[Floats, Floats]) -> dict[str, Any]:
+    """How far what is stated is from what is so, before and after calibration; None where nothing is stated, such as by a detector that
+    gives no box."""
+    gap_before, gap = (calibration_gap(*stated) if len(stated[0]) else None for stated in (before, after))
+    by_chance = gap_by_chance(after[0]) if len(after[0]) else None
+    return {"ece_before": gap_before, "ece": gap, "ece_by_chance": by_chance, "stated": len(after[0]),
+            "reliability": [asdict(found) for found in reliability(*after)] if len(after[0]) else []}  # fmt: skip
 
 
 def _answered(answers: Answers, decision: Decision, similarities: Floats | None) -> dict[str, Any]:

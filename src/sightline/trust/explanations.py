@@ -84,7 +84,7 @@ def explanations(
     trial = _Trial(subject, other, method, method.forgetting(seed), looked, seed)
     begun = time.monotonic()
     trial.one(0, 1)
-    count, maps = _affordable(seconds * PLANNED - (time.monotonic() - started), time.monotonic() - begun, len(looked.images))
+    count, maps = affordable(seconds * PLANNED - (time.monotonic() - started), time.monotonic() - begun, len(looked.images))
     results = []
     for place in range(count):
         results.append(trial.one(place, maps))
@@ -93,11 +93,11 @@ def explanations(
     numbers = {
         "method": method.name,
         "random_maps": maps,
-        **_figures([result for result in results if result.sound]),
+        **figures([result for result in results if result.sound]),
         **_agreement(trial, grad_cam),
     }
     examples, pictures = _examples(trial, known, [result.evidence for result in results])
-    return Evidence({**numbers, **_verdict(numbers), "examples": examples}, pictures)
+    return Evidence({**numbers, **verdict(numbers), "examples": examples}, pictures)
 
 
 def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int, until: float) -> Looked:
@@ -120,7 +120,7 @@ def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int, 
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
     """One image's map and its test, and the rank correlation of the map with that of the random network."""
 
     evidence: NDArray[np.float32]
@@ -145,23 +145,23 @@ class _Trial:
         chosen = slice(place, place + 1)
         return self.method.evidence(self.subject, self.looked.images[chosen], self.looked.answers[chosen])[0]
 
-    def one(self, place: int, maps: int) -> _Result:
+    def one(self, place: int, maps: int) -> Result:
         """The image at a place, tested against so many random maps."""
         chosen, target = slice(place, place + 1), self.looked.answers[place]
         evidence = self.evidence(place)
         random = random_maps(maps, evidence.shape, [self.seed, place])
         found = delete_and_insert(lambda images: self.subject.probabilities(images)[:, target], self.looked.images[place], evidence, random)
         forgotten = self.forgetting.evidence(self.other, self.looked.images[chosen], self.looked.answers[chosen])[0]
-        return _Result(evidence, found, abs(rank_correlation(evidence, forgotten)))
+        return Result(evidence, found, abs(rank_correlation(evidence, forgotten)))
 
 
-def _affordable(seconds: float, each: float, available: int) -> tuple[int, int]:
+def affordable(seconds: float, each: float, available: int) -> tuple[int, int]:
     """How many images to test, and against how many random maps each, when one against one takes ``each`` seconds."""
     affordable = max(1, int(seconds / max(each, 1e-6)))
     return min(affordable, available, MOST), max(1, min(affordable // max(available, 1), MOST_MAPS))
 
 
-def _figures(results: Sequence[_Result]) -> dict[str, Any]:
+def figures(results: Sequence[Result]) -> dict[str, Any]:
     """Areas, curves and wins over images, and the likeness to the random network's maps."""
     if not results:
         return {"n": 0}
@@ -201,7 +201,7 @@ def _agreement(trial: _Trial, grad_cam: Maps | None) -> dict[str, Any]:
     return {"grad_cam_difference": float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-12))}
 
 
-def _verdict(numbers: dict[str, Any]) -> dict[str, Any]:
+def verdict(numbers: dict[str, Any]) -> dict[str, Any]:
     """``trusted`` (None where too little is known) and the sentence that says so."""
     n = numbers["n"]
     if n < FEWEST:
@@ -238,7 +238,7 @@ def _examples(trial: _Trial, known: Known | None, made: Sequence[NDArray[np.floa
     for kind, places in (("right", np.flatnonzero(right & shown)), ("wrong", np.flatnonzero(~right & shown))):
         for number, place in enumerate(places[:SHOWN].tolist()):
             key = f"{PART}/{kind}-{number}"
-            pictures[key] = _picture(looked.images[place], made[place] if place < len(made) else trial.evidence(place))
+            pictures[key] = heat_picture(looked.images[place], made[place] if place < len(made) else trial.evidence(place))
             near = nearest(known, looked.embeddings[place], trial.subject.labels, NAMED) if known else []
             examples.append({
                 "key": key, "right": kind == "right", "truth": looked.outcomes[place]["truth"],
@@ -248,9 +248,9 @@ def _examples(trial: _Trial, known: Known | None, made: Sequence[NDArray[np.floa
     return examples, pictures
 
 
-def _picture(image: Images, evidence: NDArray[np.float32]) -> bytes:
-    """A JPEG of what the network saw beside the heat map."""
+def heat_picture(image: Images, evidence: NDArray[np.float32], box: Sequence[float] | None = None) -> bytes:
+    """A JPEG of what the network saw beside the heat map, with a box (left, top, right, bottom) that is explained."""
     file = io.BytesIO()
-    laid = Laid(heat_of(evidence), np.eye(2, 3), len(image))
+    laid = Laid(heat_of(evidence), np.eye(2, 3), image.shape[:2], None if box is None else (box[0], box[1], box[2], box[3]))
     pair(image, laid, SIDE).save(file, "JPEG", quality=82, optimize=True)
     return file.getvalue()

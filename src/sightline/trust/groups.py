@@ -38,9 +38,9 @@ def groups(
     """Numbers on the groups of n test images; no pictures.
 
     ``attributes`` has (n,) texts by name, "" where nothing is known; ``outcomes`` are the task's, a row an image; ``targets`` are (n,)
-    int64 or (n, k) bool; ``names`` are the images'; ``measure`` says what the outcomes' ``right`` is (``tasks/measures.py``). ``related`` are the data set's groups of the images, "" for none: images of one, such
-    as a patient, may be right or wrong together, and count for less. A group of fewer than 20 images, or of fewer than 10 patients, is
-    named and not judged.
+    int64 or (n, k) bool; ``names`` are the images'; ``measure`` is what the outcomes' ``right`` is, by its name in
+    ``tasks/measures.py``. ``related`` are the data set's groups of the images, "" for none: images of one, such as a patient, may be right
+    or wrong together, and count for less. A group of fewer than 20 images, or of fewer than 10 patients, is named and not judged.
 
     ``worst_group_recall`` is the smallest share, over all judged groups of all attributes that are compared, of the true labels of a
     group's images that the model names: to classify, that is the group's accuracy. ``largest_gap`` is the largest difference, over all

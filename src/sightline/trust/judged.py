@@ -53,6 +53,7 @@ class Judged:
     similarities  (n,) of the test images to the training images that are ``known``
     own_images    whether the calibration images took no part in early stopping
     drift         arrays for ``reference.npz``
+    calibrating   rows of the calibration images, and ``calibration_raw``, what was kept of their raw outputs
     replay        the images it will replay
     export        figures on the export
     """
@@ -67,6 +68,8 @@ class Judged:
     drift: dict[str, NDArray[Any]]
     replay: bytes
     export: dict[str, Any]
+    calibrating: NDArray[np.int64]
+    calibration_raw: Raw
 
 
 def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, seconds: float) -> Judged:
@@ -95,7 +98,7 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     drift = _drift(gated, calibrating, known, raw, task.probabilities(raw, decision), near)
     return Judged(
         model, decision, answers, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], known.embeddings), drift,
-        _replay(model, test, limits, pictures=pictures), export,
+        _replay(model, test, limits, pictures=pictures), export, calibrating, raw,
     )  # fmt: skip
 
 

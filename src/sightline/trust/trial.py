@@ -40,6 +40,8 @@ from sightline.trust.judged import FEATURES, LINEAR_IMAGES, TEST_BATCH, Judged, 
 from sightline.trust.learned import learned
 from sightline.trust.robustness import Before, robustness
 from sightline.trust.scene_baselines import scene_baselines
+from sightline.trust.scene_explanations import scene_explanations
+from sightline.trust.scene_suspects import Unlearned, scene_suspects
 
 # Test images that the parts share: as they were prepared from the original files.
 MOST_IMAGES = 200
@@ -131,7 +133,7 @@ def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
     found = {"confidence": confidence_of(trial)}
     if not trial.settings.trial.trial:
         return found
-    parts = {name: entry for name, entry in PARTS.items() if name in OF_SCENES or not trial.task.SCENES}
+    parts = SCENE_PARTS if trial.task.SCENES else PARTS
     return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(parts.items(), len(parts), "On trial")}
 
 
@@ -197,6 +199,24 @@ def baselines_of(trial: Trial, seconds: float) -> Evidence:
     )  # fmt: skip
 
 
+def suspects_of(trial: Trial, _seconds: float) -> Evidence:
+    """Of the validation and test images, which nothing was learned from; it takes no time worth sharing out."""
+    judged, data = trial.judged, trial.settings.data
+    rows = np.concatenate([judged.calibrating, trial.test])
+    raw = {name: np.concatenate([values, judged.raw[name]]) for name, values in judged.calibration_raw.items()}
+    assert trial.dataset.targets is not None
+    refs, names = ([column[row] for row in rows.tolist()] for column in (trial.dataset.refs, trial.gated.names))
+    images, limits = Unlearned(names, refs, trial.dataset.targets[rows], raw), Limits(data.max_pixels, data.max_bytes)
+    return scene_suspects(trial.task, images, trial.dataset.labels, judged.decision, judged.model.prepare.reading, limits)
+
+
+def scene_explanations_of(trial: Trial, seconds: float) -> Evidence:
+    judged, (images, frames) = trial.judged, trial.laid
+    twin = torch_infer(shuffled(trial.network, images[:SHUFFLED_ON], trial.seed), torch.device("cpu"), trial.task.OUTPUTS)
+    about = images, frames, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision
+    return scene_explanations(only(judged.model.infer, trial.task.OUTPUTS), twin, *about, seconds=seconds, seed=trial.seed)
+
+
 def explanations_of(trial: Trial, seconds: float) -> Evidence:
     judged, images = trial.judged, trial.images
     features = judged.model.infer(images[:LINEAR_IMAGES])[FEATURES]
@@ -227,5 +247,11 @@ PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "explanations": (explanations_of, 0.22),
     "learned": (learned_of, 0.26),
 }
-# Those that say something of tasks whose targets lie on the images.
-OF_SCENES = ("groups", "robustness", "baselines")
+# The same where targets lie on the images.
+SCENE_PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
+    "groups": (groups_of, 0.0),
+    "robustness": (robustness_of, 0.7),
+    "baselines": (baselines_of, 0.0),
+    "explanations": (scene_explanations_of, 0.3),
+    "suspects": (suspects_of, 0.0),
+}
