@@ -18,6 +18,9 @@ from pathlib import Path
 import found_boxes
 import image_sets
 from measure import WEIGHTS, Check, Child, Record, arguments, finish, need_data, results_folder, run_peer, run_sightline
+from peers.coco_judge import Result
+
+from sightline.runtime import Model
 
 FCOS, NANO = "torchvision FCOS", "Ultralytics YOLO26n from no weights"
 OURS, HALF = "Sightline", "Sightline in half of FCOS's time"
@@ -47,7 +50,7 @@ def curve(child: Child) -> list[dict[str, float]]:
     return [{"seconds": said["seconds"], "map": round(said["map"], 4)} for _, said in child.answers if said.get("event") == "epoch"]
 
 
-def measure_fcos(record: Record, name: str, coco: Path, seed: int, words: list[str], out: Path) -> tuple[float, list]:
+def measure_fcos(record: Record, name: str, coco: Path, seed: int, words: list[str], out: Path) -> tuple[float, list[Result]]:
     """Its seconds, and what it found."""
     truth = found_boxes.Truth.of(coco)
     child = run_peer("torchvision_fcos.py", coco, "--seed", str(seed), "--weights", WEIGHTS, "--out", out / "fcos.json", *words)
@@ -65,7 +68,7 @@ def measure_nano(record: Record, name: str, data: Path, coco: Path, seed: int, w
 
 
 def measure_ours(
-    record: Record, side: str, name: str, data: Path, coco: Path, seed: int, budget: int, theirs: list, flags: list[str]
+    record: Record, side: str, name: str, data: Path, coco: Path, seed: int, budget: int, theirs: list[Result], flags: list[str]
 ) -> None:  # fmt: skip
     truth = found_boxes.Truth.of(coco)
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,7 +79,7 @@ def measure_ours(
         for made in ("model", "report"):
             if not Path(child.last[made]).exists():
                 sys.exit(f"{at(side, name)}: the run left no {made}.")
-        ours = found_boxes.of_bundle(found_boxes.Model.open(child.last["model"], many=True), truth)
+        ours = found_boxes.of_bundle(Model.open(child.last["model"], many=True), truth)
     figures = truth.precision(ours) | found_boxes.difference(truth, theirs, ours)
     record.add(at(side, name), seed, seconds=round(child.seconds, 2), budget=budget, **figures)
 
@@ -92,7 +95,9 @@ def measure_seed(record: Record, name: str, data: Path, seed: int, minutes: floa
         measure_ours(record, side, name, data, coco, seed, budget, theirs, flags)
 
 
-def checks(record: Record, names: list[str], minutes: float) -> list[Check]:
+def checks(record: Record, minutes: float) -> list[Check]:
+    """On the data sets that were measured, today or earlier."""
+    names = [name for name in ASKED if at(HALF, name) in record.sides]
     found, gained, lows = [], [], []
     for name in names:
         ours, half, fcos = (at(side, name) for side in (OURS, HALF, FCOS))
@@ -118,10 +123,12 @@ def checks(record: Record, names: list[str], minutes: float) -> list[Check]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=30, help="for each side, data set and seed")
-    parser.add_argument("--sets", nargs="+", choices=list(ASKED), default=list(ASKED), help="the data sets")
+    parser.add_argument(
+        "--sets", nargs="+", choices=list(ASKED), default=list(ASKED), help="the data sets; another can be added with --add"
+    )
     args = parser.parse_args()
     need_data()
-    folders = {name: image_sets.objects(name, 4 if args.quick else None) for name in args.sets}
+    folders = {name: image_sets.objects(name, 4 if args.quick else None) for name in ASKED}
     counts = {name: len(found_boxes.Truth.of(image_sets.as_coco(data)).scenes) for name, data in folders.items()}
     claim = f"Boxes, the same MobileNetV2 weights, {args.minutes:g} minutes: better than torchvision's FCOS, and as good in half its time."
     n = ", ".join(f"{count} test images of {name}" for name, count in counts.items())
@@ -129,10 +136,10 @@ def main() -> None:
     if args.add:
         record.restore(folder)
     for seed in args.seeds:
-        for name, data in folders.items():
-            measure_seed(record, name, data, seed, args.minutes, args.quick)
-        record.write(folder, checks(record, args.sets, args.minutes))
-    finish(checks(record, args.sets, args.minutes))
+        for name in args.sets:
+            measure_seed(record, name, folders[name], seed, args.minutes, args.quick)
+        record.write(folder, checks(record, args.minutes))
+    finish(checks(record, args.minutes))
 
 
 if __name__ == "__main__":
