@@ -26,6 +26,7 @@ _NUMBER = re.compile(r"(?P<digits>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[
 
 _MORE_IMAGES = "label more images of what the report says is confused, or give training a longer --budget"
 _MORE_VALIDATION = "give more validation images, on which scores and thresholds are chosen"
+_BETTER_START = "start from pretrained --weights, or label more images"
 _MORE_OF_THE_GROUP = "add training images of the group that the report names as worst"
 
 
@@ -64,11 +65,7 @@ FIGURES = {
     "answered_accuracy": Figure(("confidence", "answered_accuracy"), _MORE_VALIDATION, ("confidence", "answered_interval")),
     "conformal_coverage": Figure(("confidence", "conformal", "coverage"), _MORE_VALIDATION, ("confidence", "conformal", "interval")),
     "baseline_margin": Figure(
-        ("baselines", "margin"),
-        "start from pretrained --weights, or label more images",
-        ("baselines", "margin_interval"),
-        ("classify", "tag", "segment"),
-        low=-1.0,
+        ("baselines", "margin"), _BETTER_START, ("baselines", "margin_interval"), tasks=("classify", "tag", "segment"), low=-1.0
     ),
 }
 
