@@ -13,6 +13,10 @@ import numpy as np
 from measure import DATA, MADE
 from PIL import Image, ImageOps
 
+from sightline.data.readers import read_dataset
+from sightline.data.writing import write_coco, write_yolo
+from sightline.records import Dataset
+
 PHOTOGRAPH = (1800, 1200)
 QUALITIES = (75, 96)
 # Digits are 8 pixels wide; a few times that, so that they can be looked at.
@@ -57,6 +61,51 @@ def clothing(per_class: int | None = None) -> Path:
                 shutil.copy(file, folder / split / label)
 
     return made(f"clothing-{per_class}", make)
+
+
+def objects(name: str, per_split: int | None = None) -> Path:
+    """A data set of boxes as it came, or the first images of each split with YOLO labels, for a quick look."""
+    source = DATA / name
+    if per_split is None:
+        return source
+
+    def make(folder: Path) -> None:
+        dataset = _objects(source)
+        splits = sorted(set(dataset.splits.tolist()))
+        write_yolo(dataset.select(np.concatenate([dataset.rows_of(split)[:per_split] for split in splits])), folder)
+
+    return made(f"{name}-{per_split}", make)
+
+
+def as_coco(data: Path) -> Path:
+    """The same boxes as COCO annotations, ``train.json``, ``test.json`` and so on, of the images where they are."""
+    return made(f"{data.name}-coco", lambda folder: write_coco(_objects(data), folder))
+
+
+def as_yolo(data: Path) -> Path:
+    """The same boxes as YOLO labels, beside copies of the images; the ``data.yaml``."""
+    return made(f"{data.name}-yolo", lambda folder: write_yolo(_objects(data), folder)) / "data.yaml"
+
+
+def _objects(data: Path) -> Dataset:
+    return read_dataset(data, task="detect")[0]
+
+
+def camvid(per_split: int | None = None) -> Path:
+    """The driving scenes as they are, or some of each split, from all of the drive, for a quick look."""
+    source = DATA / "camvid"
+    if per_split is None:
+        return source
+
+    def make(folder: Path) -> None:
+        shutil.copy(source / "classes.json", folder)
+        for split, kind in itertools.product(("train", "val", "test"), ("images", "masks")):
+            (folder / split / kind).mkdir(parents=True)
+            files = sorted((source / split / kind).iterdir())
+            for place in np.linspace(0, len(files) - 1, per_split).astype(int).tolist():
+                shutil.copy(files[place], folder / split / kind)
+
+    return made(f"camvid-{per_split}", make)
 
 
 def digits(per_class: int | None = None) -> Path:

@@ -33,7 +33,9 @@ MADE = HERE.parent / "build" / "benchmarks"
 RESULTS = HERE / "results"
 SEEDS = (0, 1, 2, 3, 4)
 OUR_LIBRARIES = ("torch", "timm", "onnxruntime", "openvino", "pillow", "numpy")
-PEER_LIBRARIES = ("torch", "torchvision", "timm", "fastai", "transformers", "ultralytics", "pillow")
+PEER_LIBRARIES = (
+    "torch", "torchvision", "timm", "fastai", "transformers", "ultralytics", "segmentation_models_pytorch", "pycocotools", "pillow"
+)  # fmt: skip
 # A look costs a few milliseconds of every process, so it is only taken where memory is what is asked.
 MEMORY_SAMPLE_SECONDS = 0.5
 # A child that is stuck must not hold up a night of benchmarks; none of them runs for as long as this.

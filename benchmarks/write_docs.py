@@ -22,9 +22,13 @@ TITLES = {
     "look_once": "Looking once",
     "int8": "INT8 that is checked",
     "startup": "The command line answers at once",
+    "tiles": "Large pictures in tiles",
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
     "promises": "Scores mean what they say",
+    "boxes": "Boxes, beside torchvision's FCOS",
+    "label_maps": "A class for every pixel, beside a Unet",
+    "detector_speed": "Boxes at 640 pixels, images a second",
     "audit_copies": "The audit finds what was planted",
     "near_million": "Near copies among a million",
 }

@@ -11,16 +11,19 @@ from textwrap import wrap
 
 # Floors from the ground up: (title, rooms); a room may import those on floors below it.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("ground: no rooms below", [
+    ("ground: values", [
         ("errors", "every error, its exit code"), ("records", "Dataset, Infer"),
         ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
+    ]),
+    ("ground: the machine", [
+        ("figures", "what can be required"),
         ("requirements", "what a model has to reach"), ("console", "lines and bars"), ("processor", "cores and features"),
         ("energy", "joules, where told"),
     ]),
     ("numpy and Pillow", [
-        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"), ("evaluation", "metrics, intervals"),
-        ("tasks", "what a task means"),
+        ("data", "read, decode, look once, split, prepare"), ("drawing", "boxes, label maps in colours"),
+        ("evaluation", "metrics, intervals"), ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
         ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
@@ -29,7 +32,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("explanation", "heat maps, and tests of them"), ("saving", "answers as pictures and files"),
+        ("saving", "answers as pictures and files"), ("explanation", "heat maps, and tests of them"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),

@@ -13,19 +13,19 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sightline"
 # Ground floor first; a room may import those on floors below, and those to its left. PRODUCT ends with the runtime.
 ORDER = [
-    ("errors", "records", "predictions", "scenes", "settings", "config", "requirements", "console", "processor", "energy"),
+    ("errors", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "processor", "energy"),
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "manifest", "onnx_check", "bundle", "reference"),
-    ("engines", "tiling", "runtime", "replay", "explanation", "saving"),
+    ("engines", "tiling", "runtime", "replay", "saving", "explanation"),
     ("model", "training", "report", "auditing", "trust", "package", "exporting"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "flags", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
-PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings", "config", "requirements", "console", "energy",
+PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "energy",
            "data", "drawing", "evaluation", "tasks", "archive", "manifest", "onnx_check", "bundle", "reference", "engines", "tiling",
-           "runtime", "replay", "explanation", "saving", "comparison", "pipeline", "flags", "cli")  # fmt: skip
+           "runtime", "replay", "saving", "explanation", "comparison", "pipeline", "flags", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
-              "tensorboard", "mlflow")  # fmt: skip
+              "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 
 

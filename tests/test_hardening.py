@@ -106,11 +106,11 @@ def test_an_epoch_of_harder_images_is_the_same_again_and_from_its_middle_and_ano
 def test_validation_images_are_all_made_harder_and_always_in_the_same_way():
     store, _ = shapes_store(10)
     plain = np.concatenate(list(plain_batches(store, Prepare(32), 7)))
-    harder = np.concatenate(list(harder_batches(store, Prepare(32), 7, OFF, 0)))
+    harder = np.concatenate(list(harder_batches(store, Prepare(32), 7, 0, turn=True)))
     assert harder.shape == plain.shape
     assert (plain != harder).reshape(len(plain), -1).any(axis=1).mean() > 0.9
-    np.testing.assert_array_equal(harder, np.concatenate(list(harder_batches(store, Prepare(32), 4, OFF, 0))))
-    assert (harder != np.concatenate(list(harder_batches(store, Prepare(32), 7, OFF, 1)))).any()
+    np.testing.assert_array_equal(harder, np.concatenate(list(harder_batches(store, Prepare(32), 4, 0, turn=True))))
+    assert (harder != np.concatenate(list(harder_batches(store, Prepare(32), 7, 1, turn=True)))).any()
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["from scratch", "pretrained"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,25 @@ def test_the_name_and_features_are_text_and_never_an_error(monkeypatch):
     monkeypatch.setattr(processor.Path, "read_text", refuse)
     assert processor.processor_name() == (platform.processor() or platform.machine())
     assert processor.processor_features() == []
+
+
+FREED_AND_TAKEN = """
+import resource, sys
+import numpy as np
+from sightline.processor import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+np.ones(8_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(8_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_memory_that_is_freed_is_not_cleared_again_when_it_is_taken():
+    """Twenty times 64 MB are thousands of pages, unless they are the same ones."""
+    faults = [int(subprocess.run([sys.executable, "-c", FREED_AND_TAKEN, how], check=True, capture_output=True, text=True).stdout)
+              for how in ("given back", "kept")]  # fmt: skip
+    assert faults[1] < faults[0] / 10

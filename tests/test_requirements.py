@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 import planted_scenes
 from sightline.errors import ConfigError, RequirementNotMet, UsageError
+from sightline.figures import FIGURES, TASKS
 from sightline.predictions import Decision
 from sightline.report.requirements import requirement_rows, requirements_blocks, requirements_section
 from sightline.requirements import (
-    FIGURES,
     RELATIONS,
-    TASKS,
     Requirement,
     check_task,
     checked,

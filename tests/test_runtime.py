@@ -21,7 +21,7 @@ class Meeting:
     """Prepare and infer that can only go on together: infer of a batch waits until the next one is prepared, and an image of that
     is only prepared while infer is under way. Sources are grey images whose level is their place."""
 
-    min_side, reading, size = 8, Prepare(8).reading, 8
+    min_side, reading, shape = 8, Prepare(8).reading, (8, 8)
 
     def __init__(self, count, batch):
         self.count, self.batch = count, batch

@@ -12,6 +12,7 @@ from sightline.config import TrainSettings
 from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.model.heads import classify
+from sightline.tasks import load_task
 from sightline.training import checkpoint, course, loop, ways
 from sightline.training.budget import Budget
 from sightline.training.logs import NoLog
@@ -31,7 +32,7 @@ def session_of(folder: Path, **settings) -> Session:
     plan = make_plan(chosen.training, 36, pretrained=False, size=32, takes=lambda side: True)
     choice = Choice(BackboneSpec("test_resnet", 32), None, network.prepare, ())
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-    return Session(network, classify, ("logits", "embedding"), TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
+    return Session(network, load_task("classify"), classify, TRAIN, VAL, (18, 9), 3, choice, plan, chosen, CPU, folder, NoLog(), 0.0)
 
 
 class Clockwork:

@@ -9,10 +9,14 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
+# Seconds that do not count, such as for testing between epochs; see ``aside``.
+_aside: list[float] = []
 # Of the time given, what is left for saving the model and for epochs that take longer than those that were timed.
 MARGIN = 0.03
 # How long training is timed before the number of epochs is fitted to the time.
@@ -24,8 +28,26 @@ def say(**figures: Any) -> None:
 
 
 def spent() -> float:
-    """Seconds since the script began, which is when this module was imported."""
-    return time.perf_counter() - STARTED
+    """Seconds since the script began, which is when this module was imported, without those spent ``aside``."""
+    return time.perf_counter() - STARTED - sum(_aside)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What is done within does not count as ``spent``."""
+    start = time.perf_counter()
+    yield
+    _aside.append(time.perf_counter() - start)
+
+
+def step_seconds(step: Callable[[], object], timing: float) -> float:
+    """Of a step of training, from those that fit into ``timing`` seconds, at least one, without the first, which is slower."""
+    step()
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < timing:
+        step()
+        count += 1
+    return (time.perf_counter() - start) / count
 
 
 def fitting_epochs(seconds: float, epoch_seconds: float) -> int:

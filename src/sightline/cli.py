@@ -19,6 +19,7 @@ from sightline.config import (
     ExplainConfig,
     ExportConfig,
     LookConfig,
+    PredictConfig,
     ReadConfig,
     RuntimeConfig,
     TrainSettings,
@@ -96,7 +97,7 @@ def evaluate(
     return None
 
 
-@verb(RuntimeConfig)
+@verb(PredictConfig, RuntimeConfig)
 def predict(
     model: ModelPath,
     images: ImagePaths,
@@ -109,15 +110,13 @@ def predict(
 ) -> None:
     """Tell what is on images, one line for each."""
     from sightline import pipeline
+    from sightline.saving.formats import told
 
     def said(found: Any) -> str:
-        labels = ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in found.to_json(top)) or "no label"
-        return f"{found.caution}: {labels}" if found.caution and found.caution.abstained else labels
+        words: str = found.in_words(top)
+        return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
-    def told(path: str, found: Any) -> dict[str, Any]:
-        return {"path": path, "predictions": found.to_json(top), **(found.caution.to_json() if found.caution else {})}
-
-    _print_each(pipeline.predict(model, images, **settings), json, told, said)
+    _print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
 
 
 @verb(ExplainConfig, RuntimeConfig)

@@ -109,7 +109,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task)
+    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
     targets = _targets_for(opened.labels, dataset, bundle.path)
 
     @cache
@@ -185,14 +185,16 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
+
+    settings  fields of ``config.PredictConfig`` and ``config.RuntimeConfig`` by name, such as ``save="drawn"``, ``tile=640``
     """
-    config = make(RuntimeConfig, settings)
+    from sightline.config import PredictConfig
+    from sightline.saving.predict import predicted
+
+    config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(config), many=several)
-    limits = Limits(config.max_pixels, config.max_bytes)
-    refs = given_images(images, limits)
-    stream = opened.stream(refs, batch_size=config.batch_size, limits=limits)
-    return zip(map(str, refs), console.track(stream, len(refs), "Predicting"), strict=True)
+    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
 def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Explained | ImageError]]:
@@ -261,7 +263,7 @@ def export(model: str | Path, **settings: Any) -> Exported:
     with Bundle.open(Path(model)) as bundle:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task)
+        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
         targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)

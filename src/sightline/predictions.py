@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -79,6 +79,10 @@ class Classification:
         """``[{"label", "score"}...]``, best first, at most ``top``."""
         return [{"label": label, "score": score} for label, score in zip(self.labels[:top], self.scores[:top], strict=True)]
 
+    def in_words(self, top: int | None = None) -> str:
+        """Such as ``cat 93.1%, dog 4.2%``."""
+        return _listed(self.to_json(top))
+
 
 @dataclass(frozen=True)
 class Tags:
@@ -101,6 +105,14 @@ class Tags:
         """``[{"label", "score"}...]`` of the labels given, best first, at most ``top``; empty when none is given."""
         return [{"label": label, "score": self.scores[label]} for label in self.labels[:top]]
 
+    def in_words(self, top: int | None = None) -> str:
+        """Such as ``sea 93.1%, sun 70.2%``."""
+        return _listed(self.to_json(top)) or "no label"
+
+
+def _listed(entries: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{entry['label']} {entry['score']:.1%}" for entry in entries)
+
 
 class Prediction(Protocol):
     """What every task's answer on an image offers."""
@@ -121,5 +133,6 @@ class Prediction(Protocol):
         """``[{"label", "score"...}...]``, of at most ``top`` classes."""
         ...
 
-
-"""What any task can answer: a union, with one value type for each."""
+    def in_words(self, top: int | None = None) -> str:
+        """What is said, of at most ``top`` classes, on a line."""
+        ...

@@ -1,4 +1,4 @@
-"""What processor time this process may use."""
+"""What processor time and memory this process may use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 # Instruction sets that compute in few bits natively, by the names Linux gives them.
 BF16_FEATURES = ("amx_bf16", "avx512_bf16")
 INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm")
+# Of glibc's malloc.h: how many allocations may be mappings of their own, and the free bytes at the end of the heap that are given back.
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+MOST_KEPT = 2**31 - 1
 
 
 def processors() -> int:
@@ -50,6 +53,22 @@ def share_processors() -> None:
     By default they spin, which costs a busy machine far more than sleeping costs an idle one (decision 008).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed for the next to ask, instead of giving it back to the system; nothing where it is not glibc.
+
+    A step of training frees and takes the same large arrays each time, and the system clears every page before it hands it out again
+    (decision 026). To be called before torch is imported.
+    """
+    if os.name != "posix":
+        return
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def processor_name() -> str:

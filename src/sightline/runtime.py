@@ -21,12 +21,12 @@ from PIL import Image
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.data.decode import Limits, decode_picture, size_of
+from sightline.data.decode import Limits, decode, decode_picture, size_of
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
 from sightline.engines.evidence import evidence_of
-from sightline.errors import ImageError
+from sightline.errors import ImageError, UsageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
 from sightline.predictions import Caution, Prediction
@@ -36,6 +36,7 @@ from sightline.reference import embeddings_of
 from sightline.scenes import frame_of
 from sightline.tasks import Task, load_task
 from sightline.tasks.confidence import cautions
+from sightline.tiling import OVERLAP, Tiling, predict_tiles
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
 Prepared = tuple[NDArray[np.uint8], NDArray[np.float64]] | ImageError
@@ -150,16 +151,9 @@ class Model:
     """
 
     def __init__(
-        self,
-        manifest: Manifest,
-        infer: Infer,
-        *,
-        threads: int | None = None,
-        streams: int = 1,
-        engine: str = "a function",
-        precision: str = "fp32",
-        familiar: NDArray[np.floating] | None = None,
-    ) -> None:
+        self, manifest: Manifest, infer: Infer, *, threads: int | None = None, streams: int = 1,
+        engine: str = "a function", precision: str = "fp32", familiar: NDArray[np.floating] | None = None,
+    ) -> None:  # fmt: skip
         """A model over any ``Infer``; use ``Model.open`` for a file.
 
         streams   how many threads may call ``infer`` at once
@@ -227,37 +221,66 @@ class Model:
         return self.manifest.labels
 
     @overload
-    def predict(self, images: Source) -> Prediction: ...
+    def predict(self, images: Source, **how: Any) -> Prediction: ...
 
     @overload
-    def predict(self, images: list[Source]) -> list[Prediction | ImageError]: ...
+    def predict(self, images: list[Source], **how: Any) -> list[Prediction | ImageError]: ...
 
-    def predict(self, images: Source | list[Source]) -> Prediction | list[Prediction | ImageError]:
+    def predict(self, images: Source | list[Source], **how: Any) -> Prediction | list[Prediction | ImageError]:
         """The prediction for one image: a path, the file's bytes, an (h, w, 3) uint8 array or a Pillow image.
 
         A model of stated bands or levels takes arrays of all the bands that its files have, (h, w, bands) of any kind of number.
         Raises ImageError when it cannot be read. For a list of images a list comes back, in which an image that cannot be
-        read has its ImageError, so that one bad file does not lose the others.
+        read has its ImageError, so that one bad file does not lose the others. ``how`` as ``stream`` takes it, such as ``tile=640``.
         """
         if isinstance(images, list):
-            return list(self.stream(images))
-        result = next(self.stream([images]))
+            return list(self.stream(images, **how))
+        result = next(self.stream([images], **how))
         if isinstance(result, ImageError):
             raise result
         return result
 
-    def stream(self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()) -> Iterator[Prediction | ImageError]:
-        """Predictions in the order of the images, in bounded memory, decoding beside inference."""
+    def stream(
+        self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(),
+        tile: int | None = None, overlap: float = OVERLAP,
+    ) -> Iterator[Prediction | ImageError]:  # fmt: skip
+        """Predictions in the order of the images, in bounded memory, decoding beside inference.
+
+        With ``tile``, images are seen at full size, in windows of so many pixels whose neighbours share ``overlap`` of their side
+        (``tiling.py``), and there is no caution, as promises are of whole images. Raises UsageError where that cannot be.
+        """
+        if tile is None:
+            return self._stream(images, batch_size, limits)
+        if self.task.SCENES is None:
+            raise UsageError(f"--tile: a model for {self.manifest.task} answers for whole images, so it takes no tiles.")
+        tiling = Tiling(tile, overlap)
+        return (self._in_tiles(image, tiling, batch_size, limits) for image in images)
+
+    def _stream(self, images: Iterable[Source], batch_size: int, limits: Limits) -> Iterator[Prediction | ImageError]:
         for batch in self.raw(images, batch_size=batch_size, limits=limits):
             found: dict[int, Prediction | ImageError] = dict(batch.errors)
             if batch.positions:
                 found.update(zip(batch.positions, self.decode(batch.raw), strict=True))
             yield from (found[place] for place in sorted(found))
 
-    def raw(self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits()) -> Iterator[RawBatch]:
-        """Raw outputs batch by batch, as ``raw_outputs`` gives them."""
-        share = batch_share(batch_size, self.streams)
-        return raw_outputs(self.infer, self.prepare, images, batch_size=share, limits=limits, threads=self.threads, streams=self.streams)
+    def _in_tiles(self, image: Source, tiling: Tiling, batch_size: int, limits: Limits) -> Prediction | ImageError:
+        def predicted(tiles: Iterable[NDArray[np.uint8]]) -> Iterator[Any]:
+            for batch in self.raw(tiles, batch_size=batch_size, prepare=self.prepare.of_pixels()):
+                for _, error in batch.errors:
+                    raise error
+                yield from self.task.decode(batch.raw, self.labels, self.manifest.decision)
+
+        try:
+            return predict_tiles(decode(_named(image), limits=limits, reading=self.prepare.reading), tiling, predicted)
+        except ImageError as error:
+            return error
+
+    def raw(
+        self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(), prepare: Prepare | None = None
+    ) -> Iterator[RawBatch]:
+        """Raw outputs batch by batch, as ``raw_outputs`` gives them; prepared otherwise than by ``self.prepare`` where that is given."""
+        batch, how = batch_share(batch_size, self.streams), prepare or self.prepare
+        return raw_outputs(self.infer, how, images, batch_size=batch, limits=limits, threads=self.threads, streams=self.streams)
 
     def decode(self, raw: dict[str, NDArray[Any]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""

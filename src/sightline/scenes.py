@@ -7,6 +7,7 @@ one pixel in the corner is (0, 0, 1, 1). All values are frozen; nothing here rea
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,6 +138,10 @@ class Detections:
             for label, score, box in zip(self.labels, self.scores, self.boxes, strict=True)
         ]
 
+    def in_words(self, top: int | None = None) -> str:
+        """How many of each class there are, such as ``12 RBC, 1 WBC``."""
+        return ", ".join(f"{count} {label}" for label, count in Counter(self.labels).most_common(top)) or "nothing found"
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -177,6 +182,10 @@ class Segmentation:
         return [
             {"label": label, "score": self.scores[label], "share": float(shares[self.names.index(label)])} for label in self.labels[:top]
         ]
+
+    def in_words(self, top: int | None = None) -> str:
+        """How much of the image each class covers, such as ``road 43.1%, sky 20.0%``."""
+        return ", ".join(f"{entry['label']} {entry['share']:.1%}" for entry in self.to_json(top))
 
 
 def frame_of(back: NDArray[np.float64], shape: tuple[int, int], seen: tuple[int, int], original: tuple[int, int]) -> NDArray[np.float64]:

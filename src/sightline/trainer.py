@@ -21,7 +21,7 @@ from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
-from sightline.processor import processors, share_processors
+from sightline.processor import keep_memory, processors, share_processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
 from sightline.training.budget import Budget, parse_budget, spoken
@@ -135,12 +135,13 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     from sightline.model.choose import Choice, choose
 
     chosen = start.settings
-    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task))
+    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
     console.say(found)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)
-    limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
+    reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
         Choice.from_json(start.record["choice"], start.module) if begun
@@ -197,6 +198,7 @@ def check_libraries(what: str = "Training", *modules: str) -> None:
     """UsageError where libraries that the modules, by default those of training, import are missing; has to come first, as it
     sets what torch reads when imported."""
     share_processors()
+    keep_memory()
     try:
         # The first two are otherwise imported only when a backbone is built, after the data was read.
         for module in ("torchvision", "timm", *(modules or ("sightline.package", "sightline.training.session"))):

@@ -72,8 +72,8 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     """Audit the images at ``data``; see ``pipeline.audit``."""
     _check_folders(data, config)
     detector = _detector(config)
-    dataset, unread = _read(data, reading)
     limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
+    dataset, unread = _read(data, reading, limits)
     choice = choose_for_audit(NetworkConfig(config.backbone, config.weights, config.size), median_size(dataset, limits), read_as)
     workers = looking.workers or processors()
     store = look_once(dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=looking.store_limit * 1e9, reading=read_as)
@@ -107,10 +107,10 @@ def _detector(config: AuditConfig) -> Detector | None:
     return Detector.open(Path(config.face_detector)) if config.face_detector else None
 
 
-def _read(data: Path, reading: ReadConfig) -> tuple[Dataset, list[Finding]]:
+def _read(data: Path, reading: ReadConfig, limits: Limits) -> tuple[Dataset, list[Finding]]:
     """The data set, or all images without labels where these cannot be read, and a finding that says why."""
     try:
-        dataset, said = read_dataset(data, reading)
+        dataset, said = read_dataset(data, reading, limits=limits)
     except DataError as error:
         if is_table(data) or not data.exists():
             raise

@@ -196,7 +196,7 @@ def _refused(dataset: Dataset, facts: Facts) -> list[tuple[str, str]]:
 
 
 def _check_usable(dataset: Dataset, facts: Facts) -> None:
-    """Raise DataError when nothing can be read, there is a single class, or no image of a class can be read."""
+    """Raise DataError when nothing can be read, images have a single class to be told by, or no image of a class can be read."""
     readable, refused = facts.readable, _refused(dataset, facts)
     if not readable.any():
         examples = "; ".join(f"{path}: {reason}" for path, reason in refused[:NAMED_IN_ERROR])

@@ -23,7 +23,7 @@ from sightline.scenes import IGNORED
 FILES = ("classes.json", "classes.csv", "class_dict.csv", "classes.txt", "codes.txt", "labels.txt", "labels.json")
 IGNORED_NAMES = frozenset({"void", "ignore", "ignored", "unlabelled", "unlabeled"})
 MAX_BYTES = 10_000_000
-MAX_VALUE = 65535
+MAX_VALUE = 65_534
 _NAME = ("name", "class", "label")
 _VALUE = ("value", "index", "id", "pixel")
 _COLOUR = ("color", "colour", "rgb")

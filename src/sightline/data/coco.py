@@ -21,7 +21,7 @@ from sightline.data.objects import Listed, gathered
 from sightline.data.outlines import Box, extent, unpacked
 from sightline.data.sizes import compare_sizes, read_sizes
 from sightline.data.tree import Tree, path_split, stem_split
-from sightline.errors import DataError, ImageError
+from sightline.errors import ImageError
 from sightline.records import SPLITS, Dataset
 from sightline.scenes import Outline
 
@@ -231,8 +231,6 @@ def _outline(value: Any, size: tuple[float, float]) -> Outline | None:
 
 def coco_tree(path: Path) -> tuple[Tree, list[str]]:
     """The place that a single file's images are looked for in, which is its folder or the one that holds ``annotations``, and its name
-    there; DataError for a file that is not there."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+    there."""
     root = path.parent.parent if path.absolute().parent.name.lower() == "annotations" else path.parent
     return Tree.of(root), [path.relative_to(root).as_posix()]

@@ -81,13 +81,13 @@ class Faults:
     def add(self, what: str, example: str, count: int = 1) -> None:
         """``what`` names a kind of fault in the plural and what is done about it: ``boxes without any area, left out``."""
         self.counts[what] += count
-        if example not in (found := self.examples[what]) and len(found) < NAMED:
+        if example not in (found := self.examples[what]) and len(found) <= NAMED:
             found.append(example)
 
     @property
     def sentence(self) -> str:
         """All kinds, such as ``boxes without any area, left out: 2 (a.jpg)``."""
-        return "; ".join(f"{what}: {count:,} ({_first(self.examples[what], count)})" for what, count in self.counts.items())
+        return "; ".join(f"{what}: {count:,} ({_first(self.examples[what])})" for what, count in self.counts.items())
 
     def tell(self) -> None:
         """One warning for all."""
@@ -99,5 +99,5 @@ class Faults:
         raise DataError(f"{self.path}: {reason}{f' ({self.sentence})' if self.counts else ''}.")
 
 
-def _first(examples: list[str], count: int) -> str:
-    return ", ".join(examples) + (", ..." if count > len(examples) else "")
+def _first(examples: list[str]) -> str:
+    return ", ".join(examples[:NAMED]) + (", ..." if len(examples) > NAMED else "")

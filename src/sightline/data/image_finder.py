@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections import defaultdict
@@ -27,6 +28,8 @@ class ImageFinder:
         way = written.replace("\\", "/")
         nearby = posixpath.normpath(posixpath.join(self._folder, way))
         if nearby in self._tree.known:
+            return nearby
+        if not self._tree.packed and nearby.startswith(("/", "../")) and os.path.isfile(self._tree.root / nearby):
             return nearby
         foreign = way.startswith("/") or re.match("[A-Za-z]:", way)
         parts = [part for part in way.split("/") if part not in ("", ".", "..")]

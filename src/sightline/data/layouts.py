@@ -17,6 +17,8 @@ from sightline.data.masks import mask_files, read_masks
 from sightline.data.painting import painted_maps
 from sightline.data.tree import Tree
 from sightline.data.voc import read_voc, voc_files
+from sightline.data.yolo import SUFFIXES as YOLO_SUFFIXES
+from sightline.data.yolo import read_yolo, yolo_files
 from sightline.errors import UsageError
 from sightline.records import Dataset
 
@@ -34,8 +36,11 @@ class Kind:
 
 
 # The first that is found counts.
+COCO = Kind("COCO annotations", OBJECTS, coco_files, read_coco)
+YOLO = Kind("YOLO labels", OBJECTS, yolo_files, read_yolo)
 KINDS = (
-    Kind("COCO annotations", OBJECTS, coco_files, read_coco),
+    COCO,
+    YOLO,
     Kind("Pascal VOC annotations", OBJECTS, voc_files, read_voc),
     Kind("masks", MAPS, mask_files, read_masks),
 )
@@ -75,7 +80,10 @@ def layout_of(path: Path, task: str | None) -> Layout | None:
     """
     if path.is_file() and path.suffix.lower() == COCO_SUFFIX:
         tree, files = coco_tree(path)
-        return _for_task(path, tree, KINDS[0], files, task)
+        return _for_task(path, tree, COCO, files, task)
+    if path.is_file() and path.suffix.lower() in YOLO_SUFFIXES:
+        tree = Tree.of(path.parent)
+        return _for_task(path, tree, YOLO, yolo_files(tree, path.name), task)
     if not (path.is_dir() or (is_archive(path) and path.exists())):
         return None
     tree = Tree.of(path)
@@ -83,7 +91,7 @@ def layout_of(path: Path, task: str | None) -> Layout | None:
     if not found:
         return None
     # Pascal VOC has masks of some images beside its boxes.
-    able = [kind for kind in found if task == MAPS and kind.gives == MAPS and KINDS[0] not in found]
+    able = [kind for kind in found if task == MAPS and kind.gives == MAPS and COCO not in found]
     kind = (able or list(found))[0]
     return _for_task(path, tree, kind, found[kind], task)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.data.class_table import ClassTable, Value, find_table, read_class_table
+from sightline.data.class_table import MAX_VALUE, ClassTable, Value, find_table, read_class_table
 from sightline.data.decode import Limits, read_size, read_values
 from sightline.data.findings import Faults
 from sightline.data.outlines import painted
@@ -110,7 +110,8 @@ def _table(tree: Tree, files: MaskFiles, limits: Limits) -> ClassTable:
             continue
     example = ", ".join(f'"{value}": "a name"' for value in sorted(found)[:3])
     raise DataError(
-        f"{tree.root}: has masks and no class table; write {tree.root / 'classes.json'} with the name of each value, such as {{{example}}}."
+        f"{tree.root}: has masks but no class table: write {tree.root / 'classes.json'} with each value's name, as {{{example}}}; "
+        "if its folders are classes, use --task classify."
     )
 
 
@@ -142,25 +143,30 @@ def _is_faulty(look: _Look, name: str, faults: Faults) -> bool:
     return False
 
 
-def _places(values: NDArray[np.generic], table: Mapping[Value, int]) -> NDArray[np.int16]:
+def _places(values: NDArray[Any], table: Mapping[Value, int]) -> NDArray[np.int16]:
     """(h, w) the class of each pixel, ``IGNORED``, or ``_UNKNOWN``; ``values`` (h, w) numbers or (h, w, 3) colours."""
-    if any(isinstance(value, tuple) for value in table):
-        codes = np.array([(red << 16) | (green << 8) | blue for red, green, blue in table], np.int32)
-        places = np.array(list(table.values()), np.int16)
-        order = np.argsort(codes)
-        wide = values.astype(np.int32)
-        pixels = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-        nearest = order[np.searchsorted(codes, pixels, sorter=order).clip(0, len(codes) - 1)]
-        return np.where(codes[nearest] == pixels, places[nearest], np.int16(_UNKNOWN))
+    if colours := {value: place for value, place in table.items() if isinstance(value, tuple)}:
+        return _places_of_colours(values, colours)
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise ImageError("", "is in colour, and the class table has no colours")
         values = values[..., 0]
-    by_value = np.full(max(map(int, table)) + 2, _UNKNOWN, np.int16)
-    for value, place in table.items():
-        by_value[value] = place
-    known = (values >= 0) & (values < len(by_value) - 1)
-    return by_value[np.where(known, values, len(by_value) - 1).astype(np.int64)]
+    numbers = {value: place for value, place in table.items() if isinstance(value, int)}
+    by_value = np.full(MAX_VALUE + 2, _UNKNOWN, np.int16)
+    by_value[list(numbers)] = list(numbers.values())
+    if values.dtype not in (np.uint8, np.uint16):
+        values = np.where((values >= 0) & (values <= MAX_VALUE), values, MAX_VALUE + 1).astype(np.uint16)
+    return np.asarray(by_value[values])
+
+
+def _places_of_colours(values: NDArray[Any], table: Mapping[tuple[int, int, int], int]) -> NDArray[np.int16]:
+    codes = np.array([(red << 16) | (green << 8) | blue for red, green, blue in table], np.int32)
+    places = np.array(list(table.values()), np.int16)
+    order = np.argsort(codes)
+    wide = values.astype(np.int32)
+    pixels = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    nearest = order[np.searchsorted(codes, pixels, sorter=order).clip(0, len(codes) - 1)]
+    return np.where(codes[nearest] == pixels, places[nearest], np.int16(_UNKNOWN))
 
 
 def read_map(label_map: LabelMap, limits: Limits = Limits()) -> NDArray[np.uint8]:
@@ -174,4 +180,4 @@ def read_map(label_map: LabelMap, limits: Limits = Limits()) -> NDArray[np.uint8
         return painted(outlines, source.labels.tolist(), source.boxes, label_map.size, label_map.values[0], IGNORED)
     in_colour = any(isinstance(value, tuple) for value in label_map.values)
     places = _places(read_values(source, limits, colours=in_colour), label_map.values)
-    return np.where(places == _UNKNOWN, IGNORED, places).astype(np.uint8)
+    return places.astype(np.uint8)  # of what is unknown, -1, this makes 255

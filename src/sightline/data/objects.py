@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def _sound(
     """The boxes that can be used, clipped, and which of all they are."""
     boxes, rows = np.array(listed.boxes, np.float64).reshape(-1, 4), np.array(listed.images, np.int64)
 
-    def told(bad: NDArray[np.bool_], what: str) -> None:
+    def told(bad: Any, what: str) -> None:
         for row in rows[bad].tolist():
             faults.add(what, images[row])
 
@@ -103,7 +104,7 @@ def _areas(listed: Listed, boxes: NDArray[np.float64], places: NDArray[np.int64]
     for place in np.flatnonzero(~(np.isfinite(areas) & (areas > 0))).tolist():
         outline = listed.outlines[places[place]]
         areas[place] = filled[place] if outline is None else covered(outline) or filled[place]
-    return np.minimum(areas, filled)
+    return np.asarray(np.minimum(areas, filled))
 
 
 def _divided(objects: Objects, counts: NDArray[np.int64]) -> list[Objects]:

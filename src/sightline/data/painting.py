@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.data.decode import Limits
 from sightline.data.findings import Faults
@@ -24,7 +25,7 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
     needed. Raises UsageError where none has one, and for too many classes.
     """
     assert dataset.targets is not None
-    if not any(target.outlines for target in dataset.targets):
+    if all(target.outlines is None for target in dataset.targets):
         raise UsageError(
             f"--task segment: {dataset.root} has boxes and no outlines, so it gives detect; add outlines or masks for segment."
         )
@@ -37,9 +38,13 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
     for ref, reason in zip(dataset.refs, reasons, strict=True):
         if reason:
             faults.add("images that cannot be read, left out", f"{ref}: {reason}")
-    readable = np.isfinite(sizes).all(axis=1)
+    readable = np.array([not reason for reason in reasons], bool)
+    for row in np.flatnonzero(readable).tolist():
+        if not _fits(dataset.targets[row], sizes[row]):
+            readable[row] = False
+            faults.add("images of another size than the outlines say, left out", str(dataset.refs[row]))
     if not readable.any():
-        faults.refuse("not one image can be read")
+        faults.refuse("not one image can be used")
     shift = np.arange(len(dataset.labels)) + (known is None)
     kept = dataset.select(readable)
     assert kept.targets is not None
@@ -52,6 +57,11 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
         faults.add("objects without an outline, their boxes ignored", "of all images", bare)
     faults.tell()
     return kept.replace(task="segment", labels=labels, targets=column_of(maps))
+
+
+def _fits(objects: Objects, size: NDArray[np.float64]) -> bool:
+    """Whether run lengths, which hold for one size of the image, add up to it."""
+    return all(outline.sum() == size.prod() for outline in objects.outlines or () if isinstance(outline, np.ndarray))
 
 
 def _counted(label_map: LabelMap, classes: int) -> LabelMap:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,10 @@ class Prepare:
     def reading(self) -> Reading:
         return Reading(self.window, self.bands)
 
+    def of_pixels(self) -> Prepare:
+        """The same for pixels that were read already, when bands and levels were chosen."""
+        return replace(self, window=None, bands=None if self.channels == 3 else tuple(range(1, self.channels + 1)))
+
     @property
     def min_side(self) -> int:
         """The shorter side in pixels that decoding has to leave."""
@@ -78,7 +82,8 @@ class Prepare:
         if self.fit == "pad":
             return changed(image, lambda source: self._on_grey(source, resample)), back
         (across, _, left), (_, down, top) = back.tolist()
-        box = left, top, left + across * columns, top + down * rows
+        # Rounding may lead a hair beyond the picture, which Pillow refuses.
+        box = max(0.0, left), max(0.0, top), min(width, left + across * columns), min(height, top + down * rows)
         return changed(image, lambda source: source.resize((columns, rows), resample, box=box)), back
 
     def way_back(self, width: int, height: int) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ class Tree:
         return cls(root, tuple(name[len(top) :] for name in names), top, packed)
 
     def ref(self, name: str) -> ImageRef:
+        """Where a file is; a way that leads elsewhere on the disk is one as well."""
         return ImageRef(str(self.root), member=self.top + name) if self.packed else ImageRef(str(self.root / (self.top + name)))
 
     def shown(self, name: str) -> str:

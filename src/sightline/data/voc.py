@@ -46,7 +46,7 @@ def read_voc(tree: Tree, names: list[str], limits: Limits = Limits()) -> Dataset
     Raises DataError where no image is there or no object is left.
     """
     faults = Faults(tree.root)
-    splits, listed_keys = _lists(tree, faults)
+    splits = _lists(tree, faults)
     image_of = _Images(tree)
     annotated: dict[str, ElementTree.Element | None] = {}
     for name in names:
@@ -59,19 +59,23 @@ def read_voc(tree: Tree, names: list[str], limits: Limits = Limits()) -> Dataset
             faults.add("images with two files of annotations, the first counts", image)
         else:
             annotated[image] = root
-    bare = [name for name in tree.images if name not in annotated and may_be_annotated(name)]
+    bare = [name for name in tree.images if name not in annotated and _may_be_annotated(name)]
     for name in bare:
-        if stem_of(name) in listed_keys:
+        if stem_of(name) in splits:
             annotated[name] = None
             faults.add("images that are listed and have no annotations, taken to show no object", name)
         else:
             faults.add("images without annotations, left out", name)
+    stems = {stem_of(name) for name in tree.images}
+    for stem in splits:
+        if stem not in stems:
+            faults.add("names in lists that no image has", stem)
     if not annotated:
         faults.refuse("not one of its annotations belongs to an image that is there; put the images beside them or into JPEGImages")
     return _dataset(tree, dict(sorted(annotated.items())), splits, limits, faults)
 
 
-def may_be_annotated(name: str) -> bool:
+def _may_be_annotated(name: str) -> bool:
     """Whether a file lies where the images of annotations do; masks of segmentation lie elsewhere."""
     return not any(folder.lower().startswith("segmentation") for folder in folders_of(name))
 
@@ -151,7 +155,7 @@ class _Images:
         self._by_key: dict[tuple[str, ...], str] = {}
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for name in tree.images:
-            if may_be_annotated(name):
+            if _may_be_annotated(name):
                 self._by_key.setdefault(key_of(name), name)
                 self._by_stem[stem_of(name)].append(name)
 
@@ -164,27 +168,25 @@ class _Images:
         return None
 
 
-def _lists(tree: Tree, faults: Faults) -> tuple[dict[str, str], set[str]]:
-    """The split that ``ImageSets/Main`` says for each image, by its name without suffix, and all names that stand in a list.
+def _lists(tree: Tree, faults: Faults) -> dict[str, str]:
+    """The split that ``ImageSets/Main`` says for each image, by its name without suffix.
 
-    One in several lists is in the last of train, validation and test.
+    What stands in trainval alone is for training; what stands in several other lists is in the last of train, validation and test.
     """
-    splits: dict[str, str] = {}
-    for name in sorted(tree.names):
-        found = re.search(r"(^|/)ImageSets/Main/(train|trainval|val|test)\.txt$", name, re.IGNORECASE)
-        if not found:
-            continue
-        try:
-            lines = tree.read(name, MAX_BYTES).decode("utf-8-sig").splitlines()
-        except (ImageError, UnicodeDecodeError) as error:
-            faults.add("files that are broken, left out", f"{name}: {error}")
-            continue
-        split = LISTS[found[2].lower()]
-        for line in filter(str.strip, lines):
-            words = line.split()
-            stem = words[0].rsplit("/", 1)[-1]
-            before = splits.get(stem, split)
-            if before != split and "trainval" not in name.lower():
-                splits[stem] = max(before, split, key=SPLITS.index)
-            splits.setdefault(stem, split)
-    return splits, set(splits)
+    said: defaultdict[str, set[str]] = defaultdict(set)
+    for name in tree.names:
+        if found := re.search(r"(?:^|/)ImageSets/Main/(train|trainval|val|test)\.txt$", name, re.IGNORECASE):
+            try:
+                lines = tree.read(name, MAX_BYTES).decode("utf-8-sig").splitlines()
+            except (ImageError, UnicodeDecodeError) as error:
+                faults.add("files that are broken, left out", f"{name}: {error}")
+                continue
+            for words in filter(None, map(str.split, lines)):
+                said[words[0].rsplit("/", 1)[-1]].add(found[1].lower())
+    splits = {}
+    for stem, lists in said.items():
+        parts = {LISTS[name] for name in (lists - {"trainval"} or lists)}
+        splits[stem] = max(parts, key=SPLITS.index)
+        if len(parts) > 1:
+            faults.add("images in several lists, kept in the last of train, validation and test", stem)
+    return splits

@@ -123,7 +123,7 @@ def _plates(boxes: Sequence[Outlined], size: tuple[int, int], pen: Pen) -> Itera
         words = _fitted(printable(outlined.words, font), font, size[0] - 2 * padding)
         width = min(size[0], math.ceil(font.getlength(words)) + 2 * padding)
         places = _places(_inside(outlined.box, size, 2 * pen.line), width, height, size)
-        hidden = [_shared(place, taken[:count]) for place in places]
+        hidden = _hidden(places, taken[:count])
         best = int(np.argmin(hidden))
         if hidden[best] <= HIDDEN * width * height:
             taken[count] = places[best]
@@ -132,19 +132,20 @@ def _plates(boxes: Sequence[Outlined], size: tuple[int, int], pen: Pen) -> Itera
 
 
 def _places(box: Rectangle, width: int, height: int, size: tuple[int, int]) -> list[Rectangle]:
-    """Where the words of a box may stand within the picture, the best place first: above it, in its corners, below it, beside it."""
+    """Where the words of a box may stand within the picture, the best place first: above it, below it, in its corners, beside it."""
     left, top, right, bottom = box
-    corners = [(left, top - height), (left, top), (right - width, top - height), (left, bottom), (right - width, top),
-               (left, bottom - height), (right - width, bottom - height), (right, top), (left - width, top)]  # fmt: skip
+    across, downs = (left, right - width), (top - height, bottom, top, bottom - height)
+    corners = [*((x, y) for y in downs for x in across), (right, top), (left - width, top)]
     within = [(x, y) for x, y in corners if 0 <= x <= size[0] - width and 0 <= y <= size[1] - height]
-    moved = [(min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)) for x, y in corners[:4]]
+    moved = [(min(max(x, 0), size[0] - width), min(max(y, 0), size[1] - height)) for x, y in corners]
     return [(x, y, x + width, y + height) for x, y in dict.fromkeys(within + moved)]
 
 
-def _shared(place: Rectangle, taken: NDArray[np.int64]) -> int:
-    """Pixels that a place shares with those that are taken, (p, 4)."""
-    sides = np.minimum(place[2:], taken[:, 2:]) - np.maximum(place[:2], taken[:, :2])
-    return int(np.prod(np.maximum(sides, 0), axis=1).sum())
+def _hidden(places: Sequence[Rectangle], taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pixels that each place shares with those that are taken, (p, 4)."""
+    ours = np.array(places)[:, None]
+    sides = np.minimum(ours[..., 2:], taken[:, 2:]) - np.maximum(ours[..., :2], taken[:, :2])
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=2).sum(axis=1))
 
 
 def _fitted(words: str, font: Font, width: int) -> str:

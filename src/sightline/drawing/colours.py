@@ -1,6 +1,6 @@
 """One colour for each class, the same in every picture, told apart with any kind of colour vision.
 
-The first seven are those of Okabe and Ito (2008), without black; where there are more classes they come again, lighter and darker.
+The first seven are those of Okabe and Ito (2008), without black; where there are more classes they come again, darker and lighter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 VERMILION, BLUE = (213, 94, 0), (0, 114, 178)
 FIRST = (VERMILION, (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (230, 159, 0), BLUE)
 # What each round of classes is mixed with, and how much of it.
-ROUNDS: tuple[tuple[Colour, float], ...] = ((BLACK, 0.0), (WHITE, 0.5), (BLACK, 0.45), (WHITE, 0.75), (BLACK, 0.65))
+ROUNDS: tuple[tuple[Colour, float], ...] = ((BLACK, 0.0), (BLACK, 0.5), (WHITE, 0.55), (BLACK, 0.72), (WHITE, 0.78))
 
 
 def colour_of(index: int) -> Colour:

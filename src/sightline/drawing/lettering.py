@@ -36,6 +36,8 @@ def font_for(text: str, size: int) -> Font:
 
 def printable(text: str, font: Font) -> str:
     """The text with ``?`` for letters that the font lacks, for which it would draw boxes."""
+    if text.isascii():
+        return text
     lacking = bytes(font.getmask(NO_LETTER))
     sound = text.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
     return "".join(letter if letter.isascii() or bytes(font.getmask(letter)) != lacking else "?" for letter in sound)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import RESAMPLES, bootstrap_intervals
 from sightline.evaluation.metrics import Ints, ratio
-from sightline.evaluation.segmentation import IGNORED
+from sightline.scenes import IGNORED
 
 Floats = NDArray[np.float64]
 

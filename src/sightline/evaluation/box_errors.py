@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.boxes import PAIRS_AT_ONCE, iou, paired_iou
-from sightline.evaluation.matching import ALL_SIZES, Found, Matches, Truth, match
+from sightline.evaluation.boxes import overlapping, paired_iou
+from sightline.evaluation.matching import ALL_SIZES, Found, Matches, match
+from sightline.scenes import Objects
 
 ON, NEAR = 0.5, 0.1
 KINDS = ("correct", "ignored", "double", "wrong class", "badly placed", "stray", "background")
@@ -71,7 +72,7 @@ def _table(rows: NDArray[np.int64], columns: NDArray[np.int64], height: int, wid
     return np.bincount(rows * width + columns, minlength=height * width).reshape(height, width)
 
 
-def box_errors(found: Found, truth: Sequence[Truth], classes: int, thresholds: NDArray[np.floating]) -> BoxErrors:
+def box_errors(found: Found, truth: Sequence[Objects], classes: int, thresholds: NDArray[np.floating]) -> BoxErrors:
     """Sort what is found with scores of at least the (k,) ``thresholds`` into the kinds above."""
     given = found.above(thresholds)
     matches = match(given, truth, classes, limit=max(1, given.labels.shape[1]), ious=np.array([ON]), sizes=ALL_SIZES)
@@ -88,23 +89,24 @@ def box_errors(found: Found, truth: Sequence[Truth], classes: int, thresholds: N
         fates[image][partner[chosen][blamed]] = MISJUDGED
         fates[image][partner[chosen][kind[chosen] == CORRECT]] = FOUND
     real = [np.flatnonzero(~objects.crowd) for objects in truth]
+    nothing = np.zeros(0, np.int64)
     return BoxErrors(
-        matches.image,
-        matches.place,
-        matches.label,
-        kind,
-        partner,
-        overlap,
-        np.repeat(np.arange(len(truth)), [len(places) for places in real]),
-        np.concatenate([np.zeros(0, np.int64), *real]),
-        np.concatenate([np.zeros(0, np.int64), *(objects.labels[places] for objects, places in zip(truth, real, strict=True))]),
-        np.concatenate([np.zeros(0, np.int64), *(fate[places] for fate, places in zip(fates, real, strict=True))]),
-        classes,
+        image=matches.image,
+        place=matches.place,
+        label=matches.label,
+        kind=kind,
+        partner=partner,
+        overlap=overlap,
+        object_image=np.repeat(np.arange(len(truth)), [len(places) for places in real]),
+        object_index=np.concatenate([nothing, *real]),
+        object_label=np.concatenate([nothing, *(objects.labels[places] for objects, places in zip(truth, real, strict=True))]),
+        fate=np.concatenate([nothing, *(fate[places] for fate, places in zip(fates, real, strict=True))]),
+        classes=classes,
     )
 
 
 def _judge(
-    matches: Matches, chosen: NDArray[np.int64], boxes: NDArray[np.float64], objects: Truth
+    matches: Matches, chosen: NDArray[np.int64], boxes: NDArray[np.float64], objects: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Kind, partner and overlap of the detections of one image, which are the ``chosen`` ones of the matches."""
     label, hit, ignored = matches.label[chosen], matches.hit[0, 0, chosen], matches.ignored[0, 0, chosen]
@@ -127,19 +129,17 @@ def _judge(
 
 
 def _nearest(
-    boxes: NDArray[np.float64], label: NDArray[np.int64], objects: Truth
+    boxes: NDArray[np.float64], label: NDArray[np.int64], objects: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """The object of its own class that each detection overlaps most, with the IoU, and the same of the other classes; -1 for none."""
-    found = [np.full(len(boxes), -1), np.zeros(len(boxes)), np.full(len(boxes), -1), np.zeros(len(boxes))]
-    if not len(objects.labels):
-        return found[0], found[1], found[2], found[3]
-    step = max(1, PAIRS_AT_ONCE // len(objects.labels))
-    for start in range(0, len(boxes), step):
-        part = slice(start, start + step)
-        overlaps = np.where(objects.crowd, 0.0, iou(boxes[part], objects.boxes))
-        same = label[part, None] == objects.labels
-        for place, counted in ((0, same), (2, ~same)):
-            masked = np.where(counted, overlaps, 0.0)
-            best, value = masked.argmax(axis=1), masked.max(axis=1)
-            found[place][part], found[place + 1][part] = np.where(value > 0, best, -1), value
+    """The object of its own class that each detection overlaps most, the IoU, and both for the other classes; -1 and 0 for none near."""
+    rows, columns, overlaps = overlapping(boxes, objects.boxes, NEAR)
+    same = label[rows] == objects.labels[columns]
+    found = []
+    for counted in (same, ~same):
+        best = np.flatnonzero(counted & ~objects.crowd[columns])
+        best = best[np.argsort(overlaps[best], kind="stable")]
+        partner, overlap = np.full(len(boxes), -1), np.zeros(len(boxes))
+        # Written from the least overlap to the largest, which stays.
+        partner[rows[best]], overlap[rows[best]] = columns[best], overlaps[best]
+        found += [partner, overlap]
     return found[0], found[1], found[2], found[3]

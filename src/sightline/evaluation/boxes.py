@@ -6,6 +6,7 @@ widths. Overlap is intersection over union (IoU); with a crowd it is the share o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.metrics import Floats, Ints
 
-# Overlaps held in memory at once: 32 MB of float64.
-PAIRS_AT_ONCE = 1 << 22
+# Up to so many pairs it is quickest to compare all with all.
+DENSE = 1 << 17
+# Beyond, so many are held in memory at once: some 100 MB.
+PAIRS_AT_ONCE = 1 << 20
 # Boxes that are settled together when doubles are suppressed: large enough for numpy to pay, small enough for the cache.
 BLOCK = 128
 
@@ -30,11 +33,14 @@ def clip(boxes: Floats, width: float, height: float) -> NDArray[np.floating[Any]
     return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
-def paired_iou(first: Floats, second: Floats) -> NDArray[np.floating[Any]]:
-    """(m,) overlaps in [0, 1] of (m, 4) boxes with those in the same row."""
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    shared = np.prod(np.maximum(sides, 0), axis=1)
-    return np.asarray(shared / np.where(shared > 0, areas(first) + areas(second) - shared, 1))
+def paired_iou(found: Floats, truth: Floats, crowd: NDArray[np.bool_] | None = None) -> NDArray[np.floating[Any]]:
+    """(m,) overlaps of (m, 4) boxes with those in the same row, where ``iou`` has those of all with all."""
+    sides = np.maximum(np.minimum(found[:, 2:], truth[:, 2:]) - np.maximum(found[:, :2], truth[:, :2]), 0)
+    shared = sides[:, 0] * sides[:, 1]
+    whole = areas(found) + areas(truth) - shared
+    if crowd is not None:
+        whole = np.where(crowd, areas(found), whole)
+    return np.asarray(shared / np.where(shared > 0, whole, 1))
 
 
 def iou(found: Floats, truth: Floats, crowd: NDArray[np.bool_] | None = None) -> NDArray[np.floating[Any]]:
@@ -56,20 +62,41 @@ def iou(found: Floats, truth: Floats, crowd: NDArray[np.bool_] | None = None) ->
 
 def overlapping(
     found: Floats, truth: Floats, least: float, crowd: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The pairs that overlap by ``least`` or more: (p,) rows in ``found``, (p,) rows in ``truth``, (p,) overlaps.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating[Any]]]:
+    """The pairs that overlap by ``least``, which is above 0, or more: (p,) rows in ``found``, (p,) rows in ``truth``, (p,) overlaps.
 
-    In the order of ``found``, then of ``truth``. Works in blocks, so that memory goes with the pairs found.
+    In the order of ``found``, then of ``truth``. Of many boxes only those that are side by side are compared, so that ten thousand
+    small ones on a large image take neither long nor much memory.
     """
-    step = max(1, PAIRS_AT_ONCE // max(1, len(truth)))
-    rows, columns, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    if len(found) * len(truth) <= DENSE:
+        overlaps = iou(found, truth, crowd)
+        rows, columns = np.nonzero(overlaps >= least)
+        return rows, columns, overlaps[rows, columns]
+    parts = []
+    for rows, columns in _side_by_side(found, truth):
+        overlaps = paired_iou(found[rows], truth[columns], None if crowd is None else crowd[columns])
+        near = overlaps >= least
+        parts.append((rows[near], columns[near], overlaps[near]))
+    rows, columns, overlaps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((columns, rows))
+    return rows[order], columns[order], overlaps[order]
+
+
+def _side_by_side(found: Floats, truth: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows of pairs among which are all that share a column of pixels, in parts of bounded size.
+
+    Sorted by their left sides, the others that may reach into a box are a range.
+    """
+    order = np.argsort(truth[:, 0], kind="stable")
+    lefts, widest = truth[order, 0], np.fmax.reduce(truth[:, 2] - truth[:, 0])
+    first = np.searchsorted(lefts, found[:, 0] - widest, "left")
+    counts = np.maximum(np.searchsorted(lefts, found[:, 2], "right") - first, 0)
+    step = max(1, PAIRS_AT_ONCE // len(truth))
     for start in range(0, len(found), step):
-        overlaps = iou(found[start : start + step], truth, crowd)
-        near, others = np.nonzero(overlaps >= least)
-        rows.append(near + start)
-        columns.append(others)
-        values.append(overlaps[near, others])
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+        part = counts[start : start + step]
+        rows = np.repeat(np.arange(len(part)), part)
+        within = np.arange(len(rows)) - (part.cumsum() - part)[rows]
+        yield rows + start, order[first[start : start + step][rows] + within]
 
 
 def suppress(boxes: Floats, scores: Floats, labels: Ints, overlap: float, limit: int | None = None) -> NDArray[np.int64]:
@@ -83,19 +110,14 @@ def suppress(boxes: Floats, scores: Floats, labels: Ints, overlap: float, limit:
     missing = len(left) if limit is None else limit
     while len(left) and missing > 0:
         block, left = left[:BLOCK], left[BLOCK:]
-        block = block[_survivors(_doubles(boxes, labels, block, block, overlap))][:missing]
+        same = labels[block][:, None] == labels[block]
+        block = block[_survivors(same & (iou(boxes[block], boxes[block]) > overlap))][:missing]
         kept.append(block)
         missing -= len(block)
-        if missing > 0 and len(left):
-            step = max(1, PAIRS_AT_ONCE // len(block))
-            parts = [left[start : start + step] for start in range(0, len(left), step)]
-            left = np.concatenate([part[~_doubles(boxes, labels, block, part, overlap).any(axis=0)] for part in parts])
+        if missing > 0:
+            surer, others, values = overlapping(boxes[block], boxes[left], overlap)
+            left = np.delete(left, others[(values > overlap) & (labels[block[surer]] == labels[left[others]])])
     return np.concatenate(kept)
-
-
-def _doubles(boxes: Floats, labels: Ints, kept: Ints, others: Ints, overlap: float) -> NDArray[np.bool_]:
-    """(a, b) whether two boxes, given by index, are one and the same object."""
-    return (labels[kept][:, None] == labels[others]) & (iou(boxes[kept], boxes[others]) > overlap)
 
 
 def _survivors(doubles: NDArray[np.bool_]) -> NDArray[np.bool_]:

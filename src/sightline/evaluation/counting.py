@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.matching import Found, Truth
+from sightline.evaluation.matching import Found
+from sightline.scenes import Objects
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ class Counts:
         return np.where(totals > 0, (counted * differences).sum(axis=0) / np.maximum(totals, 1), np.nan)
 
 
-def count_objects(found: Found, truth: Sequence[Truth], classes: int, thresholds: NDArray[np.floating]) -> Counts:
+def count_objects(found: Found, truth: Sequence[Objects], classes: int, thresholds: NDArray[np.floating]) -> Counts:
     """Count what is found with scores of at least the (k,) ``thresholds``, and what is there."""
     given = found.above(thresholds).labels
     rows, columns = np.nonzero(given >= 0)

@@ -7,21 +7,20 @@ without an object are left out (NaN). Areas are those of the objects' outlines w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import RESAMPLES, bootstrap_intervals
-from sightline.evaluation.matching import ALL_SIZES, LIMIT, Found, Matches, Truth, match
+from sightline.evaluation.matching import ALL_SIZES, LIMIT, SIZES, Found, Matches, match
 from sightline.evaluation.metrics import ratio
+from sightline.scenes import Objects
 
 Floats = NDArray[np.float64]
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-# Recall is also told for the surest, and the ten surest, of an image and class.
-FEWER = (1, 10)
 IOU_75 = 5
 
 
@@ -29,27 +28,22 @@ IOU_75 = 5
 class DetectionScores:
     """Values in [0, 1], NaN where there is no object to judge by.
 
-    map, map50, map75                   mean average precision over all IoU thresholds, at 0.50, at 0.75
-    map_small, map_medium, map_large    of objects below 32 x 32 pixels, up to 96 x 96, and above
-    recall_1, recall_10, recall         mean recall over thresholds and classes with so many detections an image and class, and with all
-    recall_small, recall_medium, recall_large
-    ap, ap50                            (k,) of each class
-    recalls                             (k,) of each class, mean over thresholds
-    objects                             (k,) int64 objects of each class, without crowds
+    map, map50, map75           mean average precision over all IoU thresholds, at 0.50, at 0.75
+    map_by_size                 of "small" objects, below 32 x 32 pixels, "medium" ones, up to 96 x 96, and "large" ones
+    recall, recall_by_size      mean recall over IoU thresholds and classes
+    recall_1, recall_10         the same where the surest detection, or the ten surest, of an image and class are all that counts
+    ap, ap50, recalls           (k,) of each class
+    objects                     (k,) int64 objects of each class, without crowds
     """
 
     map: float
     map50: float
     map75: float
-    map_small: float
-    map_medium: float
-    map_large: float
+    map_by_size: Mapping[str, float]
+    recall: float
     recall_1: float
     recall_10: float
-    recall: float
-    recall_small: float
-    recall_medium: float
-    recall_large: float
+    recall_by_size: Mapping[str, float]
     ap: Floats
     ap50: Floats
     recalls: Floats
@@ -60,20 +54,22 @@ def detection_scores(matches: Matches) -> DetectionScores:
     """All figures, from ``match`` with its usual thresholds and sizes."""
     precisions, recalls = average_precision(matches), recall(matches)
     return DetectionScores(
-        _mean(precisions[0]),
-        _mean(precisions[0, :, 0]),
-        _mean(precisions[0, :, IOU_75]),
-        *(_mean(of_size) for of_size in precisions[1:]),
-        *(_mean(recall(matches, limit)[0]) for limit in FEWER),
-        *(_mean(of_size) for of_size in recalls),
-        precisions[0].mean(axis=1),
-        precisions[0, :, 0],
-        recalls[0].mean(axis=1),
-        matches.objects[0].sum(axis=0),
+        map=_mean(precisions[0]),
+        map50=_mean(precisions[0, :, 0]),
+        map75=_mean(precisions[0, :, IOU_75]),
+        map_by_size={name: _mean(values) for name, values in zip(SIZES, precisions, strict=True) if name not in ALL_SIZES},
+        recall=_mean(recalls[0]),
+        recall_1=_mean(recall(matches, 1)[0]),
+        recall_10=_mean(recall(matches, 10)[0]),
+        recall_by_size={name: _mean(values) for name, values in zip(SIZES, recalls, strict=True) if name not in ALL_SIZES},
+        ap=precisions[0].mean(axis=1),
+        ap50=precisions[0, :, 0],
+        recalls=recalls[0].mean(axis=1),
+        objects=matches.objects[0].sum(axis=0),
     )
 
 
-def mean_average_precision(found: Found, truth: Sequence[Truth], classes: int) -> float:
+def mean_average_precision(found: Found, truth: Sequence[Objects], classes: int) -> float:
     """mAP alone, as after each epoch: all sizes, IoU 0.50 to 0.95; NaN where no image has an object."""
     return _mean(average_precision(match(found, truth, classes, sizes=ALL_SIZES)))
 
@@ -115,20 +111,22 @@ def recall(matches: Matches, limit: int = LIMIT) -> Floats:
     return np.where(objects[:, :, None] > 0, ratio(found, np.broadcast_to(objects[:, :, None], found.shape)), np.nan)
 
 
-def summary(matches: Matches, weights: NDArray[np.integer] | None = None) -> Floats:
+def precision_summary(matches: Matches, weights: NDArray[np.integer] | None = None) -> Floats:
     """(2 + 2k,) mAP, mAP50, the average precision of each class, and that at IoU 0.50, with image i counted ``weights[i]`` times."""
     precisions = average_precision(matches, weights, sizes=1)[0]
     return np.concatenate([[_mean(precisions), _mean(precisions[:, 0])], precisions.mean(axis=1), precisions[:, 0]])
 
 
-def summary_intervals(matches: Matches, resamples: int = RESAMPLES) -> Floats:
-    """(2 + 2k, 2) 95% intervals of the ``summary`` over images, in [0, 1]; NaN for a class without an object."""
-    return np.clip(bootstrap_intervals(lambda weights: summary(matches, weights), matches.images, resamples=resamples), 0.0, 1.0)
+def precision_intervals(matches: Matches, resamples: int = RESAMPLES) -> Floats:
+    """(2 + 2k, 2) 95% intervals of the ``precision_summary`` over images, in [0, 1]; NaN for a class without an object."""
+    return np.clip(bootstrap_intervals(lambda weights: precision_summary(matches, weights), matches.images, resamples=resamples), 0.0, 1.0)
 
 
-def difference_intervals(reference: Matches, other: Matches, resamples: int = RESAMPLES) -> Floats:
-    """(2 + 2k, 2) 95% intervals of the other's ``summary`` less the reference's, both drawn on the same images."""
-    return bootstrap_intervals(lambda weights: summary(other, weights) - summary(reference, weights), reference.images, resamples=resamples)
+def precision_differences(reference: Matches, other: Matches, resamples: int = RESAMPLES) -> Floats:
+    """(2 + 2k, 2) 95% intervals of the other's ``precision_summary`` less the reference's, both drawn on the same images."""
+    return bootstrap_intervals(
+        lambda weights: precision_summary(other, weights) - precision_summary(reference, weights), reference.images, resamples=resamples
+    )
 
 
 def _mean(values: Floats) -> float:

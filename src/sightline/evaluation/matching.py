@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation import boxes as geometry
 from sightline.evaluation.metrics import Floats, Ints
+from sightline.scenes import Objects
 
 Bools = NDArray[np.bool_]
 
@@ -26,21 +26,6 @@ ALL_SIZES = {"all": (0.0, 1e10)}
 SIZES = {**ALL_SIZES, "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 # Of an image and class, the surest so many are judged.
 LIMIT = 100
-# An overlap of 1 must reach a threshold of 1.
-NEARLY_ONE = 1 - 1e-10
-
-
-class Truth(Protocol):
-    """The objects on an image: ``boxes`` (m, 4), ``labels`` (m,) ints, ``crowd`` (m,) bool, ``areas`` (m,) pixels each covers."""
-
-    @property
-    def boxes(self) -> NDArray[np.float64]: ...
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
-    @property
-    def crowd(self) -> Bools: ...
-    @property
-    def areas(self) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +80,7 @@ class Matches:
 
 def match(
     found: Found,
-    truth: Sequence[Truth],
+    truth: Sequence[Objects],
     classes: int,
     *,
     limit: int = LIMIT,
@@ -105,7 +90,7 @@ def match(
     """Match the boxes found on n images with the n images' objects, of ``classes`` classes."""
     image, place, rank = _surest(found, limit)
     label, score, boxes = found.labels[image, place], found.scores[image, place], found.boxes[image, place].astype(np.float64)
-    true = _Objects.of(truth)
+    true = _Row.of(truth)
     outside = _outside(true.areas, sizes)
     void = outside | true.crowd
     winners = _winners(_pairs(image, label, boxes, true, float(ious.min())), true.crowd, void, ious, (len(sizes), len(ious), len(image)))
@@ -129,7 +114,7 @@ def match(
 
 
 @dataclass(frozen=True, eq=False)
-class _Objects:
+class _Row:
     """The objects of all images in one row; ``image`` and ``index`` say where each is from."""
 
     boxes: NDArray[np.float64]
@@ -141,7 +126,7 @@ class _Objects:
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, truth: Sequence[Truth]) -> _Objects:
+    def of(cls, truth: Sequence[Objects]) -> _Row:
         counts = np.array([len(objects.labels) for objects in truth], np.int64)
         starts = np.concatenate([[0], counts.cumsum()])
         image = np.repeat(np.arange(len(truth)), counts)
@@ -189,7 +174,7 @@ def _count(image: Ints, label: Ints, images: int, classes: int) -> NDArray[np.in
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """A detection and an object each that may be matched, in turns: those of one turn concern different images or classes."""
+    """A detection and an object each that may be matched, in turns: no object is wanted by two detections in one turn."""
 
     turn: NDArray[np.int64]
     detection: NDArray[np.int64]
@@ -197,7 +182,7 @@ class _Pairs:
     iou: NDArray[np.float64]
 
 
-def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Objects, least: float) -> _Pairs:
+def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Row, least: float) -> _Pairs:
     """Pairs of one image and class that overlap enough; the last of a detection and turn is its best."""
     detections, targets, overlaps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     ends = np.searchsorted(image, np.arange(len(true.starts)))
@@ -208,14 +193,27 @@ def _pairs(image: Ints, label: Ints, boxes: Floats, true: _Objects, least: float
         targets.append(columns[same] + start)
         overlaps.append(values[same])
     detection, target, iou = np.concatenate(detections), np.concatenate(targets), np.concatenate(overlaps)
-    # Detections are sorted by image, class and score, so the turn is the count of those before it in its group that have a pair.
-    choosing, inverse = np.unique(detection, return_inverse=True)
-    turn = _ranks(image[choosing], label[choosing])[inverse]
+    turn = _turns(detection, target, len(true.labels))
     order = np.lexsort((target, iou, detection, turn))
     return _Pairs(turn[order], detection[order], target[order], iou[order])
 
 
+def _turns(detection: NDArray[np.int64], target: NDArray[np.int64], objects: int) -> NDArray[np.int64]:
+    """(p,) the earliest turn in which each pair's detection may choose: after all surer ones that may take one of the same objects."""
+    next_turn = [0] * objects
+    starts = np.flatnonzero(np.concatenate([[True], detection[1:] != detection[:-1], [True]])) if len(detection) else np.zeros(1, np.int64)
+    targets, turns = target.tolist(), []
+    for first, end in _spans(starts):
+        wanted = targets[first:end]
+        turn = max(next_turn[place] for place in wanted)
+        turns.append(turn)
+        for place in wanted:
+            next_turn[place] = turn + 1
+    return np.repeat(np.array(turns, np.int64), np.diff(starts))
+
+
 def _spans(ends: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """From each end to the next."""
     return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
 
 
@@ -223,12 +221,11 @@ def _winners(pairs: _Pairs, crowd: Bools, void: Bools, ious: Floats, shape: tupl
     """(a, t, d) the object that each detection takes, -1 for none; ``void`` (a, g) objects do not count."""
     winners = np.full((shape[2], *shape[:2]), -1, np.int64)
     taken = np.zeros((len(crowd), *shape[:2]), bool)
-    reached = np.minimum(ious, NEARLY_ONE)
     turns = int(pairs.turn.max(initial=-1)) + 1
     for first, end in _spans(np.searchsorted(pairs.turn, np.arange(turns + 1))):
         target, detection = pairs.target[first:end], pairs.detection[first:end]
         free = ~taken[target] | crowd[target, None, None]
-        free &= (pairs.iou[first:end, None] >= reached)[:, None, :]
+        free &= (pairs.iou[first:end, None] >= ious)[:, None, :]
         # A later place is a larger overlap; any object that counts goes before all that do not.
         count = end - first
         preference = np.arange(count)[:, None] + count * ~void.T[target]

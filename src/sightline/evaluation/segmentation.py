@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.intervals import RESAMPLES, bootstrap_intervals
 from sightline.evaluation.metrics import Ints, ratio
+from sightline.scenes import IGNORED
 
 Floats = NDArray[np.float64]
 
-IGNORED = 255
 # Pixels counted at once, so that a huge image needs no multiple of its own memory.
 PIXELS_AT_ONCE = 1 << 20
 

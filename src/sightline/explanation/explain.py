@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,6 +31,7 @@ from sightline.predictions import Prediction
 from sightline.records import ImageRef
 from sightline.reference import Known
 from sightline.runtime import Model
+from sightline.saving.names import free_name, stem_of
 from sightline.scenes import frame_of, laid_back
 
 OUTPUTS = ("embedding", "features")
@@ -125,7 +125,7 @@ class Explainer:
     def folder(self) -> Path:
         """Where the pictures go, made when the first is there."""
         name = self.source.stem if self.source.stem != "model" else self.source.resolve().parent.name
-        wanted = Path(self.config.out) if self.config.out else _free(Path("runs", "explain", name))
+        wanted = Path(self.config.out) if self.config.out else free_name(Path("runs", "explain", name))
         wanted.mkdir(parents=True, exist_ok=True)
         return wanted
 
@@ -151,7 +151,7 @@ class Explainer:
         drawn = found.object and tuple(side * factor for side, factor in zip(found.object, enlarged, strict=True))
         laid = Laid(found.heat, _stretched(back, shown.shape[1] / width, shown.shape[0] / height), prepare.shape, drawn or None)
         try:
-            picture = _free(self.folder / f"{_stem(ref)}.png", also=".json")
+            picture = free_name(self.folder / f"{stem_of(ref)}.png", ".json")
             picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
             written = replace(found, picture=picture)
             picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
@@ -216,19 +216,6 @@ class Explainer:
 def _stretched(back: NDArray[np.float64], x: float, y: float) -> NDArray[np.float64]:
     """The way back to an image so many times as wide and as high."""
     return np.array([[x], [y]]) * back
-
-
-def _stem(ref: ImageRef) -> str:
-    return Path(ref.member or ref.path).stem + (f"-{ref.frame}" if ref.frame else "")
-
-
-def _free(wanted: Path, also: str = "") -> Path:
-    """The first name that is not taken, neither as it is nor with the other suffix: this one, or with -2, -3... behind it."""
-    number, path = 1, wanted
-    while os.path.lexists(path) or (also and os.path.lexists(path.with_suffix(also))):
-        number += 1
-        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-    return path
 
 
 def _listed(labels: tuple[str, ...], most: int = 10) -> str:

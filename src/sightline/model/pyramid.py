@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from sightline.errors import UsageError
 from sightline.model.backbone import Backbone, ModuleBackbone, TorchvisionBackbone
 from sightline.model.cut import Place, Shapes, latest_small, narrow_places
+from sightline.model.strided import with_quick_strides
 
 # Finer maps say little about what is seen, and coarser ones little about where.
 STRIDES = (4, 8, 16, 32, 64)
@@ -59,25 +60,19 @@ def pyramid(backbone: Backbone, channels: int, shape: tuple[int, int]) -> Pyrami
     The backbone itself is used up. Raises UsageError where it gives no map that says where something is.
     """
     images = torch.zeros(1, channels, *shape)
-    for found in (_stages_of_timm, _places_of_torchvision, _last_map):
-        # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
-        with torch.no_grad():
-            inner, maps, strides = found(backbone.eval(), images)
-        if strides:
-            break
-    else:
-        raise UsageError(
-            f"--backbone: {type(backbone.inner).__name__} gives no feature map that says where in the image something is; choose another."
-        )
+    inner = backbone.eval().inner
+    # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
     with torch.no_grad():
-        levels = [Level(each.shape[1], stride) for each, stride in zip(maps(inner, images), strides, strict=True)]
-    made = Pyramid(inner, maps, levels)
+        read = _stages_of_timm(inner, images) or _places_of_torchvision(backbone, images) or _last_map(backbone)
+        maps = [(each.shape[1], _stride(each.shape, images)) for each in read(inner, images)]
+    if not all(stride for _, stride in maps):
+        raise UsageError(
+            f"--backbone: {type(inner).__name__} gives no feature map that says where in the image something is; choose another."
+        )
+    with_quick_strides(inner)
+    made = Pyramid(inner, read, [Level(channels, stride) for channels, stride in maps])
     _leave_out_idle_layers(made.eval(), images)
     return made.train()
-
-
-Found = tuple[nn.Module, Maps, list[int]]
-NONE_FOUND: Found = (nn.Identity(), lambda inner, images: (), [])
 
 
 @dataclass(frozen=True)
@@ -91,22 +86,21 @@ class Stages:
         return maps
 
 
-def _stages_of_timm(backbone: Backbone, images: Tensor) -> Found:
-    """The last map of each stride; nothing where all maps are of one stride, since then only the network's end is made to be read."""
-    inner = backbone.inner
+def _stages_of_timm(inner: nn.Module, images: Tensor) -> Maps | None:
+    """The last map of each stride; None where all maps are of one stride, since then only the network's end is made to be read."""
     if not hasattr(inner, "forward_intermediates"):
-        return NONE_FOUND
+        return None
     shapes = [each.shape for each in inner.forward_intermediates(images, intermediates_only=True)]
     last = {_stride(shape, images): index for index, shape in enumerate(shapes)}
-    chosen = {stride: last[stride] for stride in STRIDES if stride in last}
-    return (inner, Stages(tuple(chosen.values())), list(chosen)) if len(chosen) > 1 else NONE_FOUND
+    chosen = tuple(last[stride] for stride in STRIDES if stride in last)
+    return Stages(chosen) if len(chosen) > 1 else None
 
 
-def _places_of_torchvision(backbone: Backbone, images: Tensor) -> Found:
-    """The last narrow place of each stride in the traced graph, which then ends in those."""
+def _places_of_torchvision(backbone: Backbone, images: Tensor) -> Maps | None:
+    """The last narrow place of each stride in the traced graph, which then ends in those; in the last map where there are none."""
     graph = backbone.inner
     if not isinstance(backbone, TorchvisionBackbone) or not isinstance(graph, fx.GraphModule):
-        return NONE_FOUND
+        return None
     plain = graph.graph.output_node().args[0]
     _end_in(graph, [plain["features"].name])  # what else it gives would pass by all later places
     shapes = Shapes(graph)
@@ -117,9 +111,9 @@ def _places_of_torchvision(backbone: Backbone, images: Tensor) -> Found:
         stride = _stride(shape, images)
         if stride:
             places.setdefault(stride, []).append(Place(node, shape[2:].numel(), shape[1:].numel()))
-    chosen = {stride: latest_small(places[stride]).name for stride in STRIDES if stride in places}
-    _end_in(graph, list(chosen.values()) or [plain["features"].name])
-    return graph, _outputs, list(chosen)
+    chosen = [latest_small(places[stride]).name for stride in STRIDES if stride in places]
+    _end_in(graph, chosen or [plain["features"].name])
+    return _outputs
 
 
 def _end_in(graph: fx.GraphModule, names: Sequence[str]) -> None:
@@ -133,22 +127,16 @@ def _end_in(graph: fx.GraphModule, names: Sequence[str]) -> None:
 
 
 def _outputs(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    return list(inner(images))
+    return [_as_map(each, images) for each in inner(images)]
 
 
-def _last_map(backbone: Backbone, images: Tensor) -> Found:
-    reads = {TorchvisionBackbone: _last_of_torchvision, ModuleBackbone: _last_of_module}.get(type(backbone), _last_of_timm)
-    stride = _stride(reads(backbone.inner, images)[0].shape, images)
-    return (backbone.inner, reads, [stride]) if stride else NONE_FOUND
+def _last_map(backbone: Backbone) -> Maps:
+    return _last_of_module if isinstance(backbone, ModuleBackbone) else _last_of_timm
 
 
 def _last_of_timm(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
     features = inner.forward_features(images)
     return [_as_map(features.permute(0, 3, 1, 2) if getattr(inner, "output_fmt", "NCHW") == "NHWC" else features, images)]
-
-
-def _last_of_torchvision(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    return [_as_map(each, images) for each in inner(images)]
 
 
 def _last_of_module(inner: nn.Module, images: Tensor) -> Sequence[Tensor]:

@@ -136,7 +136,7 @@ def _legend(pictures: Sequence[Picture]) -> list[tuple[str, str]]:
         if any(label == IGNORED for label, _ in layer.runs):
             names[IGNORED] = "does not count"
     tables = [layer.names for picture in pictures for layer in picture.layers][:1]
-    return [(names[label], "#%02x%02x%02x" % tuple(table_of(tables[0])[label].tolist())) for label in sorted(names)]
+    return [(names[label], f"#{bytes(table_of(tables[0])[label]).hex()}") for label in sorted(names)]
 
 
 def _numeric_columns(rows: Sequence[Sequence[str]]) -> set[int]:

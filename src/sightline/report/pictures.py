@@ -19,11 +19,10 @@ JPEG_QUALITY = 80
 SIDE = 224
 # Of a picture with marks: its side in pixels, how often the marks' longer side fits into it, the least part of the original it shows,
 # and how many times that may be enlarged. It is shown at about half its size, so lines and letters are large.
-MARKED_SIDE, CONTEXT, LEAST_PART, MOST_ENLARGED, MARKED_PEN = 320, 2.5, 48, 8, Pen(3, 1, 22)
+MARKED_SIDE, CONTEXT, LEAST_PART, MOST_ENLARGED, MARKED_PEN = 288, 2.5, 48, 8, Pen(3, 1, 20)
 MARKS = {"given": BLUE, "wrong": VERMILION, "true": WHITE}
 # The longer side of each of the pictures beside each other, and the pixels between them.
-LAYER_SIDE, GAP = 320, 8
-PAPER = (252, 252, 251)
+LAYER_SIDE, GAP, GAP_COLOUR = 320, 4, (128, 128, 128)
 
 
 def thumbnail(image: NDArray[np.uint8], side: int = SIDE) -> bytes:
@@ -68,8 +67,10 @@ def part_around(boxes: Sequence[tuple[float, float, float, float]], size: tuple[
 def layered(image: NDArray[np.uint8], layers: Sequence[Layer]) -> bytes:
     """A JPEG of an upright image, (h, w, channels) uint8, and, to its right, the layers in colours, each as large."""
     picture = picture_of(image).convert("RGB")
-    picture.thumbnail((LAYER_SIDE, LAYER_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    whole = Image.new("RGB", (picture.width * (1 + len(layers)) + GAP * len(layers), picture.height), PAPER)
+    factor = LAYER_SIDE / max(picture.size)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    picture = picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC, reducing_gap=3.0)
+    whole = Image.new("RGB", (picture.width * (1 + len(layers)) + GAP * len(layers), picture.height), GAP_COLOUR)
     whole.paste(picture)
     for place, layer in enumerate(layers, 1):
         labels, lengths = np.array(layer.runs, np.int64).T

@@ -24,8 +24,7 @@ from sightline.predictions import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
-ONE_LABEL = True
-SCENES = None
+ONE_LABEL, SCENES = True, None
 METRIC = "accuracy"
 TOP = 5
 CONFUSED_PAIRS, PICTURES_A_PAIR, SHOWN_A_PAIR, WORST_ERRORS = 8, 4, 2, 24

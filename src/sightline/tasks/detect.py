@@ -25,7 +25,7 @@ from sightline.evaluation.box_errors import (
 from sightline.evaluation.boxes import suppress
 from sightline.evaluation.calibration import calibration_gap, fit_scale
 from sightline.evaluation.counting import count_objects
-from sightline.evaluation.detection import DetectionScores, detection_scores, summary_intervals
+from sightline.evaluation.detection import DetectionScores, detection_scores, precision_intervals
 from sightline.evaluation.matching import ALL_SIZES, Found, Matches, match
 from sightline.evaluation.metrics import ratio
 from sightline.evaluation.multilabel import NEUTRAL_THRESHOLD, sigmoid
@@ -148,7 +148,7 @@ def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
     found = Found(raw["boxes"], scores, raw["labels"])
     true: list[Objects] = targets.tolist()
     matches = match(found, true, k)
-    figures, intervals = detection_scores(matches), summary_intervals(matches)
+    figures, intervals = detection_scores(matches), precision_intervals(matches)
     errors, counts = box_errors(found, true, k, thresholds), count_objects(found, true, k, thresholds)
     kinds, fates = errors.kinds(), errors.fates()
     right, given, there = kinds[:, CORRECT], kinds.sum(axis=1) - kinds[:, KINDS.index("ignored")], fates.sum(axis=1)
@@ -236,8 +236,8 @@ def _matched(kept: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Matches
 
 
 def _named(figures: DetectionScores) -> dict[str, float]:
-    names = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-    return {name: float(getattr(figures, name)) for name in names}
+    by_size = {f"map_{size}": value for size, value in figures.map_by_size.items()}
+    return {"map": figures.map, "map50": figures.map50, "map75": figures.map75, **by_size}
 
 
 def _gap(scores: NDArray[np.float64], right: NDArray[np.float64]) -> float | None:

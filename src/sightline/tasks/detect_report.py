@@ -10,7 +10,7 @@ from sightline.tasks.blocks import Bar, Bars, Block, Curves, Gallery, Mark, Pict
 # A report's level follows the lower end of mAP50's interval, so that few test images cannot look good.
 GOOD, FAIR = 0.75, 0.5
 FEW_IMAGES = 50
-SHOWN_ERRORS, SHOWN_CURVES = 12, 6
+SHOWN_ERRORS, SHOWN_CURVES = 10, 6
 # What each kind of wrong box is called above its pictures.
 GALLERIES = {
     "background": "Boxes where nothing is",
@@ -58,7 +58,7 @@ def detection_blocks(test: Mapping[str, Any]) -> list[Block]:
         _tiles(test),
         Bars(
             "How well each class is found",
-            [Bar(entry["label"], entry["ap50"], *entry["ap50_interval"], note=f"{entry['n']} objects") for entry in present],
+            [_bar(entry) for entry in present],
             note="Average precision of boxes that overlap an object by at least half; the whisker is the 95% interval.",
         ),
         Curves(
@@ -105,6 +105,11 @@ def _tiles(test: Mapping[str, Any]) -> Tiles:
     return Tiles("On the untouched test images", tiles)
 
 
+def _bar(entry: Mapping[str, Any]) -> Bar:
+    low, high = entry["ap50_interval"]
+    return Bar(entry["label"], entry["ap50"], low, high, note=f"{entry['n']} objects")
+
+
 def _kinds(test: Mapping[str, Any]) -> Bars:
     given = sum(test["kinds"][kind] for kind in KIND_WORDS)
     bars = [Bar(words, test["kinds"][kind] / given, note=f"{test['kinds'][kind]} boxes") for kind, words in KIND_WORDS.items() if given]
@@ -115,14 +120,18 @@ def _kinds(test: Mapping[str, Any]) -> Bars:
 
 def _gallery(test: Mapping[str, Any], kind: str, title: str) -> Gallery:
     errors = [error for error in test["errors"] if error["kind"] == kind][:SHOWN_ERRORS]
-    note = "Dashed is what is true. Where the model was surest and wrong: look for wrong or missing labels here as well."
+    note = (
+        "The largest objects without a box near them. Look for boxes around nothing here as well."
+        if kind == "missed"
+        else "Where the model was surest and wrong; dashed is what is true. Look for wrong or missing labels here as well."
+    )
     return Gallery(title, [_picture(error) for error in errors], note=note)
 
 
 def _picture(error: Mapping[str, Any]) -> Picture:
     if error["kind"] == "missed":
         return Picture(error["key"], f"{error['label']} missed", marks=(_mark(error["box"], error["label"], "true"),))
-    marks = [_mark(error["box"], f"{error['label']} {error['score']:.0%}", "wrong")]
+    marks = [_mark(error["box"], error["label"], "wrong")]
     detail = ""
     if "truth" in error:
         marks.append(_mark(error["truth_box"], error["truth"], "true"))

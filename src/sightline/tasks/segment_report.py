@@ -46,14 +46,13 @@ def segmentation_blocks(test: Mapping[str, Any]) -> list[Block]:
         Matrix(
             "What is taken for what",
             [entry["label"] for entry in test["classes"]],
-            test["confusion"],
-            note="Pixels of the test images by their true class (rows) and the model's answer (columns).",
+            [of_a_thousand(row) for row in test["confusion"]],
+            note="Of 1,000 pixels of each class (rows), how many the model gives to which class (columns).",
         ),
         Gallery(
             "The worst images",
             [_picture(entry, [named["label"] for named in test["classes"]]) for entry in test["worst"]],
-            note="Those with the fewest right pixels, beside the truth and the answer in colours. Look for wrong masks here as well.",
-            wide=True,
+            note="Those with the fewest right pixels: the image, then the truth, then the answer. Look for wrong masks here as well.",
         ),
         Table(
             "Scores of each class",
@@ -86,12 +85,22 @@ def _bar(entry: Mapping[str, Any]) -> Bar:
     return Bar(entry["label"], entry["iou"], low, high, note=f"{entry['share']:.1%} of the pixels")
 
 
+def of_a_thousand(counts: Sequence[int]) -> list[int]:
+    """The counts as shares that are whole numbers and add up to 1,000; all 0 where there is nothing to share."""
+    total = max(1, sum(counts))
+    shares = [1000 * count // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda place: -(1000 * counts[place] % total))
+    for place in by_remainder[: 1000 * sum(counts) // total - sum(shares)]:
+        shares[place] += 1
+    return shares
+
+
 def _picture(entry: Mapping[str, Any], names: Sequence[str]) -> Picture:
     layers = (
         Layer(title, entry["side"], tuple((label, length) for label, length in entry[which]), tuple(names))
         for title, which in (("truth", "true"), ("answer", "given"))
     )
-    return Picture(entry["key"], f"{entry['right']:.0%} of the pixels right", "the image, the truth, the answer", layers=tuple(layers))
+    return Picture(entry["key"], f"{entry['right']:.0%} of the pixels right", entry["key"], layers=tuple(layers))
 
 
 def _score_row(entry: Mapping[str, Any]) -> list[str]:

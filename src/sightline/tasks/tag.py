@@ -29,8 +29,7 @@ from sightline.predictions import Decision, Tags
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Tile, Tiles
 
 OUTPUTS = ("logits",)
-ONE_LABEL = False
-SCENES = None
+ONE_LABEL, SCENES = False, None
 METRIC = "map"
 SEPARATOR = "|"
 LISTED_ERRORS, WORST_ERRORS = 500, 24

@@ -47,6 +47,8 @@ MAX_SETBACKS, SETBACK_FACTOR = 2, 0.25
 # Steps between looks at whether the loss is still a number; each look makes the processor wait for an accelerator.
 CHECK_STEPS = 50
 NO_LOG, FREELY = NoLog(), Terms()
+# Epochs by whose time the number of those that are left is planned.
+RECENT = 3
 # Up to this share of the epochs a budget may still bring more of them.
 EXTENDABLE = 0.3
 
@@ -119,12 +121,15 @@ def _start_row(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]
 
 
 def _fit_into_budget(course: Course, plan: Plan) -> None:
-    """Plan as many epochs as the time allows, by what the last one took; more than before only early on, as rates fall to the end."""
+    """Plan as many epochs as the time allows, by what the last ones took; more than before only early on, as rates fall to the end."""
     done, cost, budget = len(course.rows) - 1, course.terms.cost, course.terms.budget
     if not budget.limited:
         return
     most = plan.epochs if done <= EXTENDABLE * course.epochs else course.epochs
-    taken, expected = float(course.rows[-1]["seconds"]), cost(plan.size_at(done, course.epochs))
+    # The middle one of the last, so that a moment in which the machine was busy does not cut the rest of the training.
+    last = range(max(1, done - RECENT + 1), done + 1)
+    times = [(float(course.rows[epoch]["seconds"]), cost(plan.size_at(epoch, course.epochs))) for epoch in last]
+    taken, expected = sorted(times, key=lambda time: time[0] / time[1])[len(times) // 2]
 
     def seconds(side: int) -> float:
         # What takes longer than expected will take as many times as long where the machine is busy, and as many seconds more where

@@ -18,9 +18,24 @@ SCRATCH_STEPS, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 1200, 12, 100
 # Below this many images batch statistics are noisier than those the weights came with.
 FROZEN_NORM_BELOW = 20_000
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
-BACKBONE_LR_SCALE = 0.1
-# Images in a step; those on which things lie are larger, and there are fewer of them.
-BATCH, SCENE_BATCH = 32, 8
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual where nothing is asked for."""
+
+    batch_size: int
+    ema: float
+    clip_norm: float
+    patience: int
+    backbone_lr_scale: float
+
+
+OF_IMAGES = Usual(batch_size=32, ema=0.98, clip_norm=1.0, patience=10, backbone_lr_scale=0.1)
+# Images on which things lie are larger, and there are fewer of them; their heads are new and deep, so that the backbone has more to
+# learn from them, and for longer.
+OF_SCENES = Usual(batch_size=8, ema=0.998, clip_norm=10.0, patience=30, backbone_lr_scale=0.3)
+SCENE_LR = 2e-3
 UNNORMALISED_FACTOR = 0.1
 # Images that grow have their full size after this share of the epochs, and come there in steps of so many pixels.
 GROWN_BY, SMALL_STEP, LARGE_STEP = 0.8, 4, 32
@@ -29,7 +44,7 @@ START_SHARE, SMALLEST_START = 0.57, 16
 # Degrees that images are turned by at most; where boxes lie on them not at all, as a turned box fits its object no more.
 ROTATE = 15.0
 # The share of pictures put together from four images, where things lie on them.
-MOSAIC = {"boxes": 0.5, "maps": 0.0}
+MOSAIC = {"boxes": 0.3, "maps": 0.0}
 # The last share of the epochs, in which images look as they do in use.
 LATE = 0.15
 # Words in class names for which a mirrored image may be of another class.
@@ -144,12 +159,15 @@ def make_plan(
     _check_scenes(config, augment, lies)
     epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=lies is not None)
     frozen = min(config.frozen_epochs or 0, epochs)
-    lr = config.lr or LEARNING_RATES[config.optimizer, pretrained] * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
-    scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (BACKBONE_LR_SCALE if pretrained else 1.0)
+    usual = OF_SCENES if lies else OF_IMAGES
+    lr = config.lr or _rate(config, pretrained=pretrained, normalised=normalised, scenes=lies is not None)
+    scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (usual.backbone_lr_scale if pretrained else 1.0)
     decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
     freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
     sizes = _sizes(config, size, takes, pretrained=pretrained)
-    batch_size = config.batch_size or (SCENE_BATCH if lies else BATCH)
+    batch_size, patience = config.batch_size or usual.batch_size, config.patience or usual.patience
+    ema = usual.ema if config.ema is None else config.ema
+    clip_norm = usual.clip_norm if config.clip_norm is None else config.clip_norm
     flip, flip_reason = _flip(augment, labels)
     rotate = (0.0 if lies == "boxes" else ROTATE) if augment.rotate is None else augment.rotate
     mosaic = MOSAIC.get(lies, 0.0) if augment.mosaic is None else augment.mosaic
@@ -162,13 +180,18 @@ def make_plan(
     reasons += flip_reason
     if freeze_norm:
         reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
-    patience = _count(config.patience, "epoch")
-    stops = f"It stops early after {patience} without a better validation loss; the best epoch is kept."
+    stops = f"It stops early after {_count(patience, 'epoch')} without a better validation loss; the best epoch is kept."
     reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
     return Plan(
         epochs, frozen, pretrained and lies is None, freeze_norm, batch_size, config.optimizer, lr, scale, decay, config.momentum,
-        config.warmup, config.ema, config.clip_norm, config.patience, config.keep, flip, rotate, mosaic, sizes, tuple(reasons),
+        config.warmup, ema, clip_norm, patience, config.keep, flip, rotate, mosaic, sizes, tuple(reasons),
     )  # fmt: skip
+
+
+def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bool) -> float:
+    """The highest learning rate of the head."""
+    rate = SCENE_LR if scenes and config.optimizer == "adamw" else LEARNING_RATES[config.optimizer, pretrained]
+    return rate * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
 
 
 def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
@@ -209,7 +232,7 @@ def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool, scenes: bool
         return FINE_TUNE_EPOCHS
     if config.budget:  # which says when to stop
         return MAX_SCRATCH_EPOCHS
-    steps = max(1, n_train // (config.batch_size or (SCENE_BATCH if scenes else BATCH)))
+    steps = max(1, n_train // (config.batch_size or (OF_SCENES if scenes else OF_IMAGES).batch_size))
     return min(MAX_SCRATCH_EPOCHS, max(MIN_SCRATCH_EPOCHS, round(SCRATCH_STEPS / steps)))
 
 

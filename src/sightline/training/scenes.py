@@ -32,8 +32,8 @@ from sightline.training.plan import PLAIN, Show
 VISIBLE, GONE = 0.35, 0.05
 # The shortest side in pixels of the input that an object may have to be asked for.
 SHORTEST = 2.0
-# Images are enlarged up to as many times as a crop of the smallest area is, and shrunk by the square root of that.
-SHRINK = 0.5
+# How far images are enlarged and shrunk, of how far a crop of the smallest area would (as logarithms): objects have sizes of their own.
+ENLARGE, SHRINK = 0.6, 0.3
 ASPECT = 0.1
 # Where four images meet, as a share of the picture; each is shown at this share of its size, as it has a quarter of the place.
 MEETING, QUARTER = (0.35, 0.65), 0.7
@@ -178,7 +178,7 @@ def sample_view(
     (height, width), (left, top, right, bottom) = size, window
     fitted = max(width / shape[1], height / shape[0])
     most = math.log(1 / math.sqrt(config.crop_scale))
-    enlarged = scale * math.exp(rng.uniform(-SHRINK * most, most))
+    enlarged = scale * math.exp(rng.uniform(-SHRINK * most, ENLARGE * most))
     aspect = math.exp(rng.uniform(-ASPECT, ASPECT)) if most else 1.0
     per = np.array([fitted / enlarged * aspect, fitted / enlarged / aspect])
     view = per * (right - left, bottom - top)

@@ -1,4 +1,4 @@
-"""Can the heat maps of boxes and areas be trusted? The tests of ``explanations.py``, on an image's surest box or smallest area of note."""
+"""Can the heat maps of boxes and areas be trusted? The tests of ``explanations.py`` on an image's surest box or smallest area of note."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Tower(nn.Module):
 class Head(DenseHead):
     """The backbone's maps to ``boxes`` (n, a, 4) in pixels of the input and ``scores`` (n, a, classes), logits, at a places.
 
-    In evaluation boxes are cut at the input's sides. In training they are not, and there are ``centres`` and ``strides`` (a, 2) of the places.
+    In evaluation boxes are cut at the sides of the input. In training they are not, and there are ``centres`` and ``strides`` (a, 2).
     """
 
     def __init__(self, levels: Sequence[Level], classes: int, dropout: float) -> None:

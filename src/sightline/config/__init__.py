@@ -1,0 +1,41 @@
+"""Every setting, its default, its bounds and its help: one frozen dataclass a stage.
+
+The command line's flags are made from these fields and the Python API takes the same names, so a
+setting is written once. ``None`` as a default means "chosen from the data", and the run says what was chosen.
+"""
+
+from __future__ import annotations
+
+from sightline.config.data import AuditConfig, DataConfig, LookConfig, ReadConfig
+from sightline.config.training import AugmentConfig, NetworkConfig, RunConfig, TrainConfig, TrainSettings, TrialConfig
+from sightline.config.using import (
+    ENGINES,
+    PRECISIONS,
+    CatalogueConfig,
+    ExplainConfig,
+    ExportConfig,
+    PredictConfig,
+    RuntimeConfig,
+    VerifyConfig,
+)
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "AuditConfig",
+    "AugmentConfig",
+    "CatalogueConfig",
+    "DataConfig",
+    "ExplainConfig",
+    "ExportConfig",
+    "LookConfig",
+    "NetworkConfig",
+    "PredictConfig",
+    "ReadConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "TrainConfig",
+    "TrainSettings",
+    "TrialConfig",
+    "VerifyConfig",
+]

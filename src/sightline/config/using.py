@@ -1,0 +1,94 @@
+"""Settings of using what was trained: predicting, explaining, verifying, exporting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sightline.settings import setting
+
+ENGINES = ("auto", "onnxruntime", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Using a bundle."""
+
+    batch_size: int = setting(16, "Images computed at once.", low=1, high=4096)
+    threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    engine: str = setting("auto", "What computes; auto measures once which of those installed is fastest here.", choices=ENGINES)
+    precision: str = setting(
+        "auto",
+        "Numbers to compute in; auto takes bf16 only where it is faster and changes no answer on the photographs in the bundle.",
+        choices=PRECISIONS,
+    )
+    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
+    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Predicting."""
+
+    save: str | None = setting(
+        None, "A folder for the images with the boxes or label maps found drawn on them; of label maps also the classes as PNG."
+    )
+    format: str | None = setting(
+        None,
+        "Also write all predictions to --out: as a list of what --json prints, as COCO JSON, or as YOLO labels with scores.",
+        choices=("json", "coco", "yolo"),
+    )
+    out: str | None = setting(None, "The file, or folder for yolo, that --format writes; -2 is put behind a name that is taken.")
+    tile: int | None = setting(
+        None, "Look at each image in squares of so many pixels of its own, to find small things on large pictures.", low=16, high=100_000
+    )
+    overlap: float | None = setting(None, "Share of a tile's side that neighbours both see; 0.2 when not given.", low=0.0, high=0.9)
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Explaining a bundle's answers."""
+
+    label: str | None = setting(None, "The label whose evidence is shown; the model's answer when not given.")
+    method: str = setting(
+        "auto",
+        "CAM reads the evidence off a network with a linear head, occlusion paints over parts of the image; auto takes CAM if it can.",
+        choices=("auto", "cam", "occlusion"),
+    )
+    out: str | None = setting(None, "Folder for the pictures; runs/explain/NAME when not given.")
+    random_maps: int = setting(10, "Random maps that each heat map is tested against; 0 leaves the test out.", low=0, high=50)
+    nearest: int = setting(5, "How many of the nearest training images to show.", low=0, high=20)
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Replaying the images in a bundle."""
+
+    threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    engine: str = setting("onnxruntime", "What computes; onnxruntime is what recorded the images' outputs.", choices=ENGINES)
+    precision: str = setting("auto", "Numbers to compute in; the tolerance is wider in bf16.", choices=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Making a variant of a bundle."""
+
+    data: str | None = setting(None, "The labelled images that the bundle was made from: calibrated on training, judged on test images.")
+    precision: str = setting("int8", "Numbers that the variant computes in.", choices=("int8",))
+    max_loss: float = setting(0.5, "Points of accuracy (mAP for tags) that the variant may lose on test images.", low=0.0, high=100.0)
+    out: str | None = setting(None, "File for the variant; MODEL-int8.sight when not given, with -2 behind a name that is taken.")
+    calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
+    engine: str = setting("auto", "What each side is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
+    threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
+    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
+    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+
+
+@dataclass(frozen=True)
+class CatalogueConfig:
+    """Listing backbones."""
+
+    sort: str = setting("name", "Order: by name, fewest parameters first, or fastest first.", choices=("name", "parameters", "speed"))
+    limit: int = setting(50, "How many to list at most.", low=1)
+    time: bool = setting(False, "Measure the speed of each on this machine; takes seconds a backbone.")
+    device: str = setting("auto", "Where to measure the speed.", choices=("auto", "cpu", "cuda", "mps"))

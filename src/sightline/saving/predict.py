@@ -1,0 +1,74 @@
+"""What ``predict`` does with each image: a prediction, written to what was asked for, if the model can give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline import console
+from sightline.config import PredictConfig
+from sightline.data.decode import Limits
+from sightline.data.given import given_images
+from sightline.errors import ConfigError, ImageError
+from sightline.predictions import Prediction
+from sightline.records import ImageRef
+from sightline.runtime import Model
+from sightline.saving.formats import FORMATS, OF_BOXES, Writer
+from sightline.saving.pictures import PictureFolder
+from sightline.tiling import OVERLAP
+
+
+def check_wanted(config: PredictConfig, task: str, scenes: str | None) -> None:
+    """Raises ConfigError, with everything that does not go together; ``scenes`` as ``Task.SCENES``."""
+    problems = []
+    if config.format and not config.out:
+        place = "FOLDER" if config.format == "yolo" else "FILE.json"
+        problems.append(f"--format {config.format}: say where to write with --out {place}.")
+    if config.out and not config.format:
+        problems.append(f"--out {config.out}: say in what form with --format {', '.join(FORMATS)}; --save is for pictures.")
+    if config.overlap is not None and config.tile is None:
+        problems.append(f"--overlap {config.overlap}: is what tiles share; give --tile as well.")
+    if config.format in OF_BOXES and scenes != "boxes":
+        problems.append(f"--format {config.format}: holds boxes, and this model is for {task}; use --format json.")
+    if config.save and scenes is None:
+        problems.append(f"--save: this model is for {task} and finds no places that could be drawn; use 'sightline explain'.")
+    if config.tile and scenes is None:
+        problems.append(f"--tile {config.tile}: this model is for {task} and answers for whole images; leave it out.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def predicted(
+    model: Model, images: Sequence[str | Path], config: PredictConfig, limits: Limits, batch_size: int
+) -> Iterator[tuple[str, Prediction | ImageError]]:
+    """(path, prediction or error) for each image that is meant, written to all that was asked for; what was written is said at the end.
+
+    Raises ConfigError before anything is read.
+    """
+    check_wanted(config, model.manifest.task, model.task.SCENES)
+    refs = given_images(images, limits)
+    overlap = OVERLAP if config.overlap is None else config.overlap
+    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=overlap)
+    return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
+
+
+def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:
+    for ref, found in answers:
+        for writer in asked:
+            try:
+                writer.add(ref, found)
+            except ImageError as error:  # it was there when it was predicted
+                console.warn(f"{ref}: {error.reason}; not written.")
+        yield str(ref), found
+    for writer in asked:
+        console.say(writer.close())
+
+
+def _writers(config: PredictConfig, model: Model, limits: Limits) -> list[Writer]:
+    asked: list[Writer] = []
+    if config.save:
+        asked.append(PictureFolder(Path(config.save), model.labels, model.prepare.reading, limits))
+    if config.format and config.out:
+        asked.append(FORMATS[config.format](Path(config.out), model.labels, limits))
+    return asked
