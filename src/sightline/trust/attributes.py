@@ -27,8 +27,8 @@ def attributes_of(dataset: Dataset, facts: Facts, rows: NDArray[np.int64]) -> di
     """Name -> (n,) texts for n rows of a data set and its facts, "" where nothing is known.
 
     They are the data set's own columns and its groups, then brightness, image size, camera and hour of capture from the facts, and of
-    images with boxes the number of objects and their usual size. Numbers of which there are many become bands. Where the data set has
-    a column of the same name, the fact is called ``(measured)``.
+    images with boxes the number of objects and their usual size. Numbers of which there are many become bands. Where the data set has a
+    column of the same name, the fact is called ``(measured)``.
     """
     columns = {name: as_texts(np.asarray(column)[rows]) for name, column in dataset.attributes.items()}
     if dataset.groups is not None:

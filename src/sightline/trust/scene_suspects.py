@@ -21,6 +21,7 @@ from sightline.evaluation.metrics import softmax
 from sightline.evaluation.multilabel import sigmoid
 from sightline.predictions import Decision
 from sightline.records import ImageRef
+from sightline.report import amounts
 from sightline.report.pictures import layered, marked
 from sightline.scenes import IGNORED
 from sightline.tasks import Raw, Task
@@ -138,7 +139,7 @@ def _sentence(counts: Mapping[str, int], n: int) -> str:
     if MAP in counts:
         return f"On {counts[MAP]} of {looked}, it is sure of other classes than those of the mask for a good part of the pixels."
     return (
-        f"On {looked}, it is sure of {counts['missing']} boxes where nothing is annotated, of {counts['swapped class']} of another class "
-        f"than the object there, and of {counts['badly placed']} that only touch an object. Each is a mistake of the network's or of the "
-        "annotations."
+        f"On {looked}, it is sure of {amounts.number_of(sum(counts.values()), 'box', 'boxes')} that the annotations contradict: "
+        f"{counts['missing']} where nothing is annotated, {counts['swapped class']} of another class than the object there, and "
+        f"{counts['badly placed']} that only touch an object. Each is a mistake of the network's or of the annotations."
     )

@@ -16,14 +16,14 @@ from sightline import console
 from sightline.auditing.gate import Gated
 from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
-from sightline.data.decode import Limits
+from sightline.data.decode import Limits, decode_picture, size_of
 from sightline.data.store import Store
 from sightline.explanation.methods import best_method
 from sightline.model.gradcam import grad_cam
 from sightline.model.network import Network, torch_infer
 from sightline.model.shuffled import shuffled
 from sightline.records import Dataset, presence
-from sightline.runtime import raw_outputs
+from sightline.scenes import frame_of
 from sightline.tasks import Task, load_task
 from sightline.tasks.measures import measure_of
 from sightline.training.batches import frames_of, plain_batches
@@ -115,17 +115,14 @@ class Trial:
 
     def prepared(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Test images as the network takes them, and (n, 10) how each lies on its original."""
-        data, refs = self.settings.data, [self.dataset.refs[row] for row in self.test[places].tolist()]
-        limits = Limits(data.max_pixels, data.max_bytes)
-        found = list(raw_outputs(_as_they_are, self.judged.model.prepare, refs, batch_size=TEST_BATCH, limits=limits))
-        for batch in found:
-            if batch.errors:
-                raise batch.errors[0][1]
-        return np.concatenate([batch.raw["images"] for batch in found]), np.concatenate([batch.raw["frame"] for batch in found])
-
-
-def _as_they_are(batch: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    return {"images": batch}
+        prepare, data = self.judged.model.prepare, self.settings.data
+        limits, images, frames = Limits(data.max_pixels, data.max_bytes), [], []
+        for row in self.test[places].tolist():
+            picture, size = decode_picture(self.dataset.refs[row], min_side=prepare.min_side, limits=limits, reading=prepare.reading)
+            pixels, back = prepare(picture)
+            images.append(pixels)
+            frames.append(frame_of(back, prepare.shape, size_of(picture), size))
+        return np.stack(images), np.stack(frames)
 
 
 def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
