@@ -106,8 +106,8 @@ class AugmentConfig:
     erase: float = setting(0.0, "Share of the images in which a random rectangle is painted over.", low=0.0, high=1.0)
     mixup: float = setting(0.0, "Mix pairs of images: alpha of the beta distribution that their shares come from.", low=0.0, high=10.0)
     cutmix: float = setting(0.0, "Paste parts of images into others: alpha of the beta distribution of the part.", low=0.0, high=10.0)
-    mosaic: float | None = setting(
-        None, "Share of the training pictures put together from four; 0.3 when not given where there are boxes, none in the last epochs.",
+    mosaic: float = setting(
+        0.0, "Share of the training pictures put together from four, where boxes or label maps lie on them; not in the last epochs.",
         low=0.0, high=1.0,
     )  # fmt: skip
     robust: bool = setting(

@@ -43,8 +43,6 @@ GROWN_BY, SMALL_STEP, LARGE_STEP = 0.8, 4, 32
 START_SHARE, SMALLEST_START = 0.57, 16
 # Degrees that images are turned by at most; where boxes lie on them not at all, as a turned box fits its object no more.
 ROTATE = 15.0
-# The share of pictures put together from four images, where things lie on them.
-MOSAIC = {"boxes": 0.3, "maps": 0.0}
 # The last share of the epochs, in which images look as they do in use.
 LATE = 0.15
 # Words in class names for which a mirrored image may be of another class.
@@ -170,7 +168,6 @@ def make_plan(
     clip_norm = usual.clip_norm if config.clip_norm is None else config.clip_norm
     flip, flip_reason = _flip(augment, labels)
     rotate = (0.0 if lies == "boxes" else ROTATE) if augment.rotate is None else augment.rotate
-    mosaic = MOSAIC.get(lies, 0.0) if augment.mosaic is None else augment.mosaic
     reasons = _learning(config, epochs, frozen, lr, lr * scale, probe=pretrained and lies is None)
     if not (normalised or pretrained or config.lr):
         reasons.append("The rate is low because this network has no normalisation layers.")
@@ -184,7 +181,7 @@ def make_plan(
     reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
     return Plan(
         epochs, frozen, pretrained and lies is None, freeze_norm, batch_size, config.optimizer, lr, scale, decay, config.momentum,
-        config.warmup, ema, clip_norm, patience, config.keep, flip, rotate, mosaic, sizes, tuple(reasons),
+        config.warmup, ema, clip_norm, patience, config.keep, flip, rotate, augment.mosaic, sizes, tuple(reasons),
     )  # fmt: skip
 
 
@@ -196,7 +193,7 @@ def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bo
 
 def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
     """UsageError for what a task of whole images knows and one of scenes does not, and the other way round."""
-    if lies is None and augment.mosaic is not None:
+    if lies is None and augment.mosaic:
         raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
     if lies is not None and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
