@@ -18,6 +18,8 @@ from sightline.data.writing import write_coco, write_yolo
 from sightline.records import Dataset
 
 PHOTOGRAPH = (1800, 1200)
+# A camera's or a phone's, the spread of its grain in levels, and its JPEG quality.
+CAMERA, GRAIN, CAMERA_QUALITY = (4032, 3024), 3.0, 90
 QUALITIES = (75, 96)
 # Digits are 8 pixels wide; a few times that, so that they can be looked at.
 DIGIT_SIDE, DIGIT_LEVELS = 32, 16
@@ -61,6 +63,24 @@ def clothing(per_class: int | None = None) -> Path:
                 shutil.copy(file, folder / split / label)
 
     return made(f"clothing-{per_class}", make)
+
+
+def camera_photographs(n: int) -> Path:
+    """``n`` distinct photographs of 12 megapixels in class folders: those of clothing, blood cells and streets, enlarged, with grain."""
+    sources = {"clothing": "clothing/*/*/*.jpg", "cells": "bccd/JPEGImages/*.jpg", "streets": "camvid/*/images/*"}
+
+    def make(folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        for label, pattern in sources.items():
+            (folder / label).mkdir()
+            for number, file in enumerate(sorted(DATA.glob(pattern))[: n // len(sources)]):
+                with Image.open(file) as image:
+                    large = ImageOps.fit(image.convert("RGB"), CAMERA, Image.Resampling.BICUBIC)
+                grain = rng.normal(0, GRAIN, (*CAMERA[::-1], 1)).astype(np.float32)
+                noisy = (np.asarray(large, np.float32) + grain).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(folder / label / f"{number:04}.jpg", quality=CAMERA_QUALITY)
+
+    return made(f"camera-{n}", make)
 
 
 def objects(name: str, per_split: int | None = None) -> Path:

@@ -30,6 +30,7 @@ TITLES = {
     "label_maps": "A class for every pixel, beside a Unet",
     "detector_speed": "Boxes at 640 pixels, images a second",
     "audit_copies": "The audit finds what was planted",
+    "audit_speed": "The audit takes no longer than twice the decoding",
     "near_million": "Near copies among a million",
 }
 NEEDED = ("claim", "date", "n", "machine", "checks", "sides")

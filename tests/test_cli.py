@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import struct
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from conftest import WEIGHTS, needs_data, write_shapes
 from sightline.cli import _exit_code
+from sightline.flags import app
 
 FAST = ["--epochs", "1", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu"]
 
@@ -138,8 +141,10 @@ def test_a_misspelt_backbone_gets_near_names(sightline, shapes):
 def test_training_in_the_base_install_says_what_to_install(tmp_path):
     code = """
 import sys
+import typing
 sys.modules["torch"] = None
 from sightline.cli import _exit_code
+from sightline.flags import app
 sys.exit(_exit_code(["train", "x"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
@@ -345,3 +350,11 @@ def test_a_picture_in_memory_and_its_file_are_told_alike(run, shapes):
     path = shapes / "square" / "003.png"
     model = Model.open(run.model)
     assert model.predict(Image.open(path)) == model.predict(path)
+
+
+def test_a_flag_that_may_be_left_out_takes_nothing_for_its_value():
+    """pydantic, where something else has imported it, holds defaults against their kinds."""
+    for command in ("train", "predict", "explain", "export", "audit"):
+        for parameter in inspect.signature(app[command].default_command).parameters.values():
+            if parameter.default is None:
+                assert type(None) in typing.get_args(typing.get_args(parameter.annotation)[0]), f"{command} --{parameter.name}"

@@ -42,7 +42,8 @@ def verb(*stages: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _flag(stage: type, entry: Field[Any], place: int) -> inspect.Parameter:
     kind = typing.get_type_hints(stage)[entry.name]
     if choices := entry.metadata["choices"]:
-        kind = Literal[choices]
+        # Where pydantic is imported, by whatever else runs in the process, defaults are held against this as well.
+        kind = Literal[choices] if entry.default is not None else Literal[choices] | None
     group = Group((stage.__doc__ or "").rstrip("."), sort_key=place)
     annotation = Annotated[kind, Parameter(help=entry.metadata["help"], group=group)]
     return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)

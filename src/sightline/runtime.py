@@ -284,7 +284,8 @@ class Model:
 
     def decode(self, raw: dict[str, NDArray[Any]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""
-        predictions, rest = self.task.decode(raw, self.labels, self.manifest.decision), kept(self.task, raw)
+        rest = kept(self.task, raw)
+        predictions = self.task.decode({**raw, **rest}, self.labels, self.manifest.decision)
         return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, self.cautions(rest), strict=True)]
 
     def cautions(self, raw: dict[str, NDArray[Any]]) -> list[Caution | None]:

@@ -36,7 +36,8 @@ class Task(Protocol):
     """The metric that stands for all: what a variant may lose little of. It has an interval."""
 
     def compact(self, raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
-        """What of a batch's raw outputs is kept of many images; ``decode`` takes the raw outputs, everything else what is kept.
+        """What of a batch's raw outputs is kept of many images; ``decode`` takes the raw outputs, also with what is kept of them,
+        everything else what is kept.
 
         ``targets`` are the batch's; None where they are not known, and then only what needs none can be asked of what is kept.
         """

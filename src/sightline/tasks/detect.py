@@ -90,8 +90,9 @@ def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
 
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Detections]:
-    """Dense ``boxes`` (n, a, 4) in pixels of the input and ``scores`` (n, a, k) logits, with their ``frame``, to n predictions."""
-    kept = compact(raw, None)
+    """Dense ``boxes`` (n, a, 4) in pixels of the input and ``scores`` (n, a, k) logits, with their ``frame``, or what ``compact`` kept of
+    them, to n predictions."""
+    kept = raw if "peaks" in raw else compact(raw, None)
     scores, given = _given(kept, labels, decision)
     return [
         Detections(
