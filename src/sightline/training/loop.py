@@ -50,7 +50,7 @@ NO_LOG, FREELY = NoLog(), Terms()
 # Epochs by whose time the number of those that are left is planned.
 RECENT = 3
 # Up to this share of the epochs a budget may still bring more of them.
-EXTENDABLE = 0.3
+EXTENDABLE = 0.6
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _start_row(course: Course, validate: Validate, plan: Plan) -> dict[str, Any]
 
 
 def _fit_into_budget(course: Course, plan: Plan) -> None:
-    """Plan as many epochs as the time allows, by what the last ones took; more than before only early on, as rates fall to the end."""
+    """Plan as many epochs as the time allows, by what the last ones took; more than before only until rates have fallen far."""
     done, cost, budget = len(course.rows) - 1, course.terms.cost, course.terms.budget
     if not budget.limited:
         return
