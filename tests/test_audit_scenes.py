@@ -91,3 +91,23 @@ def test_an_image_of_several_objects_is_not_relabelled(tmp_path):
     (tmp_path / "decisions.csv").write_text("path,verb,label\nimages/003.png,relabel,red\n")
     with pytest.raises(DataError, match="correct its annotations, or drop it"):
         sightline.train(data, out=str(tmp_path / "run"), decisions=str(tmp_path / "decisions.csv"), weights="none")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_two_moments_of_a_scene_may_show_different_objects_but_one_file_may_not(tmp_path, exact):
+    data = edited(tmp_path / "data", lambda content: None)
+    content = json.loads((data / "annotations.json").read_text())
+    shown = {entry["image_id"] for entry in content["annotations"] if entry["category_id"] == 0}
+    entry = next(image for image in content["images"] if image["id"] in shown)
+    with Image.open(data / entry["file_name"]) as image:
+        later = image.convert("RGB")
+    if not exact:
+        later.putpixel((1, 1), (255, 255, 255))
+    content["images"].append({**entry, "id": 999, "file_name": "images/later.png"})
+    if exact:
+        (data / "images" / "later.png").write_bytes((data / entry["file_name"]).read_bytes())
+    else:
+        later.save(data / "images" / "later.png")
+    (data / "annotations.json").write_text(json.dumps(content))
+    _, by_kind = audited(data, tmp_path)
+    assert ("copies-with-different-labels" in by_kind) == exact

@@ -70,10 +70,12 @@ def copy_findings(
     """
     bunches = _bunches(dataset, names, copies)
     crossing, inside = [bunch for bunch in bunches if bunch.crosses], [bunch for bunch in bunches if not bunch.crosses]
-    agreeing = [bunch for bunch in inside if not bunch.conflicts]
+    # Of two moments of one scene, one may show what the other does not.
+    conflicting = [bunch for bunch in bunches if bunch.conflicts and (bunch.exact or not dataset.is_scenes)]
+    agreeing = [bunch for bunch in inside if bunch not in conflicting]
     found = [
         _across(crossing, names),
-        _conflicting([bunch for bunch in bunches if bunch.conflicts], names),
+        _conflicting(conflicting, names),
         _straddling(straddling),
         _exact([bunch for bunch in agreeing if bunch.exact], names, split=dataset.splits is not None),
         _near([bunch for bunch in agreeing if not bunch.exact], names, split=dataset.splits is not None),

@@ -38,7 +38,7 @@ def all_findings(
     judged = None if embeddings is None else judge(embeddings, data, found.links, seed)
     findings: list[Finding | None] = [
         *file_findings(found.refused, found.notes),
-        *copy_findings(data, names, found.copies, found.straddling),
+        *copy_findings(found.dataset, names, found.copies, found.straddling),
         *_of_labels(found),
         _shortcut(found, judged, seed),
         *(() if judged is None else (suspect_labels(judged, data, names), foreign_images(judged, names, found.links, seed))),

@@ -128,9 +128,14 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: in
     return Gated(
         **{**vars(found), "dataset": parted},
         leaks=[pair for pair in found.copies if parted.splits[pair.a] != parted.splits[pair.b]],
-        conflicts=[pair for pair in found.copies if parted.label_names(pair.a) != parted.label_names(pair.b)],
+        # Of two moments of one scene, one may show what the other does not.
+        conflicts=[pair for pair in found.copies if (pair.exact or not parted.is_scenes) and _labelled_apart(parted, pair)],
         origin=origin,
     )
+
+
+def _labelled_apart(dataset: Dataset, pair: CopyPair) -> bool:
+    return dataset.label_names(pair.a) != dataset.label_names(pair.b)
 
 
 def usable(dataset: Dataset, store: Store, *, near: bool = True) -> Usable:
