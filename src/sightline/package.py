@@ -24,6 +24,8 @@ from sightline.records import Dataset
 from sightline.report.build import FORMAT, environment, html, library_versions, now
 from sightline.report.card import card
 from sightline.report.requirements import requirements_section
+from sightline.report.suspects import FILE as SUSPECTS
+from sightline.report.suspects import suspects_text
 from sightline.requirements import parse
 from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
@@ -67,15 +69,8 @@ def ship(
         pictures = {key: picture for found in evidence.values() for key, picture in found.pictures.items()}
         limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
         page = html(numbers, task, gated.refs, choice.prepare.reading, limits, pictures)
-        run.write_text("report.html", page)
-        run.write_json("report.json", numbers)
-        run.write_text("predictions.csv", _predictions(task, judged, gated))
-        known = {
-            "seen": _seen(gated.dataset),
-            **judged.known.arrays(),
-            **judged.drift,
-            **trial.head,
-        }
+        _write_files(run, page, numbers, _predictions(task, judged, gated))
+        known = {"seen": _seen(gated.dataset), **judged.known.arrays(), **judged.drift, **trial.head}
         parts = [
             graph, weights,
             Part("reference.npz", "reference", arrays_to_bytes(known)),
@@ -89,6 +84,15 @@ def ship(
     finally:
         draft.unlink(missing_ok=True)
     return numbers
+
+
+def _write_files(run: Run, page: str, numbers: Mapping[str, Any], predictions: str) -> None:
+    """What stands beside the bundle for people and programs to read."""
+    run.write_text("report.html", page)
+    run.write_json("report.json", numbers)
+    run.write_text("predictions.csv", predictions)
+    if suspects := numbers.get("suspects"):
+        run.write_text(SUSPECTS, suspects_text(suspects["items"]))
 
 
 def _manifest(dataset: Dataset, choice: Choice, settings: TrainSettings) -> Manifest:

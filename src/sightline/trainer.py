@@ -79,8 +79,6 @@ def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
     from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
-    from sightline.report.suspects import FILE as SUSPECTS
-    from sightline.report.suspects import suspects_text
     from sightline.training.logs import open_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
@@ -109,8 +107,6 @@ def train_once(start: Start) -> Trained:
                 session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
                 trained = train_network(session, start.budget, resume=run.has_checkpoint)
             numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
-            if suspects := numbers.get("suspects"):
-                run.write_text(SUSPECTS, suspects_text(suspects["items"]))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")

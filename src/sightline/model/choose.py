@@ -120,28 +120,18 @@ def choose(
 
     Raises UsageError for an unknown backbone or one that does not take so many channels, ModelFileError for weights that cannot be had.
     """
-    median_side = min(median_size)
     if module is not None:
         return _own(config, median_size, reading, module, scenes=scenes)
-    name = check_name(config.backbone) if config.backbone else None
-    weights, weights_reason = _weights(config, name)
-    small = median_side <= SMALL_SIDE
-    if name is None and weights is not None:
-        name = weights.backbone
-        backbone_reason = f"Backbone {name}, which the weights are for."
-    elif name is None:
-        name = SMALL_DEFAULT if small else SCRATCH_DEFAULT
-        kind = "small images" if small else "photographs"
-        backbone_reason = f"Backbone {name}, the default for {kind} without pretrained weights."
-    else:
-        backbone_reason = f"Backbone {name}, as asked."
+    asked = check_name(config.backbone) if config.backbone else None
+    weights, weights_reason = _weights(config, asked)
+    name, backbone_reason = _backbone(asked, weights, small=min(median_size) <= SMALL_SIDE)
     check_channels(name, reading.channels)
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
     if scenes:
         (width, height), size_reason = _scene_size(config, median_size, square=has_fixed_size(name))
         contract = replace(contract, crop_fraction=1.0)
     else:
-        width, size_reason = _size(config, name, contract, median_side, pretrained=weights is not None)
+        width, size_reason = _size(config, name, contract, min(median_size), pretrained=weights is not None)
         height = width
     size, keep = max(width, height), width <= SMALL_SIDE and not scenes
     reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
@@ -173,6 +163,16 @@ def _own(config: NetworkConfig, median_size: tuple[int, int], reading: Reading, 
     prepare = Prepare(width, config.fit or FITS[scenes], 1.0, "bilinear", half, half, *about)
     spec = BackboneSpec(name, max(width, height), channels=reading.channels)
     return Choice(spec, None, prepare, reasons, module=module, scenes=scenes)
+
+
+def _backbone(asked: str | None, weights: Weights | None, *, small: bool) -> tuple[str, str]:
+    """The backbone's name, and why it is that."""
+    if asked is not None:
+        return asked, f"Backbone {asked}, as asked."
+    if weights is not None:
+        return weights.backbone, f"Backbone {weights.backbone}, which the weights are for."
+    name, kind = (SMALL_DEFAULT, "small images") if small else (SCRATCH_DEFAULT, "photographs")
+    return name, f"Backbone {name}, the default for {kind} without pretrained weights."
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:

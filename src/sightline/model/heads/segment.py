@@ -16,12 +16,11 @@ from sightline.evaluation.segmentation import segmentation_scores
 from sightline.model.neck import WIDTH, Neck, Separable
 from sightline.model.network import DenseHead, Trainable
 from sightline.model.pyramid import Level
+from sightline.scenes import IGNORED
 
 # The head reads the maps of a pyramid, not the backbone's embedding.
 DENSE = True
 STRIDES = (4, 8, 16, 32)
-# Of a pixel's target: nobody knows what it is.
-IGNORED = 255
 # Of the losses, how much the overlap's counts against the pixels', and those of the coarser maps against that of the finest.
 OVERLAP_SHARE, AUXILIARY_SHARE = 0.5, 0.3
 
