@@ -181,9 +181,10 @@ def test_a_meter_looks_by_itself(monkeypatch):
 
 def test_processor_seconds_are_of_this_machine():
     with Meter.start() as meter:
-        spent = sum(number * number for number in range(1_500_000))
+        began = time.process_time()
+        while time.process_time() < began + 0.1:
+            pass
         found = meter.read()
-    assert spent > 0
-    assert found["processor_seconds"] > 0
+    assert found["processor_seconds"] >= 0.09
     assert set(found) == {"joules", "processor_seconds", "source"}
     assert (found["joules"] is None) == found["source"].startswith("not measured")

@@ -62,7 +62,7 @@ class Meter:
         joules = self._look() if self._tells else None
         return {
             "joules": None if joules is None else round(joules, 1),
-            "processor_seconds": round(_processor_seconds() - self._began, 1),
+            "processor_seconds": round(_processor_seconds() - self._began, 2),
             "source": self._lost or self._source,
         }
 
@@ -99,8 +99,8 @@ def _source(processor: Sequence[Counter], gpu: Sequence[Counter] | None) -> str:
 
 
 def _processor_seconds() -> float:
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
 
 
 class _ProcessorCounter:
