@@ -290,7 +290,7 @@ def test_a_bundle_without_weights_has_no_program_for_torch_and_the_others_are_wr
 
 
 def decided_network(name, size, arguments):
-    """A network of random weights whose head makes of what differs between images what a trained one would: logits apart by about 1.5.
+    """A network of random weights whose head makes of what differs between images what a trained one would: logits apart by about one.
 
     Its norms keep the statistics that they begin with: with those of few images a deep random network magnifies any rounding.
     """
@@ -314,7 +314,7 @@ def decided_network(name, size, arguments):
     with torch.no_grad():
         seen = network(images)["embedding"].double().numpy()
     spread = np.maximum(seen.std(axis=0), 0.3 * np.sqrt((seen**2).mean()))
-    head = np.random.default_rng(0).normal(0, 1.5 / np.sqrt(seen.shape[1]), (len(SHAPES), seen.shape[1])) / spread
+    head = np.random.default_rng(0).normal(0, 0.75 / np.sqrt(seen.shape[1]), (len(SHAPES), seen.shape[1])) / spread
     network.head.set_linear(head, -head @ seen.mean(axis=0))
     return network, spec, prepare
 
