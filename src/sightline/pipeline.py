@@ -105,7 +105,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     reading, config = make_all((ReadConfig, RuntimeConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
@@ -193,7 +193,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
@@ -207,7 +207,7 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     from sightline.explanation.explain import Explainer
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
-    explainer = Explainer.open(Path(model), config, **_runtime(using))
+    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **_runtime(using))
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
@@ -227,7 +227,7 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     config = make(VerifyConfig, settings)
     from sightline import replay
 
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
         count, difference = replay.largest_difference(bundle, opened)
     int8 = opened.manifest.is_int8

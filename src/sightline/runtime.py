@@ -171,12 +171,13 @@ class Model:
         self.task = load_task(manifest.task)
 
     @classmethod
-    def open(cls, path: str | Path, **settings: Any) -> Model:
+    def open(cls, path: str | Path, *, require_signature: str | Path | None = None, **settings: Any) -> Model:
         """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new.
 
-        settings  as ``of`` takes them
+        require_signature  a file with the public key that the bundle must be signed with; ModelFileError where it is not
+        settings           as ``of`` takes them
         """
-        with Bundle.open(Path(path)) as bundle:
+        with Bundle.open(Path(path), require_signature=require_signature) as bundle:
             return cls.of(bundle, **settings)
 
     @classmethod

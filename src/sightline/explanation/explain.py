@@ -113,9 +113,9 @@ class Explainer:
         self.trust = {"trusted": verdict.get("trusted"), "sentence": verdict["sentence"]} if fits else None
 
     @classmethod
-    def open(cls, path: Path, config: ExplainConfig, **settings: Any) -> Explainer:
+    def open(cls, path: Path, config: ExplainConfig, *, require_signature: str | None = None, **settings: Any) -> Explainer:
         """Of a ``*.sight`` file; ``settings`` as ``Model.of`` takes them. Raises ModelFileError too, as ``Model.open`` does."""
-        with Bundle.open(path) as bundle:
+        with Bundle.open(path, require_signature=require_signature) as bundle:
             model = Model.of(bundle, **settings, outputs=OUTPUTS)
             known = bundle.arrays("reference") if bundle.has("reference") else {}
             report = json.loads(bundle.read("report_data")) if bundle.has("report_data") else {}
