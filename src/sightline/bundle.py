@@ -134,6 +134,16 @@ class Bundle:
             entries = read_entries(stream)
             return {name.removesuffix(".npy"): plain_array(b"".join(unpacked(stream, entry)), name) for name, entry in entries.items()}
 
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the report; empty for a bundle without. Raises ModelFileError where they are no object in JSON."""
+        if not self.has("report_data"):
+            return {}
+        with refusing(f"{self.path}: its {self._members['report_data'].name}"):
+            found = json.loads(str(self.read("report_data"), "utf-8"), parse_constant=_no_constant)
+            if not isinstance(found, dict):
+                raise Refused("is not an object in JSON: copy or train it again")
+            return found
+
     def put(self, part: Part) -> None:
         """Write the file anew with a member more, in the place of the one of its role; the manifest and all else stay as they are.
 

@@ -5,7 +5,9 @@ ONNX IR specification (``onnx.proto``); a test compares every one with the insta
 keeps memory in proportion to the nesting, and looks at every occurrence of a field: protobuf merges repeated occurrences
 of a message, so that a second ``graph`` or tensor value could otherwise carry what the first does not show.
 
-Operators of the default domain are not listed here: ONNX Runtime refuses the ones it does not know when it loads the graph.
+Operators of the default domain are not listed here: ONNX Runtime refuses the ones it does not know when it loads the graph. But no
+operator may hold a graph of its own, and none may be defined in the file: loops need not end, and definitions that use each other twice
+unfold to any size. No network that Sightline exports has either.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ FIELDS: dict[str, dict[str, int]] = {
     "ModelProto": {"ir_version": 1, "graph": 7},
     "GraphProto": {"initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
     "NodeProto": {"op_type": 4, "domain": 7},
+    "AttributeProto": {"g": 6, "graphs": 11},
     "TensorProto": {"name": 8, "external_data": 13, "data_location": 14},
     "SparseTensorProto": {"values": 1},
     "OperatorSetIdProto": {"domain": 1, "version": 2},
@@ -79,7 +82,7 @@ def check_graph(data: bytes | memoryview, source: str = "The graph") -> None:
 
     ``source`` begins the message. Raises ModelFileError for: bytes that are no ModelProto; external data in a tensor anywhere
     (initializers, attributes, sparse tensors, subgraphs, functions, training information); an operator of a domain that is
-    not in ``NEWEST_OPSET`` or that loads files; an operator set newer than ``NEWEST_OPSET``.
+    not in ``NEWEST_OPSET`` or that loads files; an operator set newer than ``NEWEST_OPSET``; loops, branches, functions and training.
     """
     try:
         _walk(memoryview(data), source)
@@ -144,6 +147,11 @@ def _check_message(kind: str, found: dict[int, int | memoryview | None], source:
     if kind == "TensorProto" and (at["external_data"] in found or _number(found.get(at["data_location"], 0))):
         name = _text(found.get(at["name"], _NOTHING))
         raise ModelFileError(f"{source} keeps the tensor {name[:80]!r} in another file: export it again with all data inside.")
+    if kind == "AttributeProto" and (at["g"] in found or at["graphs"] in found):
+        raise ModelFileError(f"{source} holds a loop or a branch, which is refused: export it with a fixed order of operators.")
+    if kind in ("FunctionProto", "TrainingInfoProto"):
+        what = "defines operators of its own" if kind == "FunctionProto" else "holds instructions for training"
+        raise ModelFileError(f"{source} {what}, which is refused: export it with standard ONNX operators, for inference alone.")
     if kind == "NodeProto":
         operator, domain = _text(found.get(at["op_type"], _NOTHING)), _text(found.get(at["domain"], _NOTHING))
         if not operator:

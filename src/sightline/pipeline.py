@@ -28,6 +28,7 @@ from sightline.errors import DataError, ImageError, ModelFileError, RequirementN
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
 from sightline.records import SPLITS, Dataset, ImageRef
+from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -107,7 +108,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, **_runtime(config), many=True)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
     targets = _targets_for(opened.labels, dataset, bundle.path)
@@ -264,7 +265,7 @@ def export(model: str | Path, **settings: Any) -> Exported:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
         dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
         targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
         return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)

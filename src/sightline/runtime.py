@@ -25,7 +25,7 @@ from sightline.data.decode import Limits, decode, decode_picture, size_of
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
-from sightline.engines.evidence import evidence_of
+from sightline.engines.evidence import evidence_of, shapes_of
 from sightline.errors import ImageError, UsageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
@@ -212,7 +212,8 @@ class Model:
         share = batch_share(batch_size, streams)
         familiar = embeddings_of(bundle)
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
-        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
+        taken = {"batch": share, "streams": streams, "int8": int8, "shapes": shapes_of(bundle, familiar)}
+        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, **taken)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)

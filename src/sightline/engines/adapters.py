@@ -10,22 +10,26 @@ import importlib.metadata
 import os
 import queue
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.engines.outputs import checked
 from sightline.errors import DeviceError, ModelFileError, UsageError, did_you_mean
 from sightline.onnx_check import check_graph, graph_io
-from sightline.processor import bf16_features, processor_name
+from sightline.processor import bf16_features, memory_bytes, processor_name
 from sightline.records import Infer
 
 # An engine's name on the command line, which is also its package's: what it is called in words.
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 PRECISIONS = ("fp32", "bf16")
 INSTALL = "pip install 'sightline[fast]'"
+# Of the memory that this process may use, what ONNX Runtime's graphs may take.
+MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Work:
     streams  batches that are computed beside each other, each called from a thread of its own, with their share of the threads:
              one has a batch done soonest, as many as there are threads get most done, because no thread waits for another
     int8     whether the graph rounds to eight bits, in which case engines differ by more than in float
+    shapes   sizes behind the first of outputs by name: numbers, or names of sizes that are the same wherever the name stands
     """
 
     graph: bytes
@@ -51,6 +56,7 @@ class Work:
     batch: int = 16
     streams: int = 1
     int8: bool = False
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ def onnx_infer(work: Work) -> Infer:
     # Threads that spin while they wait take the processor from those that decode (decision 008).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    # Otherwise a file that is both would be read as ONNX Runtime's own format, which nothing here checks.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    _bound_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -92,7 +102,18 @@ def onnx_infer(work: Work) -> Infer:
     def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         return dict(zip(names, session.run(names, {images: batch}), strict=True))
 
-    return infer
+    return checked(infer, work)
+
+
+@lru_cache(1)
+def _bound_memory() -> None:
+    """Let all of this process's graphs together take no more than a share of the memory: a graph from elsewhere may ask for any amount,
+    and the system would end the process, or another one."""
+    import onnxruntime
+
+    where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
+    most = onnxruntime.OrtArenaCfg(int(MEMORY_SHARE * memory_bytes()), -1, -1, -1)  # -1: as it is otherwise
+    onnxruntime.create_and_register_allocator(where, most)
 
 
 def openvino_infer(work: Work) -> Infer:
@@ -139,7 +160,7 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
         finally:
             requests.put(request)
 
-    return infer
+    return checked(infer, work)
 
 
 def _said(error: Exception) -> str:

@@ -26,6 +26,9 @@ class Task(Protocol):
     OUTPUTS: tuple[str, ...]
     """Raw outputs that ``decode`` and ``evaluate`` read."""
 
+    SHAPES: Mapping[str, tuple[int | str, ...]]
+    """Of each of them what an image has: numbers, or names of sizes, ``labels`` being how many labels there are."""
+
     ONE_LABEL: bool
     """Whether each image has exactly one label."""
 
