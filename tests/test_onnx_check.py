@@ -141,6 +141,32 @@ def test_foreign_operators_are_named(wrap, domain, operator):
         check_graph(wrap(helper.make_node(operator, [], ["y"], domain=domain)).SerializeToString(), "m.sight: its model.onnx")
 
 
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan", "BeamSearch"])
+def test_loops_and_branches_are_refused(kind):
+    """They need not end, whatever operator holds them and by whatever name."""
+    body = branch(constant(external=False)).attribute[0]
+    node = helper.make_node(kind, ["x"], ["y"], domain="com.microsoft" if kind == "BeamSearch" else "")
+    node.attribute.append(body)
+    with pytest.raises(ModelFileError, match="holds a loop or a branch, which is refused"):
+        check_graph(model(graph([node])).SerializeToString())
+    node.attribute[0].CopyFrom(helper.make_attribute("many", [body.g]))
+    with pytest.raises(ModelFileError, match="holds a loop or a branch, which is refused"):
+        check_graph(model(graph([node])).SerializeToString())
+
+
+def test_operators_defined_in_the_file_are_refused():
+    """Thirty that use each other twice would unfold to a billion."""
+    with pytest.raises(ModelFileError, match="defines operators of its own, which is refused"):
+        check_graph(model_with_function(constant(external=False)).SerializeToString())
+
+
+def test_instructions_for_training_are_refused():
+    made = model()
+    made.training_info.add().algorithm.CopyFrom(graph())
+    with pytest.raises(ModelFileError, match="holds instructions for training"):
+        check_graph(made.SerializeToString())
+
+
 def test_an_import_without_a_use_is_harmless():
     made = model()
     made.opset_import.append(helper.make_opsetid("pkg.onnxscript.torch_lib", 1))
