@@ -32,6 +32,8 @@ Attempt = Callable[[int, int, Path], None]
 
 HANG_SECONDS, SILENT_SECONDS, START_SECONDS = 5.0, 60.0, 300.0
 BATCH = 1000
+# Characters, of a sentence with a long path in it.
+LONGEST_SENTENCE = 3000
 KINDS = ("accepted", "refused")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Audit events that change something, with the places of paths among their arguments; None: whatever their arguments are.
@@ -78,13 +80,7 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
     print("ready", flush=True)
     for number in numbers:
         started = time.perf_counter()
-        try:
-            attempt(seed, number, folder)
-            kind, said = "accepted", ""
-        except SightlineError as error:
-            kind, said = "refused", type(error).__name__
-        except BaseException as error:
-            kind, said = "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:160]} at {_place(error)}"
+        kind, said = outcome(attempt, seed, number, folder)
         seconds, peak = time.perf_counter() - started, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if watch.seen:
             kind, said = "written outside", watch.seen.pop()
@@ -96,6 +92,20 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
         print(json.dumps([number, kind, said]), flush=True)
         if kind == "memory":
             return
+
+
+def outcome(attempt: Attempt, seed: int, number: int, folder: Path) -> tuple[str, str]:
+    """The kind of what became of an input, and what was said: of a refusal the error's name, of anything else that was raised all."""
+    try:
+        attempt(seed, number, folder)
+    except SightlineError as error:
+        said = str(error)
+        if "\n" in said or len(said) > LONGEST_SENTENCE:
+            return "exception", f"{type(error).__name__} in more than a sentence: {said[:160]!r} at {_place(error)}"
+        return "refused", type(error).__name__
+    except BaseException as error:
+        return "exception", f"{type(error).__name__}: {' '.join(str(error).split())[:160]} at {_place(error)}"
+    return "accepted", ""
 
 
 def _place(error: BaseException) -> str:
