@@ -40,7 +40,7 @@ def change_json(rng: Generator, inside: Any, root: Any) -> None:
         place[key] = place[key] * int(rng.integers(2, 50))
     elif way == 3:
         deep: Any = 1
-        for _ in range(int(rng.integers(1, 1200))):
+        for _ in range(int(rng.integers(1, 900))):
             deep = [deep]
         place[key] = deep
     else:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sightline.engines.adapters import Work, onnx_infer
+from sightline.engines.adapters import Work, onnx_infer, openvino_infer, version_of
 from sightline.engines.outputs import checked
 from sightline.errors import ModelFileError, ResourceError
 from sightline.onnx_check import check_graph
 
+needs_openvino = pytest.mark.skipif(version_of("openvino") is None, reason="OpenVINO is not installed: pip install 'sightline[fast]'")
 node = helper.make_node
 IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
 MEAN = [node("Cast", ["images"], ["x"], to=TensorProto.FLOAT), node("ReduceMean", ["x"], ["level"], axes=[1, 2], keepdims=0)]
@@ -49,6 +50,17 @@ def test_onnx_runtimes_own_format_is_never_read():
     assert both.graph[4:8] == b"ORTM"
     check_graph(both.graph)
     np.testing.assert_array_equal(onnx_infer(both)(IMAGES)["logits"], onnx_infer(sound)(IMAGES)["logits"])
+
+
+@needs_openvino
+def test_openvino_reads_no_other_format_either():
+    """A text at the beginning, which protobuf knows, makes it look like Paddle's format to OpenVINO."""
+    sound = work([node("Identity", ["level"], ["logits"])])
+    text = b'\n<?xml version="1.0"?><!--'.ljust(62)
+    both = Work(text + sound.graph, sound.outputs, sound.source, sound.shape, threads=1)
+    check_graph(both.graph)
+    found = openvino_infer(both)(IMAGES + np.uint8(7))
+    np.testing.assert_allclose(found["logits"], np.full((2, 3), 7, np.float32))
 
 
 def test_a_graph_that_fails_on_an_image_is_one_error():
@@ -93,9 +105,10 @@ def test_too_little_memory_is_called_so(said):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system how much memory was taken")
-@pytest.mark.parametrize("way", ["ConstantOfShape", "Add", "Tile"])
+@pytest.mark.parametrize("way", ["ConstantOfShape", "Add", "Tile", "a constant", "many constants"])
 def test_a_graph_takes_no_more_memory_than_it_may(way):
-    """In a child: ONNX Runtime's memory is bounded for a whole process, here to 200 MB, where the graph asks for a gigabyte or more."""
+    """In a child: ONNX Runtime's memory is bounded for a whole process, here to 200 MB, where the graph asks for about a gigabyte, for an
+    image or while it is loaded."""
     code = f"""
     import resource
     import numpy as np
@@ -105,6 +118,7 @@ def test_a_graph_takes_no_more_memory_than_it_may(way):
     from sightline.processor import memory_bytes
     from sightline.errors import ResourceError
 
+    adapters.FOLDED_BYTES = 50 << 20
     adapters.MEMORY_SHARE = (200 << 20) / memory_bytes()
     long = np.ones((20_000, 1), np.float32)
     ways = {{
@@ -114,6 +128,14 @@ def test_a_graph_takes_no_more_memory_than_it_may(way):
                 [("a", long), ("c", long.T)]),
         "Tile": ([t.node("Tile", ["level", "c"], ["y"])], [("c", np.array([2_000, 20_000], np.int64))]),
     }}
+    ways["a constant"] = [t.node("ConstantOfShape", ["c"], ["y"])], [("c", np.array([20_000, 10_000], np.int64))]
+    ways["many constants"] = (
+        [
+            *(t.node("ConstantOfShape", ["c"], [f"y{{n}}"]) for n in range(30)),
+            t.node("Concat", [f"y{{n}}" for n in range(30)], ["y"], axis=0),
+        ],
+        [("c", np.array([2_000, 3_000], np.int64))],
+    )
     nodes, constants = ways[{way!r}]
     work = t.work([*nodes, t.node("ReduceSum", ["y"], ["logits"], keepdims=0)], constants)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

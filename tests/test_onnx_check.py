@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sightline import onnx_check
 from sightline.errors import ModelFileError
-from sightline.onnx_check import GraphValue, check_graph, graph_io
+from sightline.onnx_check import GraphValue, check_graph, constant_operators, graph_io
 
 
 def tensor(name: str = "w", external: bool = False) -> TensorProto:
@@ -165,6 +165,26 @@ def test_instructions_for_training_are_refused():
     made.training_info.add().algorithm.CopyFrom(graph())
     with pytest.raises(ModelFileError, match="holds instructions for training"):
         check_graph(made.SerializeToString())
+
+
+def test_sparse_tensors_are_refused():
+    """Three numbers may stand for terabytes, which are made when the graph is loaded."""
+    for made in (model(graph(sparse_initializer=[sparse(False)])), model(graph([constant(sparse_value=sparse(False))]))):
+        with pytest.raises(ModelFileError, match="holds a sparse tensor that may unpack to any size, which is refused"):
+            check_graph(made.SerializeToString())
+
+
+def test_operators_that_depend_on_no_image_are_counted():
+    def node(inputs, outputs):
+        return helper.make_node("Add", inputs, outputs)
+
+    sums = [node(["w", "w"], ["a"]), node(["a", ""], ["b"]), node(["image", "b"], ["c"]), node(["c", "a"], ["d"]), constant(external=False)]
+    assert constant_operators(model(graph(sums, initializer=[tensor()])).SerializeToString()) == 3
+    assert constant_operators(model(graph(sums[::-1], initializer=[tensor()])).SerializeToString()) == 5
+    assert constant_operators(model().SerializeToString()) == 0
+    for sample in changed(model(graph(sums, initializer=[tensor()])).SerializeToString(), 500):
+        with contextlib.suppress(ModelFileError):
+            constant_operators(sample)
 
 
 def test_an_import_without_a_use_is_harmless():

@@ -38,8 +38,8 @@ CHILDREN: dict[str, dict[int, str]] = {
 # The other fields that are read here.
 FIELDS: dict[str, dict[str, int]] = {
     "ModelProto": {"ir_version": 1, "graph": 7},
-    "GraphProto": {"initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
-    "NodeProto": {"op_type": 4, "domain": 7},
+    "GraphProto": {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
+    "NodeProto": {"input": 1, "output": 2, "op_type": 4, "domain": 7},
     "AttributeProto": {"g": 6, "graphs": 11},
     "TensorProto": {"name": 8, "external_data": 13, "data_location": 14},
     "SparseTensorProto": {"values": 1},
@@ -54,6 +54,9 @@ FIELDS: dict[str, dict[str, int]] = {
 ELEMENTS = ("undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
             "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16")  # fmt: skip
 
+# What no network that Sightline exports has, and with which a small file can ask for any amount of time or memory.
+_NEEDLESS = {"FunctionProto": "defines operators of its own", "TrainingInfoProto": "holds instructions for training",
+             "SparseTensorProto": "holds a sparse tensor that may unpack to any size"}  # fmt: skip
 _MAX_DEPTH = 100  # messages in messages; the same bound as protobuf's own parsers
 _MAX_FIELDS = 4_000_000  # a network of 20,000 operators has about 600,000; the bound keeps a hostile file to seconds
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -112,6 +115,33 @@ def graph_io(data: bytes | memoryview, source: str = "The graph") -> tuple[tuple
     return tuple(value for value in inputs if value.name not in fixed), outputs
 
 
+def constant_operators(data: bytes | memoryview, source: str = "The graph") -> int:
+    """How many operators of a checked graph depend on no image, so that an engine computes them once, when it loads the graph.
+
+    Where operators stand before those that they depend on, all of them. Raises ModelFileError for bytes that are no ModelProto.
+    """
+    try:
+        bodies = _bodies(memoryview(data), FIELDS["ModelProto"]["graph"])
+        graph, node = FIELDS["GraphProto"], FIELDS["NodeProto"]
+        fixed = {b"", *_names(bodies, graph["initializer"], "TensorProto")}
+        known = fixed | _names(bodies, graph["input"], "ValueInfoProto")
+        count, nodes = 0, _within(bodies, graph["node"])
+        for body in nodes:
+            inputs, outputs = ({bytes(name) for name in _bodies(body, node[field])} for field in ("input", "output"))
+            if not inputs <= known:
+                return len(nodes)
+            known |= outputs
+            if inputs <= fixed:
+                fixed, count = fixed | outputs, count + 1
+    except _Malformed as error:
+        _refuse_malformed(source, error)
+    return count
+
+
+def _names(bodies: list[memoryview], field: int, kind: str) -> set[bytes]:
+    return {bytes(_body(_last(body, FIELDS[kind]["name"], _NOTHING))) for body in _within(bodies, field)}
+
+
 def _refuse_malformed(source: str, error: _Malformed) -> NoReturn:
     raise ModelFileError(f"{source} is not an ONNX model ({error}): export it again.") from error
 
@@ -149,8 +179,8 @@ def _check_message(kind: str, found: dict[int, int | memoryview | None], source:
         raise ModelFileError(f"{source} keeps the tensor {name[:80]!r} in another file: export it again with all data inside.")
     if kind == "AttributeProto" and (at["g"] in found or at["graphs"] in found):
         raise ModelFileError(f"{source} holds a loop or a branch, which is refused: export it with a fixed order of operators.")
-    if kind in ("FunctionProto", "TrainingInfoProto"):
-        what = "defines operators of its own" if kind == "FunctionProto" else "holds instructions for training"
+    if kind in _NEEDLESS:
+        what = _NEEDLESS[kind]
         raise ModelFileError(f"{source} {what}, which is refused: export it with standard ONNX operators, for inference alone.")
     if kind == "NodeProto":
         operator, domain = _text(found.get(at["op_type"], _NOTHING)), _text(found.get(at["domain"], _NOTHING))
