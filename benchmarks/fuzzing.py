@@ -227,7 +227,7 @@ def main(
         way, seed, start, stop, folder = sys.argv[2:]
         return attempt_all(ways[way][0], int(seed), range(int(start), int(stop)), Path(folder), bound, prepare)
     args = _arguments(description).parse_args()
-    counts = {way: min(count, 200) if args.quick else args.count or count for way, (_, count) in ways.items() if args.way in (None, way)}
+    counts = {way: args.count or (200 if args.quick else count) for way, (_, count) in ways.items() if args.way in (None, way)}
     if args.only is not None:
         prepare()
         for way in counts:

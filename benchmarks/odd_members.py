@@ -75,7 +75,8 @@ def change_arrays(rng: Generator, data: bytes) -> bytes:
         arrays[name] = np.concatenate([array, array]) if array.ndim else array[None, None]
     elif way == 4:
         kinds = ("f2", "f4", "f8", "i1", "i8", "u1", "u8", "?", "U3", "S2", "c8", ">f4")
-        arrays[name] = array.astype(kinds[rng.integers(len(kinds))])
+        kind = kinds[rng.integers(len(kinds))]
+        arrays[name] = np.zeros(array.shape, kind) if array.dtype.kind == "U" else array.astype(kind)
     elif way == 5:
         arrays[name] = array.reshape(-1) if array.ndim > 1 else array.reshape(*array.shape, 1)
     elif way == 6:
