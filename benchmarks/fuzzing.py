@@ -76,8 +76,10 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
     ``prepare`` imports what is needed before anything is watched: libraries look around when they are imported.
     """
     prepare()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print goes elsewhere
     watch = Watch(folder)
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     for number in numbers:
         started = time.perf_counter()
         kind, said = outcome(attempt, seed, number, folder)
@@ -89,7 +91,7 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
             kind, said = "hang", f"{seconds:.1f} s"
         elif peak > bound:
             kind, said = "memory", f"{peak >> 20} MB"
-        print(json.dumps([number, kind, said]), flush=True)
+        print(json.dumps([number, kind, said]), file=answers, flush=True)
         if kind == "memory":
             return
 

@@ -63,6 +63,15 @@ def test_openvino_reads_no_other_format_either():
     np.testing.assert_allclose(found["logits"], np.full((2, 3), 7, np.float32))
 
 
+def test_nothing_is_printed_of_a_graph_that_cannot_be_loaded(capfd):
+    """Found by benchmarks/fuzz_bundles.py: ONNX Runtime printed to where --json has its answers."""
+    sound = work([node("Identity", ["level"], ["logits"])])
+    odd = Work(sound.graph.replace(b"Identity", b"Identit\xf1"), sound.outputs, sound.source, sound.shape, threads=1)
+    with pytest.raises(ModelFileError, match="ONNX Runtime cannot load its graph"):
+        onnx_infer(odd)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_graph_that_fails_on_an_image_is_one_error():
     wrong = node("Reshape", ["level", "shape"], ["logits"])
     refused(work([wrong], [("shape", np.array([5, 7], np.int64))]), "fails on an image")

@@ -99,7 +99,7 @@ def onnx_infer(work: Work) -> Infer:
     each = (FOLDED_BYTES + 4 * len(work.graph)) // max(1, constant_operators(work.graph, work.source))
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(max(1, each)))
     try:
-        session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         reason = f"ONNX Runtime cannot load its graph ({_lines(error)[0]})"
         raise ModelFileError(f"{work.source}: {reason}; upgrade onnxruntime or export again.") from error
