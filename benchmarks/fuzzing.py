@@ -2,8 +2,9 @@
 
 An input is made from its seed and number alone, so that any of them can be made again (``--only NUMBER``). Outcomes that are as they
 should be are "accepted" and "refused", by one of our errors. Failures are: any other exception; a crash by a signal; a hang (over 5 s, and
-again when tried alone); memory above the bound; and anything that is opened for writing, renamed, removed, started or connected to outside
-the temporary folder, seen by an audit hook, and by comparing the working folder and the home folder before and after.
+again when tried alone); memory above the bound; anything printed to stdout; and anything that is opened for writing, renamed, removed,
+started or connected to outside the temporary folder, seen by an audit hook, and by comparing the working folder and the home folder
+before and after.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
     """
     prepare()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print goes elsewhere
+    printed = os.open(folder / "stdout.txt", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(printed, 1)
     watch = Watch(folder)
     print("ready", file=answers, flush=True)
     for number in numbers:
@@ -87,6 +89,9 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
         if watch.seen:
             kind, said = "written outside", watch.seen.pop()
             watch.seen.clear()
+        elif os.fstat(printed).st_size:
+            kind, said = "printed", repr(os.pread(printed, 160, 0))
+            os.ftruncate(printed, 0)
         elif seconds > HANG_SECONDS:
             kind, said = "hang", f"{seconds:.1f} s"
         elif peak > bound:

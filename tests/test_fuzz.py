@@ -98,8 +98,9 @@ def watched(tmp_path: Path, code: str, **constants: float) -> fuzzing.Found:
         ("number == 3 and Path('here.txt').write_text('x')", "written outside"),
         ("number == 3 and (Path.home() / 'there').mkdir()", "written outside"),
         ("number == 3 and os.system('true')", "written outside"),
+        ("number == 3 and os.write(1, b'a remark')", "printed"),
     ],
-    ids=["exception", "crash", "memory", "written", "made", "started"],
+    ids=["exception", "crash", "memory", "written", "made", "started", "printed"],
 )
 def test_each_kind_of_failure_is_seen_once_and_the_rest_goes_on(tmp_path, code, kind):
     found = watched(tmp_path, code)
