@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sightline.engines import adapters
 from sightline.engines.adapters import Work, onnx_infer, openvino_infer, version_of
 from sightline.engines.outputs import checked
 from sightline.errors import ModelFileError, ResourceError
@@ -72,6 +73,19 @@ def test_nothing_is_printed_of_a_graph_that_cannot_be_loaded(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_weights_that_are_laid_out_for_many_operators_are_counted(monkeypatch):
+    """Each product lays them out anew, so that a small file would take any amount of memory while it is loaded."""
+    products = [node("MatMul", [f"y{number}", "w"], [f"y{number + 1}"]) for number in range(20)]
+    many = work(
+        [node("Identity", ["level"], ["y0"]), *products, node("Identity", ["y20"], ["logits"])], [("w", np.eye(3, dtype=np.float32))]
+    )
+    onnx_infer(many)
+    monkeypatch.setattr(adapters, "LOAD_BYTES", 0)
+    monkeypatch.setattr(adapters, "LOAD_TIMES", 0.5)
+    with pytest.raises(ModelFileError, match=r"^it\.sight: its graph uses the same weights so often that they take 0 MB; do not use it"):
+        onnx_infer(many)
+
+
 def test_a_graph_that_fails_on_an_image_is_one_error():
     wrong = node("Reshape", ["level", "shape"], ["logits"])
     refused(work([wrong], [("shape", np.array([5, 7], np.int64))]), "fails on an image")
@@ -127,7 +141,7 @@ def test_a_graph_takes_no_more_memory_than_it_may(way):
     from sightline.processor import memory_bytes
     from sightline.errors import ResourceError
 
-    adapters.FOLDED_BYTES = 50 << 20
+    adapters.LOAD_BYTES = 50 << 20
     adapters.MEMORY_SHARE = (200 << 20) / memory_bytes()
     long = np.ones((20_000, 1), np.float32)
     ways = {{

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sightline import onnx_check
 from sightline.errors import ModelFileError
-from sightline.onnx_check import GraphValue, check_graph, constant_operators, graph_io
+from sightline.onnx_check import GraphValue, check_graph, graph_io, load_cost
 
 
 def tensor(name: str = "w", external: bool = False) -> TensorProto:
@@ -174,17 +174,22 @@ def test_sparse_tensors_are_refused():
             check_graph(made.SerializeToString())
 
 
-def test_operators_that_depend_on_no_image_are_counted():
+def test_what_is_done_while_a_graph_is_loaded_is_counted():
     def node(inputs, outputs):
         return helper.make_node("Add", inputs, outputs)
 
     sums = [node(["w", "w"], ["a"]), node(["a", ""], ["b"]), node(["image", "b"], ["c"]), node(["c", "a"], ["d"]), constant(external=False)]
-    assert constant_operators(model(graph(sums, initializer=[tensor()])).SerializeToString()) == 3
-    assert constant_operators(model(graph(sums[::-1], initializer=[tensor()])).SerializeToString()) == 5
-    assert constant_operators(model().SerializeToString()) == 0
+    size = len(tensor().SerializeToString())
+    assert load_cost(model(graph(sums, initializer=[tensor()])).SerializeToString()) == (3, size)
+    assert load_cost(model(graph(sums[::-1], initializer=[tensor()])).SerializeToString()) == (5, size)
+    assert load_cost(model(graph([node(["image", "w"], ["a"]), node(["a", "w"], ["b"])], initializer=[tensor()])).SerializeToString()) == (
+        0,
+        2 * size,
+    )
+    assert load_cost(model().SerializeToString()) == (0, 0)
     for sample in changed(model(graph(sums, initializer=[tensor()])).SerializeToString(), 500):
         with contextlib.suppress(ModelFileError):
-            constant_operators(sample)
+            load_cost(sample)
 
 
 def test_an_import_without_a_use_is_harmless():

@@ -115,31 +115,41 @@ def graph_io(data: bytes | memoryview, source: str = "The graph") -> tuple[tuple
     return tuple(value for value in inputs if value.name not in fixed), outputs
 
 
-def constant_operators(data: bytes | memoryview, source: str = "The graph") -> int:
-    """How many operators of a checked graph depend on no image, so that an engine computes them once, when it loads the graph.
+class LoadCost(NamedTuple):
+    """What an engine does when it loads a graph.
 
-    Where operators stand before those that they depend on, all of them. Raises ModelFileError for bytes that are no ModelProto.
+    constants  operators that depend on no image, which are computed then; where operators stand before those that they depend on, all
+    weights    bytes of the weights of each operator, which are laid out anew for it: weights that many share count many times
     """
+
+    constants: int
+    weights: int
+
+
+def load_cost(data: bytes | memoryview, source: str = "The graph") -> LoadCost:
+    """Of a checked graph; raises ModelFileError for bytes that are no ModelProto."""
     try:
         bodies = _bodies(memoryview(data), FIELDS["ModelProto"]["graph"])
         graph, node = FIELDS["GraphProto"], FIELDS["NodeProto"]
-        fixed = {b"", *_names(bodies, graph["initializer"], "TensorProto")}
-        known = fixed | _names(bodies, graph["input"], "ValueInfoProto")
-        count, nodes = 0, _within(bodies, graph["node"])
+        sizes = {name: len(body) for body in _within(bodies, graph["initializer"]) for name in [_name(body, "TensorProto")]}
+        fixed = {b"", *sizes}
+        known = fixed | {_name(body, "ValueInfoProto") for body in _within(bodies, graph["input"])}
+        constants = weights = 0
+        nodes, in_order = _within(bodies, graph["node"]), True
         for body in nodes:
             inputs, outputs = ({bytes(name) for name in _bodies(body, node[field])} for field in ("input", "output"))
-            if not inputs <= known:
-                return len(nodes)
+            weights += sum(sizes.get(name, 0) for name in inputs)
+            in_order &= inputs <= known
             known |= outputs
             if inputs <= fixed:
-                fixed, count = fixed | outputs, count + 1
+                fixed, constants = fixed | outputs, constants + 1
     except _Malformed as error:
         _refuse_malformed(source, error)
-    return count
+    return LoadCost(constants if in_order else len(nodes), weights)
 
 
-def _names(bodies: list[memoryview], field: int, kind: str) -> set[bytes]:
-    return {bytes(_body(_last(body, FIELDS[kind]["name"], _NOTHING))) for body in _within(bodies, field)}
+def _name(body: memoryview, kind: str) -> bytes:
+    return bytes(_body(_last(body, FIELDS[kind]["name"], _NOTHING)))
 
 
 def _refuse_malformed(source: str, error: _Malformed) -> NoReturn:

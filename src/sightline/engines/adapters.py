@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sightline.engines.outputs import checked
 from sightline.errors import DeviceError, ModelFileError, UsageError, did_you_mean
-from sightline.onnx_check import check_graph, constant_operators, graph_io
+from sightline.onnx_check import check_graph, graph_io, load_cost
 from sightline.processor import bf16_features, memory_bytes, processor_name
 from sightline.records import Infer
 
@@ -31,8 +31,8 @@ PRECISIONS = ("fp32", "bf16")
 INSTALL = "pip install 'sightline[fast]'"
 # Of the memory that this process may use, what ONNX Runtime's graphs may take.
 MEMORY_SHARE = 0.5
-# What all that a graph computes while it is loaded may take, beside four times what the graph itself does.
-FOLDED_BYTES = 256 << 20
+# What is made of a graph while it is loaded may take so much, and so many times what the graph itself takes.
+LOAD_BYTES, LOAD_TIMES = 256 << 20, 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def onnx_infer(work: Work) -> Infer:
     _bound_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # What depends on no image is computed while the graph is loaded, outside of that bound; versions before 1.27 know no limit.
-    each = (FOLDED_BYTES + 4 * len(work.graph)) // max(1, constant_operators(work.graph, work.source))
+    each = (LOAD_BYTES + LOAD_TIMES * len(work.graph)) // max(1, load_cost(work.graph).constants)
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(max(1, each)))
     try:
         session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
@@ -118,7 +118,9 @@ def _bound_memory() -> None:
     import onnxruntime
 
     where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
-    most = onnxruntime.OrtArenaCfg(int(MEMORY_SHARE * memory_bytes()), -1, -1, -1)  # -1: as it is otherwise
+    # Grown by what is asked for (1), the rest as it is otherwise (-1). Grown by powers of two it ends at exactly the bound, and weights
+    # that are laid out for another graph, which count but are not bounded, would take what is left below nought: to no bound at all.
+    most = onnxruntime.OrtArenaCfg(int(MEMORY_SHARE * memory_bytes()), 1, -1, -1)
     onnxruntime.create_and_register_allocator(where, most)
 
 
@@ -191,6 +193,8 @@ def _import_openvino() -> Any:
 def _image_input(work: Work) -> str:
     """The name of the graph's input, after the graph was checked; ModelFileError when it does not fit the work."""
     check_graph(work.graph, work.source)
+    if (weights := load_cost(work.graph, work.source).weights) > LOAD_BYTES + LOAD_TIMES * len(work.graph):
+        raise ModelFileError(f"{work.source}: its graph uses the same weights so often that they take {weights >> 20} MB; do not use it.")
     inputs, available = graph_io(work.graph, work.source)
     missing = set(work.outputs) - {value.name for value in available}
     if len(inputs) != 1 or missing:

@@ -118,5 +118,5 @@ TASKS = {
 def load_task(name: str) -> Task:
     """The module of a task; ModelFileError when this version has no such task."""
     if name not in TASKS:
-        raise ModelFileError(f"The model is for the task {name!r}, which this version of Sightline does not have; upgrade it.")
+        raise ModelFileError(f"The model is for the task {name[:100]!r}, which this version of Sightline does not have; upgrade it.")
     return cast(Task, importlib.import_module(TASKS[name].meaning))
