@@ -1,10 +1,10 @@
 """What the two fuzzers share: each mutated input is tried in a child process that is watched, and what became of it is counted.
 
 An input is made from its seed and number alone, so that any of them can be made again (``--only NUMBER``). Outcomes that are as they
-should be are "accepted" and "refused", by one of our errors. Failures are: any other exception; a crash by a signal; a hang (over 5 s, and
-again when tried alone); memory above the bound; anything printed to stdout; and anything that is opened for writing, renamed, removed,
-started or connected to outside the temporary folder, seen by an audit hook, and by comparing the working folder and the home folder
-before and after.
+should be are "accepted" and "refused", by one of our errors. Failures are: any other exception; a crash by a signal; a hang (over 5 s of
+processor time, so that other work on the machine does not count, or a minute of silence); memory above the bound; anything printed to
+stdout; and anything that is opened for writing, renamed, removed, started or connected to outside the temporary folder, seen by an audit
+hook, and by comparing the working folder and the home folder before and after.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def attempt_all(attempt: Attempt, seed: int, numbers: range, folder: Path, bound
     watch = Watch(folder)
     print("ready", file=answers, flush=True)
     for number in numbers:
-        started = time.perf_counter()
+        started = time.process_time()
         kind, said = outcome(attempt, seed, number, folder)
-        seconds, peak = time.perf_counter() - started, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds, peak = time.process_time() - started, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if watch.seen:
             kind, said = "written outside", watch.seen.pop()
             watch.seen.clear()
@@ -143,7 +143,7 @@ class Found:
 
 
 def run(script: str, way: str, seed: int, numbers: range, *, batch: int = BATCH) -> Found:
-    """Try the inputs of a seed with these numbers in children of ``script``, a batch each; hangs are tried again, alone."""
+    """Try the inputs of a seed with these numbers in children of ``script``, a batch each."""
     found = Found()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
         for name in ("home", "work", "temporary"):
@@ -154,13 +154,6 @@ def run(script: str, way: str, seed: int, numbers: range, *, batch: int = BATCH)
             last = _batch(script, way, seed, range(next_number, min(next_number + batch, numbers.stop)), Path(root), found)
             next_number = last + 1
             print(f"{way}, seed {seed}: {next_number - numbers.start:,} of {len(numbers):,}: {dict(found.kinds)}", flush=True)
-        for number, kind, said in [failure for failure in found.failures if failure[1] == "hang"]:
-            alone = Found()
-            _batch(script, way, seed, range(number, number + 1), Path(root), alone)
-            if not alone.kinds["hang"]:  # the machine was busy
-                found.failures.remove((number, kind, said))
-                found.kinds = found.kinds - Counter(hang=1) + alone.kinds
-                found.failures += alone.failures
     return found
 
 

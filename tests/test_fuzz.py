@@ -115,18 +115,12 @@ def test_what_is_done_inside_the_folder_is_nobodys_business(tmp_path):
 
 
 def test_hangs_are_seen_also_where_nothing_is_said_any_more(tmp_path, monkeypatch):
-    found = watched(tmp_path, "time.sleep(0.3 * (number == 3))", HANG_SECONDS=0.1)
+    found = watched(tmp_path, "number == 3 and sum(range(30_000_000))", HANG_SECONDS=0.2)
     assert [failure[:2] for failure in found.failures] == [(3, "hang")]
     monkeypatch.setattr(fuzzing, "SILENT_SECONDS", 1.0)
     found = watched(tmp_path, "time.sleep(60 * (number == 3))")
     assert [failure[:2] for failure in found.failures] == [(3, "hang")]
     assert found.kinds["accepted"] == 5
-
-
-def test_a_hang_that_is_none_alone_was_the_machines(tmp_path):
-    code = "number != 3 or (folder / 'slow').exists() or ((folder / 'slow').touch(), time.sleep(0.3))"
-    found = watched(tmp_path, code, HANG_SECONDS=0.1)
-    assert (found.kinds, found.failures) == ({"accepted": 6}, [])
 
 
 def test_refusals_are_counted_by_their_error(tmp_path):
