@@ -1,5 +1,4 @@
-"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``explain``, ``verify``, ``compare``,
-``export`` and ``backbones`` do.
+"""The verbs, each a short list of stages: what ``sightline train`` and its like do.
 
 Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """

@@ -212,8 +212,8 @@ class Model:
         share = batch_share(batch_size, streams)
         familiar = embeddings_of(bundle)
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
-        taken = {"batch": share, "streams": streams, "int8": int8, "shapes": shapes_of(bundle, familiar)}
-        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, **taken)
+        outputs, shapes = tuple(wanted), shapes_of(bundle, familiar)
+        work = Work(bundle.read("graph"), outputs, str(bundle.path), shape, threads, share, streams, int8=int8, shapes=shapes)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)
