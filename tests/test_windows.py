@@ -12,11 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data.content import content_key, file_id, window_id
-from sightline.data.decode import decode, decode_window, read_size
+from sightline.auditing.copies import find_copies
+from sightline.auditing.gate import gate
+from sightline.comparison.page import image_at
+from sightline.config import DataConfig
+from sightline.data.content import content_id, content_key, file_id, window_id
+from sightline.data.decode import Limits, decode, decode_window, read_size
 from sightline.data.kept import MOST, Kept
 from sightline.data.masks import read_map
 from sightline.data.reading import Reading
+from sightline.data.store import look_once
 from sightline.data.windows import Tiling, cut, is_cut, maps_in, objects_in, surplus
 from sightline.errors import ImageError, ModelFileError, UsageError
 from sightline.records import Dataset, ImageRef, column_of
@@ -226,6 +231,7 @@ def test_windows_have_contents_of_their_own_and_the_key_of_their_file(tmp_path):
     assert len({file, *ids}) == 3
     assert all(len(each) == 64 and each[:16] == file[:16] for each in ids)
     assert ids[0] == window_id(file_id(ImageRef(str(tmp_path / "copy.png"))), windows[0])
+    assert [content_id(each) for each in (ref, *windows)] == [file, *ids]
     assert {content_key(each) for each in (ref, *windows)} == {int(file[:16], 16)}
     assert content_key(ImageRef(str(tmp_path / "none.png"))) == -1
 
@@ -254,3 +260,48 @@ def test_the_file_of_a_window_is_read_as_the_window_is(tmp_path, bands):
     data = file_of_window(ref, reading)
     np.testing.assert_array_equal(decode(data, reading=reading), decode(ref, reading=reading))
     assert Image.open(io.BytesIO(data)).size == (25, 20)
+
+
+def landscape(seed: int, brighter: int = 0) -> np.ndarray:
+    """A picture that comes again every 50 columns, as rows of crops and of houses do."""
+    coarse = np.random.default_rng(seed).integers(20, 220, (12, 6, 3), np.uint8)
+    part = np.asarray(Image.fromarray(coarse).resize((50, 100), Image.Resampling.BICUBIC), np.int16)
+    return (np.concatenate([part] * 3, axis=1) + brighter).clip(0, 255).astype(np.uint8)
+
+
+def test_windows_of_a_picture_stay_on_one_side_and_are_no_copies_of_each_other(tmp_path):
+    refs = [ImageRef(saved(tmp_path / f"{seed}.png", landscape(seed))) for seed in range(6)]
+    refs.append(ImageRef(saved(tmp_path / "again.png", landscape(0, brighter=6))))
+    data = cut(Dataset(tmp_path, "detect", ("ship",), refs, column_of([ships((0, 0, 150, 100))] * 7)), Tiling(100, 0.5))
+    store = look_once(data, 64, limits=Limits(), workers=1, limit_bytes=1e9)
+    assert store.facts.width.tolist() == [100] * len(data)
+    assert len(set(store.facts.sha256.tolist())) == len(data)
+    near = [pair for pair in find_copies(store) if not pair.exact]
+    found = gate(data, store, DataConfig(), seed=0)
+    files = [ref.path for ref in found.dataset.refs]
+    assert any(data.refs[pair.a].path == data.refs[pair.b].path for pair in near)  # neighbours would pass for copies
+    assert {frozenset((files[pair.a], files[pair.b])) for pair in found.copies} == {frozenset((refs[0].path, refs[6].path))}
+    sides = {path: {split for other, split in zip(files, found.dataset.splits, strict=True) if other == path} for path in files}
+    assert all(len(splits) == 1 for splits in sides.values())
+    assert sides[refs[0].path] == sides[refs[6].path]
+    assert (found.leaks, found.straddling) == ([], [])
+    # Windows of one file follow each other, so that it is decoded once.
+    assert len([path for place, path in enumerate(files) if place == 0 or files[place - 1] != path]) == 7
+
+
+def test_rows_leave_the_gate_with_their_copies(tmp_path):
+    refs = [ImageRef(saved(tmp_path / f"{place}.png", landscape(seed))) for place, seed in enumerate((0, 1, 2, 3, 4, 0, 0))]
+    data = Dataset(tmp_path, "detect", ("ship",), refs, column_of([ships((0, 0, 9, 9))] * 7))
+    found = gate(data, look_once(data, 64, limits=Limits(), workers=1, limit_bytes=1e9), DataConfig(), seed=0)
+    assert [pair.exact for pair in found.copies] == [True, True]
+    (first, second) = found.copies
+    left = found.without(np.array([second.b]), "One is gone.")
+    assert len(left.dataset) == len(left.store) == len(left.names) == 6
+    assert [(left.names[pair.a], left.names[pair.b]) for pair in left.copies] == [(found.names[first.a], found.names[first.b])]
+    assert left.origin.endswith("One is gone.")
+
+
+def test_a_comparison_finds_the_windows_that_runs_name(tmp_path):
+    assert image_at(tmp_path, "a/1.png@0,5,64,69") == ImageRef(str(tmp_path / "a/1.png"), window=(0, 5, 64, 69))
+    assert image_at(tmp_path / "a.zip", "1.png@0,5,64,69") == ImageRef(str(tmp_path / "a.zip"), "1.png", window=(0, 5, 64, 69))
+    assert image_at(tmp_path, "mail@home.png") == ImageRef(str(tmp_path / "mail@home.png"))

@@ -212,6 +212,8 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
     explainer = Explainer.open(Path(model), config, **_runtime(using))
+    if tiling := explainer.model.tiling:
+        console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)

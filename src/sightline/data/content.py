@@ -26,6 +26,11 @@ def window_id(file: str, ref: ImageRef) -> str:
     return file[:OF_FILE] + place[OF_FILE:]
 
 
+def content_id(ref: ImageRef, limits: Limits = Limits()) -> str:
+    """What tells the content of an image, or of a window, as the facts of looking once have it; raises ImageError."""
+    return file_id(ref, limits) if ref.window is None else window_id(file_id(ref, limits), ref)
+
+
 def content_key(ref: ImageRef, limits: Limits = Limits()) -> int:
     """The first eight bytes of the sha256 of an image's file, by which a bundle knows what it was trained on; -1 if unreadable.
 
