@@ -124,6 +124,7 @@ def test_large_pictures_are_cut_and_small_ones_stay(tmp_path, capsys):
     assert found.groups.tolist() == ["0.png", "0.png", "1.png"]
     assert found.attributes["sea"].tolist() == ["north", "north", "south"]
     assert is_cut(found)
+    assert Tiling(100, 0.2).count(180, 100) == 2
     said = capsys.readouterr().err
     assert "1 of 2 pictures are larger than 100 pixels: they are cut into 2 tiles" in said
     assert "Of all 3 images 1 show nothing" in said
@@ -148,6 +149,9 @@ def test_what_cannot_be_cut(tmp_path):
         cut(whole, Tiling(40))
     with pytest.raises(UsageError, match=r"--overlap 0\.3: is what tiles share; give --tile as well"):
         Tiling.asked(None, 0.3)
+    ships_at_sea = pictures(tmp_path / "sea", [(9000, 2000)] * 2, [ships(), ships()])
+    with pytest.raises(UsageError, match=r"--tile 16 --overlap 0\.9: cuts .*sea into \d,\d{3},\d{3} tiles, .* take larger ones"):
+        cut(ships_at_sea, Tiling(16, 0.9))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     broken = Dataset(tmp_path, "detect", ("ship",), [*whole.refs, ImageRef(str(tmp_path / "broken.png"))], column_of([ships(), ships()]))
     assert [ref.window is None for ref in cut(broken, Tiling(50)).refs] == [False] * 4 + [True]

@@ -26,6 +26,8 @@ from sightline.scenes import IGNORED, LabelMap, Objects
 OVERLAP, MOST_OVERLAP = 0.2, 0.9
 # Of an object a window shows little when it shows less than this share of the most that a window of its size can show.
 LITTLE = 0.3
+# More windows than this of one data set are a slip of the hand.
+MOST_WINDOWS = 1_000_000
 
 Window = tuple[int, int, int, int]
 
@@ -63,6 +65,10 @@ class Tiling:
             [(left, top, min(width, left + self.side), min(height, top + self.side)) for left in across] for top in down
         ]  # fmt: skip
 
+    def count(self, width: float, height: float) -> int:
+        """How many windows these are."""
+        return len(self._starts(int(width))) * len(self._starts(int(height)))
+
     def _starts(self, length: int) -> list[int]:
         rest = max(0, length - self.side)
         steps = math.ceil(rest / max(1.0, self.side * (1 - self.overlap)))
@@ -99,6 +105,9 @@ def cut(dataset: Dataset, tiling: Tiling | None, limits: Limits = Limits()) -> D
     if not dataset.is_scenes or dataset.targets is None:
         raise UsageError(f"--tile {tiling.side}: {dataset.root} is for {dataset.task}, which answers for whole images; leave it out.")
     sizes, _ = read_sizes(dataset.refs, limits)
+    if (tiles := sum(tiling.count(*size) for size in sizes.tolist() if not math.isnan(size[0]))) > MOST_WINDOWS:
+        how = f"--tile {tiling.side} --overlap {tiling.overlap:g}"
+        raise UsageError(f"{how}: cuts {dataset.root} into {tiles:,} tiles, of which there may be {MOST_WINDOWS:,}; take larger ones.")
     windows = [_windows(tiling, *size) for size in sizes.tolist()]
     if not any(windows):
         console.say(f"No picture is larger than {tiling.side} pixels, so nothing is cut into tiles.")
