@@ -20,14 +20,16 @@ from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
 from sightline.data.container import is_archive
-from sightline.data.decode import Limits, read_bytes
+from sightline.data.content import content_key
+from sightline.data.decode import Limits
 from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
+from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, Dataset, ImageRef
+from sightline.records import SPLITS, Dataset
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -109,7 +111,9 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         opened = Model.of(bundle, **_runtime(config), many=True)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
+    dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
+    if opened.tiling is not None and is_cut(dataset):
+        console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = _targets_for(opened.labels, dataset, bundle.path)
 
     @cache
@@ -208,6 +212,8 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
     explainer = Explainer.open(Path(model), config, **_runtime(using))
+    if tiling := explainer.model.tiling:
+        console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
@@ -288,13 +294,3 @@ def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Com
     except ModuleNotFoundError as error:
         console.warn(f"No page was written, as {error.name} is not installed: pip install 'sightline[train]'.")
         return comparison
-
-
-def content_key(ref: ImageRef, limits: Limits = Limits()) -> int:
-    """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
-    import hashlib
-
-    try:
-        return int.from_bytes(hashlib.sha256(read_bytes(ref, limits)).digest()[:8], "big")
-    except ImageError:
-        return -1

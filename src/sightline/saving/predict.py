@@ -16,18 +16,17 @@ from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.saving.formats import FORMATS, OF_BOXES, Writer
 from sightline.saving.pictures import PictureFolder
-from sightline.tiling import OVERLAP
 
 
-def check_wanted(config: PredictConfig, task: str, scenes: str | None) -> None:
-    """Raises ConfigError, with everything that does not go together; ``scenes`` as ``Task.SCENES``."""
+def check_wanted(config: PredictConfig, task: str, scenes: str | None, *, tiled: bool) -> None:
+    """Raises ConfigError, with all that does not go together; ``scenes`` as ``Task.SCENES``, ``tiled`` for a model of tiles."""
     problems = []
     if config.format and not config.out:
         place = "FOLDER" if config.format == "yolo" else "FILE.json"
         problems.append(f"--format {config.format}: say where to write with --out {place}.")
     if config.out and not config.format:
         problems.append(f"--out {config.out}: say in what form with --format {', '.join(FORMATS)}; --save is for pictures.")
-    if config.overlap is not None and config.tile is None:
+    if config.overlap is not None and config.tile is None and not tiled:
         problems.append(f"--overlap {config.overlap}: is what tiles share; give --tile as well.")
     if config.format in OF_BOXES and scenes != "boxes":
         problems.append(f"--format {config.format}: holds boxes, and this model is for {task}; use --format json.")
@@ -46,10 +45,11 @@ def predicted(
 
     Raises ConfigError before anything is read.
     """
-    check_wanted(config, model.manifest.task, model.task.SCENES)
+    check_wanted(config, model.manifest.task, model.task.SCENES, tiled=model.tiling is not None)
     refs = given_images(images, limits)
-    overlap = OVERLAP if config.overlap is None else config.overlap
-    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=overlap)
+    if config.tile is None and model.tiling is not None:
+        console.say(f"The model was trained on tiles of {model.tiling.side} pixels, so it looks at images in such; --tile N takes others.")
+    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
     return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
 
 
