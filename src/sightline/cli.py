@@ -22,11 +22,12 @@ from sightline.config import (
     PredictConfig,
     ReadConfig,
     RuntimeConfig,
+    SignConfig,
     TrainSettings,
     VerifyConfig,
 )
 from sightline.errors import DataError, Interrupted, RequirementNotMet, ResourceError, SightlineError, UsageError
-from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
+from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
 @verb(*TrainSettings.stages())
@@ -142,6 +143,15 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     return None
 
 
+@verb(SignConfig)
+def sign(model: SomeModel = None, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Sign a bundle, so that others can ask for your signature with --require-signature; or make the pair of keys for it."""
+    from sightline import signing
+
+    done = signing.sign(model, **settings)
+    _print_json(done.to_json()) if json else print(done)
+
+
 @verb(ReadConfig, ExportConfig)
 def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
     """Write variants of a bundle, smaller, faster or for other engines, each only if it keeps what the bundle does."""
@@ -221,10 +231,7 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
     from sightline.diagnosis import examine, lines
 
     found = examine()
-    if json:
-        return _print_json(found)
-    print("\n".join(lines(found)))
-    return None
+    _print_json(found) if json else print("\n".join(lines(found)))
 
 
 def _print_each(answers: Iterable[tuple[str, Any]], json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]) -> None:

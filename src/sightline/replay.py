@@ -14,7 +14,7 @@ from sightline.data.channels import changed
 from sightline.data.decode import Limits, decode
 from sightline.data.reading import Reading
 from sightline.engines.evidence import replay_of
-from sightline.errors import ModelFileError
+from sightline.errors import ImageError, ModelFileError
 from sightline.records import ImageRef
 from sightline.runtime import Model, raw_outputs
 
@@ -88,7 +88,10 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
     Raises ModelFileError when the bundle carries no replay or one that is not whole.
     """
     replay = replay_of(bundle, model.task.OUTPUTS)
-    found = _raw(model, replay.files)
+    try:
+        found = _raw(model, replay.files)
+    except ImageError as error:
+        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error.reason}); copy or train it again.") from error
     if any(found[name].shape != values.shape for name, values in replay.expected.items()):
         raise ModelFileError(f"{bundle.path}: its replay is not whole (its outputs do not fit the graph's); copy or train it again.")
     return len(replay.files), model.task.difference(found, replay.expected, model.manifest.decision)

@@ -16,6 +16,7 @@ from sightline.config.using import (
     ExportConfig,
     PredictConfig,
     RuntimeConfig,
+    SignConfig,
     VerifyConfig,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "ReadConfig",
     "RunConfig",
     "RuntimeConfig",
+    "SignConfig",
     "TrainConfig",
     "TrainSettings",
     "TrialConfig",
