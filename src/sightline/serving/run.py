@@ -23,7 +23,7 @@ from sightline.serving.app import behind_the_guard, create_app
 from sightline.serving.metrics import Metrics
 from sightline.serving.models import Models
 from sightline.serving.places import Places
-from sightline.serving.protocol import PROTOCOL
+from sightline.serving.protocol import protocol_class
 from sightline.serving.recording import AccessLog
 from sightline.serving.token import VARIABLE, page_address, settled_token
 
@@ -76,7 +76,7 @@ def serve_here(
     log = AccessLog()
     app = create_app(models, config)
     settings = uvicorn.Config(
-        behind_the_guard(app, log), http=PROTOCOL, loop="asyncio", lifespan="off", ws="none", log_config=None, log_level="error",
+        behind_the_guard(app, log), http=protocol_class(), loop="asyncio", lifespan="off", ws="none", log_config=None, log_level="error",
         access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=LAST_SECONDS,
     )  # fmt: skip
