@@ -1,4 +1,4 @@
-"""``sightline serve`` as a process: how it starts, what it refuses, and that nothing accepted is lost when it stops or a bundle is replaced."""
+"""``sightline serve`` as a process: how it starts, what it refuses, and that stopping it or replacing a bundle loses nothing accepted."""
 
 from __future__ import annotations
 
