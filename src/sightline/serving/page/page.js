@@ -29,6 +29,7 @@ async function load() {
     choose(state.models.find((model) => model.default) ?? state.models[0]);
   } catch (problem) {
     byId("about").textContent = problem.message;
+    if (problem.status === 503) setTimeout(load, 1000 * (problem.seconds || 2));
     if (problem.status !== 401) return;
     state.locked = true;
     byId("give").hidden = true;
@@ -112,6 +113,14 @@ function said(words) {
   }, 400);
 }
 
+// What was dropped, without folders, which the browser would fail to send.
+function dropped({ items }) {
+  const files = [...items].filter((item) => item.kind === "file");
+  const kept = files.filter((item) => !item.webkitGetAsEntry?.()?.isDirectory);
+  if (kept.length < files.length) said("Folders are not taken: drop the images in them.");
+  return kept.map((item) => item.getAsFile());
+}
+
 // ---- the ways in ---------------------------------------------------------------------------------------------------
 
 function listen() {
@@ -152,7 +161,7 @@ function listen() {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     dropping(false);
-    take(event.dataTransfer.files);
+    take(dropped(event.dataTransfer));
   });
   const camera = new Camera({ model: () => state.chosen, said, kept: (file) => take([file]) });
   byId("live").addEventListener("click", () => state.chosen && camera.start());

@@ -36,7 +36,6 @@ export class Result {
     try {
       const found = await predict(file, file.name, { ...asking(model), signal: this.gone.signal, waiting });
       if (found.size) this.picture.sized(found.size);
-      else await this.picture.shown.decode?.().catch(() => {});
       this.body.replaceChildren(...answers(found, model, this.picture).filter(Boolean));
       this.offer(found);
       this.said(`${file.name}: ${inWords(found, model.task)}`);
@@ -69,7 +68,9 @@ export class Result {
       this.said(`${file.name}: the heat map is shown.`);
       if (focused) this.why.querySelector("input")?.focus();
     } catch (problem) {
-      if (problem.name !== "AbortError") this.failed(this.why, problem);
+      if (problem.name === "AbortError") return;
+      this.failed(this.why, problem);
+      this.actions.prepend(this.whyButton);
     }
   }
 
