@@ -108,7 +108,8 @@ function objects(found, names, picture, live) {
 function object({ label, score }, box) {
   const light = (on) => () => box.classList.toggle("lit", on);
   const colour = swatch(box.style.getPropertyValue("--colour"));
-  return element("li", { onpointerenter: light(true), onpointerleave: light(false) }, colour, named(label), " ", element("span", { className: "amount" }, percent(score)));
+  const amount = element("span", { className: "amount" }, percent(score));
+  return element("li", { onpointerenter: light(true), onpointerleave: light(false) }, colour, named(label), " ", amount);
 }
 
 function summary(shown, all) {
