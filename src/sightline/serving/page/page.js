@@ -3,6 +3,7 @@
 import { models, showToken } from "./api.js";
 import { TASKS, isOfPlaces } from "./answers.js";
 import { Camera } from "./camera.js";
+import { copyButton, jsonOf } from "./copying.js";
 import { byId, counted, element, listed, named } from "./elements.js";
 import { Result } from "./result.js";
 
@@ -87,6 +88,8 @@ function next() {
       next();
     });
   }
+  const left = state.asking + state.waiting.length;
+  byId("progress").textContent = left && state.results.length > 1 ? `${counted(left, "image")} to go` : "";
 }
 
 function removed(result) {
@@ -137,6 +140,7 @@ function listen() {
     shownResults();
     byId("choose").focus();
   });
+  byId("with-all").prepend(copyButton("Copy all JSON", () => jsonOf(state.results.map(({ found }) => found).filter(Boolean))));
   byId("token").addEventListener("submit", async (event) => {
     event.preventDefault();
     const problem = byId("token-problem");
