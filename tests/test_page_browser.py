@@ -328,6 +328,26 @@ def test_a_server_that_is_gone_is_said_so(visit, chromium):
     seen.close()
 
 
+def test_the_server_itself_answers_the_page_and_its_words(chromium, tmp_path):
+    """The real server, with a token, and a bundle that tells colours apart."""
+    from served import GREEN, serving, write_colours
+
+    token = "a-token-for-this-test"
+    with serving(write_colours(tmp_path / "colours.sight"), "--token", token, errors=tmp_path / "errors.txt") as running:
+        seen = Visit(chromium, running.address, f"/?token={token}")
+        seen.page.locator("#about strong").wait_for()
+        assert seen.page.url == f"{running.address}/"
+        seen.give("green.png", data=GREEN)
+        assert seen.text(".said").startswith("green ")
+        assert seen.text(".level").startswith("The heat map")
+        seen.page.get_by_role("link", name="Card").click()
+        seen.page.locator("h1", has_text="Colours").wait_for()
+        seen.page.goto(f"{running.address}/docs")
+        seen.page.locator("h2", has_text="/v1/predict").wait_for()
+        assert "Retry-After" in seen.page.locator("#operations").inner_text()
+        seen.close()
+
+
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory):
     """The text of axe-core, a checker of accessibility, fetched into a temporary folder."""
