@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json as jsonlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +21,12 @@ from sightline.config import (
     PredictConfig,
     ReadConfig,
     RuntimeConfig,
+    ServeConfig,
     TrainSettings,
     VerifyConfig,
 )
-from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
+from sightline.console import print_each, print_json
+from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
 
 
@@ -47,7 +48,7 @@ def train(
 
     run = pipeline.train(data, resume=resume, started=process_start(), **settings)
     if json:
-        _print_json(run.to_json())
+        print_json(run.to_json())
     else:
         print(run.to_json()["verdict"])
         print(f"Model   {run.model}\nReport  {run.report}")
@@ -67,7 +68,7 @@ def audit(
 
     found = pipeline.audit(data, **settings)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     for line in found.lines():
         print(line)
     return None
@@ -89,7 +90,7 @@ def evaluate(
 
     result = pipeline.evaluate(model, data, split=split, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{result['n']} images of the {result['split']} split")
     for name, value in result["metrics"].items():
         interval = result["intervals"].get(name)
@@ -116,7 +117,7 @@ def predict(
         words: str = found.in_words(top)
         return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
-    _print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
+    print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
 
 
 @verb(ExplainConfig, RuntimeConfig)
@@ -125,7 +126,7 @@ def explain(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debu
     from sightline import pipeline
 
     answers = pipeline.explain(model, images, **settings)
-    _print_each(
+    print_each(
         answers, json, lambda _, found: found.to_json(), lambda found: f"{found.label} {found.score:.1%} by {found.method}; {found.picture}"
     )
 
@@ -137,7 +138,7 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
 
     result = pipeline.verify(model, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
     return None
 
@@ -149,11 +150,32 @@ def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
 
     result = pipeline.export(model, **settings)
     if json:
-        return _print_json(result.to_json())
+        return print_json(result.to_json())
     for line in result.lines():
         console.say(line)
     print(f"Model   {result.model}")
     return None
+
+
+@verb(ServeConfig)
+def serve(
+    models: Annotated[tuple[Path, ...], Parameter(help="One or several *.sight bundles; the first is the default.")],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Answer requests over HTTP, with a page at the same address, until Ctrl-C or SIGTERM."""
+    from sightline import pipeline
+
+    def ready(facts: Mapping[str, Any]) -> None:
+        if json:
+            return print_json(facts)
+        print(f"Serving {', '.join(facts['models'])} at {facts['address']}", flush=True)
+        return None
+
+    pipeline.serve(models, ready=ready, **settings)
 
 
 @verb(CatalogueConfig)
@@ -174,7 +196,7 @@ def backbones(
     for problem in filter(None, (entry.problem for entry in found.entries)):
         console.warn(problem)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     if found.matching == 1:
         for name, value in found.entries[0].to_json().items():
             print(f"{name.replace('_', ' '):<18} {'-' if value is None else value}")
@@ -199,7 +221,7 @@ def compare(
 
     found = pipeline.compare(runs, out=out)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     from sightline.comparison.tables import terminal_lines
 
     print("\n".join(terminal_lines(found)))
@@ -215,27 +237,9 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
 
     found = examine()
     if json:
-        return _print_json(found)
+        return print_json(found)
     print("\n".join(lines(found)))
     return None
-
-
-def _print_each(answers: Iterable[tuple[str, Any]], json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]) -> None:
-    """A line an image, those that could not be read on stderr or as JSON with their reason; DataError where all are such."""
-    good = 0
-    for path, found in answers:
-        failed = isinstance(found, DataError)
-        good += not failed
-        if json:
-            _print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
-        else:
-            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
-    if not good:
-        raise DataError("None of the images could be read.")
-
-
-def _print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
