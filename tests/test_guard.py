@@ -443,7 +443,8 @@ NAMES = st.sampled_from(["host", "origin", "sec-fetch-site", "sec-fetch-mode", "
                          "content-type", "content-encoding", "expect", "connection", "x"])  # fmt: skip
 VALUES = st.one_of(
     st.text(st.characters(max_codepoint=255), max_size=30),
-    st.sampled_from(["127.0.0.1:8000", "5", "chunked", "cross-site", "http://127.0.0.1:8000", "Bearer x", "multipart/form-data; boundary=line",
+    st.sampled_from(["127.0.0.1:8000", "5", "chunked", "cross-site", "http://127.0.0.1:8000", "Bearer x",
+                     "multipart/form-data; boundary=line",
                      "[::1]",
                      f"Bearer {TOKEN}", "[", "]:", "http://[", "multipart/form-data; boundary=\xe9"]),
 )  # fmt: skip

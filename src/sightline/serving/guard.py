@@ -27,7 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 METHODS = (*READING, "POST")
-MOST_PATH = 1024
+MOST_PATH, MOST_HEAD = 1024, 32 * 1024
 # A body that is left unread is thrown away if it is no longer than this; else the connection is closed, after so many seconds: closing
 # while the other side still sends can wipe out the answer before it is seen.
 MOST_THROWN_AWAY, LINGER = 1_000_000, 0.5
@@ -92,7 +92,13 @@ class _Request:
     def _head_problem(self, shown: Sequence[str]) -> Answer | None:
         scope, limits = self.scope, self.limits
         refusal = limits.hosts.problem(self.headers.get("host", ()), scope.get("server"), scope.get("scheme", "http"))
-        refusal = refusal or _path_problem(scope) or _method_problem(scope["method"]) or cross_site(scope["method"], self.headers)
+        refusal = (
+            refusal
+            or _size_problem(scope)
+            or _path_problem(scope)
+            or _method_problem(scope["method"])
+            or cross_site(scope["method"], self.headers)
+        )
         if refusal or limits.token is None:
             return refusal
         port = (scope.get("server") or ("", None))[1]
@@ -170,6 +176,11 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, list[str]]:
     for name, value in headers:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
     return found
+
+
+def _size_problem(scope: Scope) -> Answer | None:
+    size = len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+    return Answer(431, f"The headers and the query have more than {MOST_HEAD} bytes.") if size > MOST_HEAD else None
 
 
 def _path_problem(scope: Scope) -> Answer | None:

@@ -17,6 +17,9 @@ LARGE_HEAD = Answer(431, "The head of the request is too large.")
 LATE = Answer(408, "The head of the request took too long to arrive.")
 FULL = Answer(503, "The server has as many connections as it takes; try again.", ((b"retry-after", b"1"),))
 
+# Bytes that may stand around each byte of a body sent in chunks: their lengths, and what may follow those (RFC 9112, 7.1).
+AROUND = 8
+
 
 def protocol_class() -> type[asyncio.Protocol]:
     """What to give to uvicorn as ``http``: on httptools where it is installed, else on h11, which needs no compiler and is slower."""
@@ -33,7 +36,8 @@ class Watched:
     """What the protocols on httptools and on h11 share: put before uvicorn's class, it needs to be told when a head begins and ends.
 
     head_seconds        for a whole head, from its first byte (the first on a connection: from the connection on)
-    head_bytes          of a head
+    head_bytes          of a head that is not complete (one that came at once is the guard's to judge), and of what stands around a body
+                        and behind it, beyond AROUND for each byte of its own
     answer_seconds      in which a client must take some of what is waiting for it
     most_connections    in this process
     """
@@ -46,7 +50,8 @@ class Watched:
     _head_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
     _waiting = 0
-    problem = BAD
+    # Bytes that may still come before a head is complete, or around a body.
+    spare = head_bytes
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -94,7 +99,7 @@ class Watched:
 
     def send_400_response(self: Any, msg: str) -> None:
         """Takes the place of uvicorn's, which is in words of its own and without the headers that every answer carries."""
-        self.refuse(self.problem)
+        self.refuse(BAD)
 
     def on_response_complete(self: Any) -> None:
         super().on_response_complete()
