@@ -262,6 +262,39 @@ def test_too_long_a_body_in_chunks_is_refused_as_it_comes():
     assert len(reply.read) == 600
 
 
+def test_bodies_under_way_have_room_for_so_much_together():
+    """Two at once where there is room for one; when the first is done, there is room again."""
+    statuses = []
+
+    async def application(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(0.02)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def one(guard):
+        chunks = [b"x" * 300, b"x" * 300]
+
+        async def receive():
+            await asyncio.sleep(0)
+            return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+
+        async def send(message):
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        headers = [(b"host", b"127.0.0.1:8000"), (b"content-length", b"600")]
+        await guard({"type": "http", "method": "POST", "path": "/", "server": ("127.0.0.1", 8000), "headers": headers}, receive, send)
+
+    async def all_of_them():
+        guard = guarded(application, replace(OPEN, room=1000))
+        await asyncio.gather(one(guard), one(guard))
+        await one(guard)
+
+    asyncio.run(all_of_them())
+    assert statuses == [503, 200, 200]
+
+
 def test_an_application_that_answers_when_its_client_is_cut_off_is_not_heard():
     messages = []
 
