@@ -199,7 +199,8 @@ def test_a_link_from_elsewhere_opens_a_page_but_a_frame_or_script_does_not():
     {"authorization": "Bearer no", "cookie": f"sightline-8000={digest(TOKEN)}"},
 ])  # fmt: skip
 def test_without_the_token_nothing_is_answered(sent):
-    for method, path in [("GET", "/"), ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/docs"), ("POST", "/v1/predict")]:
+    for method, path in [("GET", "/v1/models"), ("HEAD", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/v1/predict"),
+                         ("GET", "/v1/models/a/report"), ("GET", "/card/a"), ("GET", "/page"), ("GET", "/healthz/")]:  # fmt: skip
         reply = ask(method, path, [HOST, *sent.items()], limits=LOCKED)
         assert reply.status == 401
         assert reply.headers["www-authenticate"] == "Bearer"
@@ -218,8 +219,9 @@ def test_two_tokens_are_none():
     assert ask(headers=[HOST, *[("authorization", f"Bearer {TOKEN}")] * 2], limits=LOCKED).status == 401
 
 
-def test_probes_need_no_token():
-    assert {ask(path=path, limits=LOCKED).status for path in ("/healthz", "/readyz")} == {200}
+def test_probes_and_the_page_that_asks_for_the_token_need_none():
+    assert {ask(path=path, limits=LOCKED).status for path in ("/healthz", "/readyz", "/", "/page/page.js")} == {200}
+    assert ask(path="/page/../v1/models", limits=LOCKED).status == 404
 
 
 def test_the_printed_address_is_opened_once_and_the_token_leaves_it():
@@ -229,7 +231,7 @@ def test_the_printed_address_is_opened_once_and_the_token_leaves_it():
     cookie, *attributes = reply.headers["set-cookie"].split("; ")
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(attributes)
     assert TOKEN not in reply.headers["set-cookie"]
-    assert ask(path="/", headers=[HOST, ("cookie", cookie)], limits=LOCKED).status == 200
+    assert ask(headers=[HOST, ("cookie", cookie)], limits=LOCKED).status == 200
     assert "Secure" in ask(path="/", query_string=f"token={TOKEN}".encode(), limits=LOCKED, scheme="https").headers["set-cookie"]
 
 
@@ -502,6 +504,6 @@ def test_whatever_is_sent_is_answered_once_and_the_guard_never_fails(headers, gi
     assert reply.status in (200, 400, 401, 403, 404, 405, 413, 415)
     assert (reply.headers["x-content-type-options"], reply.headers["x-frame-options"]) == ("nosniff", "DENY")
     if limits is LOCKED and ("authorization", f"Bearer {TOKEN}") not in headers:
-        assert not reply.seen
+        assert not [scope for scope in reply.seen if scope["path"] != "/"]
     if [name for name, _ in headers].count("host") != 1:
         assert not reply.seen

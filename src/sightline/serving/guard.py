@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.serving.answer import Answer, secured
 from sightline.serving.hosts import READING, Hosts, cross_site
 from sightline.serving.parts import Parts
-from sightline.serving.token import OPEN_PATHS, cookie, same, shows_token, without_token
+from sightline.serving.token import cookie, needs_none, same, shows_token, without_token
 from sightline.serving.upload import DIGITS, LARGEST_AT_ONCE, Declared, Message, Receive, Room, Upload, declared
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ class _Request:
         if refusal or limits.token is None:
             return refusal
         port = (scope.get("server") or ("", None))[1]
-        if shown and scope["path"] == "/" and scope["method"] in READING and same(shown[-1], limits.token):
-            line = cookie(limits.token, port, scope.get("scheme", "http")).encode()
-            query = b"?" + scope["query_string"] if scope["query_string"] else b""
-            return Answer(303, "The token is in a cookie now.", ((b"location", b"/" + query), (b"set-cookie", line)))
-        if scope["path"] in OPEN_PATHS or shows_token(self.headers, limits.token, port):
+        reading = scope["method"] in READING
+        if shown and reading and scope["path"] == "/":
+            if same(shown[-1], limits.token):
+                return _entrance(scope, cookie(limits.token, port, scope.get("scheme", "http")))
+        elif (reading and needs_none(scope["path"])) or shows_token(self.headers, limits.token, port):
             return None
         sentence = "This server asks for its token: 'Authorization: Bearer TOKEN', or in a browser the address printed when it started."
         return Answer(401, sentence, ((b"www-authenticate", b"Bearer"),))
@@ -180,6 +180,12 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, list[str]]:
     for name, value in headers:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
     return found
+
+
+def _entrance(scope: Scope, line: str) -> Answer:
+    """To the page, with the token in a cookie and no longer in the address."""
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    return Answer(303, "The token is in a cookie now.", ((b"location", b"/" + query), (b"set-cookie", line.encode())))
 
 
 def _size_problem(scope: Scope) -> Answer | None:
