@@ -62,6 +62,8 @@ async def _explanation(models: Models, served: Served, image: Given) -> dict[str
         assert image.data is not None
         return explained(served.explainer, image.data, image.name, models.limits)
 
+    if not served.facts["explains"]:
+        raise Declined(400, f"{served.name} cannot be explained, as its bundle gives no feature maps: leave 'explain' out.")
     with models.explanations.enter():
         return await asyncio.get_running_loop().run_in_executor(models.explaining, why)
 

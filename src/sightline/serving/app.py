@@ -11,7 +11,9 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from sightline import console
 from sightline.config import ServeConfig
+from sightline.errors import SightlineError
 from sightline.serving import pages
 from sightline.serving.answers import Wanted, answered, in_time
 from sightline.serving.body import images_of
@@ -32,6 +34,7 @@ def create_app(models: Models, config: ServeConfig) -> FastAPI:
     app = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
     app.state.models, app.state.config, app.state.places = models, config, Places(config.queue)
     app.add_exception_handler(Declined, _declined)
+    app.add_exception_handler(SightlineError, _not_now)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _no_route)
     _add_predict(app)
@@ -120,6 +123,12 @@ def _json(content: Any, status: int = 200) -> Response:
 
 async def _declined(request: Request, error: Any) -> Response:
     return Response(error.body, error.status, error.headers, "application/json")
+
+
+async def _not_now(request: Request, error: Any) -> Response:
+    """What a bundle that is being replaced gives, or a machine that is full."""
+    console.warn(str(error))
+    return await _declined(request, Declined(503, "The server could not do this now: send the request again later.", 1))
 
 
 async def _not_valid(request: Request, error: Any) -> Response:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline import console
 from sightline.data.decode import Limits
 from sightline.errors import ImageError
 from sightline.predictions import Prediction
 from sightline.runtime import Model, Prepared, prepared
+from sightline.serving.declined import Declined
 from sightline.serving.metrics import Metrics
 
 
@@ -62,7 +64,10 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
 
     async def predict(self, data: bytes) -> Found | ImageError:
-        """What is on an image, of which ``data`` is the file; or why it cannot be read. Cancelled, it takes its place in no batch."""
+        """What is on an image, of which ``data`` is the file; or why it cannot be read. Cancelled, it takes its place in no batch.
+
+        Raises Declined where the engine fails.
+        """
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         image: Prepared | None = None
@@ -120,7 +125,10 @@ class Batcher:
 
     def _answer(self, batch: list[_Waiting], computed: asyncio.Future[list[Found]]) -> None:
         self._computes = False
-        error = asyncio.CancelledError() if computed.cancelled() else computed.exception()
+        fault = asyncio.CancelledError() if computed.cancelled() else computed.exception()
+        error = None if fault is None else Declined(503, f"{self.name} could not compute this: send it again later.", 1)
+        if fault is not None:
+            console.warn(f"{self.name}: a batch of {len(batch)} could not be computed ({type(fault).__name__}: {fault}).")
         for place, waiting in enumerate(batch):
             if waiting.answer.done():
                 continue

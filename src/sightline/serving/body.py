@@ -1,4 +1,7 @@
-"""The images in a request's body: a multipart form, read as it comes, or JSON with base64. They stay in memory, and names stay text."""
+"""The images in a request's body: a multipart form, read as it comes, or JSON with base64. They stay in memory, and names stay text.
+
+How large a body and the heads of its parts may be is the guard's to say, which sees it first.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,6 @@ from sightline.serving.places import Stay
 
 FIELD = "files"
 HOW = 'send images as multipart/form-data in \'files\', or as JSON {"images": [{"name": "a.jpg", "data": "<base64>"}]}'
-# Of a part's head: field and file name, and its type.
-MOST_HEAD = 8192
 
 
 @dataclass
@@ -66,7 +67,6 @@ class _Part:
     name: bytes = b""
     value: bytes = b""
     headers: dict[bytes, bytes] = field(default_factory=dict)
-    head: int = 0
     data: list[bytes] = field(default_factory=list)
 
 
@@ -109,16 +109,10 @@ class Form:
             self._stay.grow(1)
 
     def _field(self, data: bytes, start: int, end: int) -> None:
-        self._part.name += self._checked(data[start:end])
+        self._part.name += data[start:end]
 
     def _value(self, data: bytes, start: int, end: int) -> None:
-        self._part.value += self._checked(data[start:end])
-
-    def _checked(self, text: bytes) -> bytes:
-        self._part.head += len(text)
-        if self._part.head > MOST_HEAD:
-            raise Declined(400, f"A part of the multipart body has a head of more than {MOST_HEAD} bytes.", close=True)
-        return text
+        self._part.value += data[start:end]
 
     def _next(self) -> None:
         part = self._part

@@ -18,7 +18,7 @@ RANDOM_MAPS = 5
 
 
 def explainer_of(bundle: Bundle, model: Model) -> Explainer:
-    """What explains a served model's answers; the ``model`` is one opened with ``explanation.explain.OUTPUTS``. One blank image is computed."""
+    """What explains a served model's answers; the ``model`` was opened with ``explanation.explain.OUTPUTS``. Computes a blank image."""
     return Explainer.of(bundle, model, ExplainConfig(random_maps=RANDOM_MAPS))
 
 

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.drawing.maps import BACKGROUND, table_of
@@ -20,11 +21,8 @@ def mask_of(found: Segmentation, largest: int = LARGEST) -> dict[str, Any]:
     """``{"mask": a PNG as data URL, "colours": {label: "#rrggbb"}}``: of the image's size or at most ``largest`` pixels, its palette the
     classes by index, see-through where there is background or nothing that counts; ``colours`` has the classes that are there, but
     for the background."""
-    height, width = found.classes.shape
-    shrunk = max(1.0, max(height, width) / largest)
-    rows, columns = (
-        np.floor((np.arange(max(1, round(side / shrunk))) + 0.5) * shrunk).astype(int).clip(0, side - 1) for side in (height, width)
-    )
+    shrunk = max(1.0, max(found.classes.shape) / largest)
+    rows, columns = (_places(side, shrunk) for side in found.classes.shape)
     table = table_of(found.names)
     picture = Image.fromarray(np.ascontiguousarray(found.classes[rows][:, columns]))
     picture.putpalette(table.tobytes())
@@ -33,3 +31,9 @@ def mask_of(found: Segmentation, largest: int = LARGEST) -> dict[str, Any]:
     picture.save(file, "PNG", transparency=bytes(clear + [0] * (IGNORED + 1 - len(clear))))
     shown = {label: f"#{bytes(table[found.names.index(label)]).hex()}" for label in found.labels if label.lower() != BACKGROUND}
     return {"mask": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}", "colours": shown}
+
+
+def _places(side: int, shrunk: float) -> NDArray[np.int64]:
+    """Which pixels of a side stay when it is made so many times as short: those in the middles of the new ones."""
+    middles = (np.arange(max(1, round(side / shrunk))) + 0.5) * shrunk
+    return np.minimum(middles.astype(np.int64), side - 1)

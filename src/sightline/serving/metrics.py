@@ -34,8 +34,9 @@ class Metrics:
     """The server's figures; those of all workers together where ``SHARED`` names a folder."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+        disable_created_metrics()  # a time beside each figure, which no one asks for
         self.registry = kept = CollectorRegistry()
         self.requests = Counter("sightline_requests", "Requests answered.", ("path", "status"), registry=kept)
         self.seconds = Histogram(

@@ -80,7 +80,7 @@ def recorded(application: Application, metrics: Metrics, log: AccessLog, *, cloc
             family = _family(path)
             metrics.requests.labels(family, str(status)).inc()
             metrics.seconds.labels(family).observe(seconds)
-            log.add(f"{_now()} {scope['method']} {_plain(path)} {status} {noted.images} {1000 * seconds:.1f}ms")
+            log.add(f"{_now()} {scope['method']} {_plain(path)} {status} images={noted.images} {1000 * seconds:.1f}ms")
 
     return answer
 

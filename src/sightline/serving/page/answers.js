@@ -104,12 +104,12 @@ function objects(found, names, picture, live) {
   return [said, slider("Show from", { min: lowest, value: lowest, text: (value) => `${value}%`, show }), list];
 }
 
-// A row for an object; to point at it or to reach it by keyboard lights up its box.
+// A row for an object; to point at it lights up its box, which has the same words.
 function object({ label, score }, box) {
   const light = (on) => () => box.classList.toggle("lit", on);
-  const on = { onmouseenter: light(true), onmouseleave: light(false), onfocus: light(true), onblur: light(false) };
   const colour = swatch(box.style.getPropertyValue("--colour"));
-  return element("li", { tabIndex: 0, ...on }, colour, named(label), " ", element("span", { className: "amount" }, percent(score)));
+  const amount = element("span", { className: "amount" }, percent(score));
+  return element("li", { onpointerenter: light(true), onpointerleave: light(false) }, colour, named(label), " ", amount);
 }
 
 function summary(shown, all) {

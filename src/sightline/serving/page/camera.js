@@ -34,8 +34,8 @@ export class Camera {
     try {
       if (!navigator.mediaDevices) throw new Error("A browser gives its camera to https and to localhost only.");
       const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      if (signal.aborted) return stopped(stream);
       this.stream = stream;
-      if (signal.aborted) return this.release();
       this.video.srcObject = stream;
       await this.video.play();
       this.picture.sized([this.video.videoWidth, this.video.videoHeight]);
@@ -106,8 +106,12 @@ export class Camera {
 
   release() {
     this.running = null;
-    this.stream?.getTracks().forEach((track) => track.stop());
+    stopped(this.stream);
     this.stream = null;
     this.video.srcObject = null;
   }
+}
+
+function stopped(stream) {
+  stream?.getTracks().forEach((track) => track.stop());
 }

@@ -2,9 +2,13 @@
 
 import { byId, element } from "./elements.js";
 
-// What "sightline predict --json" prints of an image.
-export function jsonOf({ model, size, mask, colours, explanation, ...result }) {
-  return JSON.stringify(result, null, 2);
+// What "sightline predict --json" prints of an image, or of several as a list.
+export function jsonOf(found) {
+  return JSON.stringify(Array.isArray(found) ? found.map(plain) : plain(found), null, 2);
+}
+
+function plain({ model, size, mask, colours, explanation, ...result }) {
+  return result;
 }
 
 // For a POSIX shell. In the name, curl itself reads quotes and backslashes.

@@ -3,6 +3,7 @@
 import { models, showToken } from "./api.js";
 import { TASKS, isOfPlaces } from "./answers.js";
 import { Camera } from "./camera.js";
+import { copyButton, jsonOf } from "./copying.js";
 import { byId, counted, element, listed, named } from "./elements.js";
 import { Result } from "./result.js";
 
@@ -29,6 +30,7 @@ async function load() {
     choose(state.models.find((model) => model.default) ?? state.models[0]);
   } catch (problem) {
     byId("about").textContent = problem.message;
+    if (problem.status === 503) setTimeout(load, 1000 * (problem.seconds || 2));
     if (problem.status !== 401) return;
     state.locked = true;
     byId("give").hidden = true;
@@ -86,6 +88,8 @@ function next() {
       next();
     });
   }
+  const left = state.asking + state.waiting.length;
+  byId("progress").textContent = left && state.results.length > 1 ? `${counted(left, "image")} to go` : "";
 }
 
 function removed(result) {
@@ -112,6 +116,14 @@ function said(words) {
   }, 400);
 }
 
+// What was dropped, without folders, which the browser would fail to send.
+function dropped({ items }) {
+  const files = [...items].filter((item) => item.kind === "file");
+  const kept = files.filter((item) => !item.webkitGetAsEntry?.()?.isDirectory);
+  if (kept.length < files.length) said("Folders are not taken: drop the images in them.");
+  return kept.map((item) => item.getAsFile());
+}
+
 // ---- the ways in ---------------------------------------------------------------------------------------------------
 
 function listen() {
@@ -128,6 +140,7 @@ function listen() {
     shownResults();
     byId("choose").focus();
   });
+  byId("with-all").prepend(copyButton("Copy all JSON", () => jsonOf(state.results.map(({ found }) => found).filter(Boolean))));
   byId("token").addEventListener("submit", async (event) => {
     event.preventDefault();
     const problem = byId("token-problem");
@@ -152,7 +165,7 @@ function listen() {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     dropping(false);
-    take(event.dataTransfer.files);
+    take(dropped(event.dataTransfer));
   });
   const camera = new Camera({ model: () => state.chosen, said, kept: (file) => take([file]) });
   byId("live").addEventListener("click", () => state.chosen && camera.start());

@@ -11,6 +11,7 @@ export class Result {
   // "file" is an image, "model" as the server describes it; "said" is told what to announce, "removed" that the card is gone.
   constructor(file, model, { said, removed, locked, several }) {
     Object.assign(this, { file, model, said, locked });
+    this.found = null;
     this.gone = new AbortController();
     this.picture = Picture.of(file);
     this.title = element("h3", { tabIndex: -1 }, named(file.name));
@@ -36,9 +37,9 @@ export class Result {
     try {
       const found = await predict(file, file.name, { ...asking(model), signal: this.gone.signal, waiting });
       if (found.size) this.picture.sized(found.size);
-      else await this.picture.shown.decode?.().catch(() => {});
       this.body.replaceChildren(...answers(found, model, this.picture).filter(Boolean));
-      this.offer(found);
+      this.found = found;
+      this.offer();
       this.said(`${file.name}: ${inWords(found, model.task)}`);
       if (model.explains && explainAtOnce) await this.explain();
     } catch (problem) {
@@ -48,8 +49,9 @@ export class Result {
     }
   }
 
-  offer(found) {
-    const { file, model, locked } = this;
+  // What can be done with an answer.
+  offer() {
+    const { file, found, model, locked } = this;
     const why = element("button", { type: "button" }, "Show why");
     why.addEventListener("click", () => this.explain());
     this.whyButton = why;
@@ -69,7 +71,9 @@ export class Result {
       this.said(`${file.name}: the heat map is shown.`);
       if (focused) this.why.querySelector("input")?.focus();
     } catch (problem) {
-      if (problem.name !== "AbortError") this.failed(this.why, problem);
+      if (problem.name === "AbortError") return;
+      this.failed(this.why, problem);
+      this.actions.prepend(this.whyButton);
     }
   }
 
