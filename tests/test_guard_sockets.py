@@ -320,12 +320,12 @@ def test_wrong_names_other_sites_and_odd_methods_are_refused(served):
 def test_the_token_is_asked_for_and_never_logged(protocol, caplog):
     caplog.set_level(logging.INFO)
     with Served(protocol, replace(Limits.of(CONFIG), token=TOKEN)) as served:
-        assert served.ask()[0] == 401
-        assert served.ask("GET", "/", "Authorization: Bearer wrong")[0] == 401
-        assert served.ask("GET", "/", f"Authorization: Bearer {TOKEN}")[0] == 200
+        assert served.ask("GET", "/v1/models")[0] == 401
+        assert served.ask("GET", "/v1/models", "Authorization: Bearer wrong")[0] == 401
+        assert served.ask("GET", "/v1/models", f"Authorization: Bearer {TOKEN}")[0] == 200
         status, headers, _ = served.ask("GET", f"/?token={TOKEN}")
         assert (status, headers["location"]) == (303, "/")
-        assert served.ask("GET", "/", f"Cookie: {headers['set-cookie'].split(';')[0]}")[0] == 200
+        assert served.ask("GET", "/v1/models", f"Cookie: {headers['set-cookie'].split(';')[0]}")[0] == 200
         assert served.ask("GET", f"/v1/models?token={TOKEN}")[0] == 401
     assert "GET / HTTP/1.1" in caplog.text
     assert "GET /v1/models HTTP/1.1" in caplog.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sightline.serving.answer import Answer, secured
 from sightline.serving.hosts import READING, Hosts, cross_site
 from sightline.serving.parts import Parts
-from sightline.serving.token import OPEN_PATHS, cookie, same, shows_token, without_token
-from sightline.serving.upload import DIGITS, Declared, Message, Receive, Upload, declared
+from sightline.serving.token import cookie, needs_none, same, shows_token, without_token
+from sightline.serving.upload import DIGITS, LARGEST_AT_ONCE, Declared, Message, Receive, Room, Upload, declared
 
 if TYPE_CHECKING:
     from sightline.config.serving import ServeConfig
@@ -39,24 +40,27 @@ _ODD_ESCAPE = re.compile(rb"%(?![0-9a-f]{2})|%(?:2f|5c|[01][0-9a-f]|7f)|[\\\x00-
 
 @dataclass(frozen=True)
 class Limits:
-    """What is let through. ``most_bytes`` of a body, ``seconds`` for the whole of it."""
+    """What is let through. ``most_bytes`` of a body, ``seconds`` for the whole of it, ``room`` for the bytes of all bodies under way."""
 
     hosts: Hosts
     token: str | None
     most_bytes: int
     most_files: int
     seconds: float
+    room: int
     linger: float = LINGER
 
     @classmethod
     def of(cls, config: ServeConfig) -> Limits:
         hosts = Hosts.of(config.host, config.allow_host)
-        return cls(hosts, config.token, config.max_upload, config.max_files, config.timeout)
+        return cls(hosts, config.token, config.max_upload, config.max_files, config.timeout, LARGEST_AT_ONCE * config.max_upload)
 
 
 def guarded(app: App, config: ServeConfig | Limits) -> App:
     """The application behind the guard. ``config.token`` is what is asked for, so it is settled before (``token.settled_token``)."""
     limits = config if isinstance(config, Limits) else Limits.of(config)
+
+    room = Room(limits.room)
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,7 +68,7 @@ def guarded(app: App, config: ServeConfig | Limits) -> App:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await _Request(app, limits, scope, receive, send).answered()
+            await _Request(app, limits, room, scope, receive, send).answered()
 
     return guard
 
@@ -72,8 +76,8 @@ def guarded(app: App, config: ServeConfig | Limits) -> App:
 class _Request:
     """One request on its way through the guard."""
 
-    def __init__(self, app: App, limits: Limits, scope: Scope, receive: Receive, send: Send) -> None:
-        self.app, self.limits = app, limits
+    def __init__(self, app: App, limits: Limits, room: Room, scope: Scope, receive: Receive, send: Send) -> None:
+        self.app, self.limits, self.room = app, limits, room
         self.scope, self.receive, self.send = scope, receive, send
         self.headers = _by_name(scope["headers"])
         self.upload: Upload | None = None
@@ -92,21 +96,17 @@ class _Request:
     def _head_problem(self, shown: Sequence[str]) -> Answer | None:
         scope, limits = self.scope, self.limits
         refusal = limits.hosts.problem(self.headers.get("host", ()), scope.get("server"), scope.get("scheme", "http"))
-        refusal = (
-            refusal
-            or _size_problem(scope)
-            or _path_problem(scope)
-            or _method_problem(scope["method"])
-            or cross_site(scope["method"], self.headers)
-        )
+        for problem in (_size_problem, _path_problem, _method_problem):
+            refusal = refusal or problem(scope)
+        refusal = refusal or cross_site(scope["method"], self.headers)
         if refusal or limits.token is None:
             return refusal
         port = (scope.get("server") or ("", None))[1]
-        if shown and scope["path"] == "/" and scope["method"] in READING and same(shown[-1], limits.token):
-            line = cookie(limits.token, port, scope.get("scheme", "http")).encode()
-            query = b"?" + scope["query_string"] if scope["query_string"] else b""
-            return Answer(303, "The token is in a cookie now.", ((b"location", b"/" + query), (b"set-cookie", line)))
-        if scope["path"] in OPEN_PATHS or shows_token(self.headers, limits.token, port):
+        reading = scope["method"] in READING
+        if shown and reading and scope["path"] == "/":
+            if same(shown[-1], limits.token):
+                return _entrance(scope, cookie(limits.token, port, scope.get("scheme", "http")))
+        elif (reading and needs_none(scope["path"])) or shows_token(self.headers, limits.token, port):
             return None
         sentence = "This server asks for its token: 'Authorization: Bearer TOKEN', or in a browser the address printed when it started."
         return Answer(401, sentence, ((b"www-authenticate", b"Bearer"),))
@@ -115,7 +115,7 @@ class _Request:
         limits = self.limits
         due = asyncio.get_running_loop().time() + limits.seconds
         parts = Parts(body.boundary, limits.most_files) if body.boundary else None
-        self.upload = Upload(self.receive, self._refuse, parts, limits.most_bytes, due, complete=not body.has_body)
+        self.upload = Upload(self.receive, self._refuse, parts, self.room, limits.most_bytes, due, complete=not body.has_body)
         # A head is a reading of which the body is left out, on every route.
         method = "GET" if self.scope["method"] == "HEAD" else self.scope["method"]
         inner = {**self.scope, "method": method, "headers": list(self.scope["headers"])}
@@ -128,6 +128,8 @@ class _Request:
             if not self.refused:
                 _logger.exception("A request failed.")
                 await self._refuse(Answer(500, "The server failed at this request; its log says why."))
+        finally:
+            self.room.give_back(self.upload.held)
 
     async def _send(self, message: Message) -> None:
         """The application's answer, locked down; nothing of it once a refusal is out."""
@@ -135,9 +137,11 @@ class _Request:
             return
         if message["type"] == "http.response.start":
             self.started = True
-            self.close = self._leaves_much()
-            close = [(b"connection", b"close")] if self.close else []
-            await self.send({**message, "headers": secured([*message.get("headers", []), *close])})
+            headers = [(name.lower(), value) for name, value in message.get("headers", [])]
+            closed = (b"connection", b"close") in headers
+            self.close = self._leaves() > (0 if closed else MOST_THROWN_AWAY)
+            close = [(b"connection", b"close")] if self.close and not closed else []
+            await self.send({**message, "headers": secured([*headers, *close])})
         elif message["type"] == "http.response.body":
             await self._send_body(message.get("body", b""), more=message.get("more_body", False))
         else:
@@ -149,7 +153,7 @@ class _Request:
         if self.started:
             return
         self.started = True
-        self.close = answer.status == 408 or self._leaves_much()
+        self.close = answer.status == 408 or self._leaves() > MOST_THROWN_AWAY
         await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.head(close=self.close)})
         await self._send_body(answer.body)
 
@@ -161,13 +165,13 @@ class _Request:
             body = b""
         await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
-    def _leaves_much(self) -> bool:
-        """Whether so much of the body is still to come, or its length is so unclear, that the connection is better closed."""
+    def _leaves(self) -> float:
+        """How many bytes of the body may still be to come; infinitely many where that is not clear."""
         if self.upload and self.upload.complete:
-            return False
+            return 0
         lengths = self.headers.get("content-length", [])
         clear = "transfer-encoding" not in self.headers and len(lengths) < 2 and all(DIGITS.fullmatch(length) for length in lengths)
-        return not clear or sum(map(int, lengths)) > MOST_THROWN_AWAY
+        return sum(map(int, lengths)) if clear else math.inf
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, list[str]]:
@@ -176,6 +180,12 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> Mapping[str, list[str]]:
     for name, value in headers:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
     return found
+
+
+def _entrance(scope: Scope, line: str) -> Answer:
+    """To the page, with the token in a cookie and no longer in the address."""
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    return Answer(303, "The token is in a cookie now.", ((b"location", b"/" + query), (b"set-cookie", line.encode())))
 
 
 def _size_problem(scope: Scope) -> Answer | None:
@@ -195,7 +205,7 @@ def _path_problem(scope: Scope) -> Answer | None:
     return None
 
 
-def _method_problem(method: str) -> Answer | None:
-    if method in METHODS:
+def _method_problem(scope: Scope) -> Answer | None:
+    if scope["method"] in METHODS:
         return None
     return Answer(405, f"Only {', '.join(METHODS)} are understood.", ((b"allow", ", ".join(METHODS).encode()),))

@@ -18,8 +18,8 @@ from sightline.serving.hosts import bracketed, is_loopback
 
 VARIABLE = "SIGHTLINE_TOKEN"
 LEAST_LENGTH = 16
-# Probes of whoever runs the server have no token, and learn no more than that it is up.
-OPEN_PATHS = ("/healthz", "/readyz")
+# Probes have no token, and learn no more than that the server is up. The page itself is the same for everyone, and asks for the token.
+OPEN_PATHS, OPEN_FOLDER = ("/healthz", "/readyz", "/"), "/page/"
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -43,6 +43,11 @@ def page_address(host: str, port: int, token: str | None) -> str:
     """The address to open in a browser, which has the token in it where there is one."""
     name = bracketed("127.0.0.1" if host in ("", "0.0.0.0") else "::1" if host == "::" else host)
     return f"http://{name}:{port}/" + (f"?{urlencode({'token': token})}" if token else "")
+
+
+def needs_none(path: str) -> bool:
+    """Whether what is at a path may be read by everyone."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
 def shows_token(headers: Mapping[str, Sequence[str]], token: str, port: int | None) -> bool:

@@ -15,6 +15,8 @@ from sightline.serving.parts import Parts, boundary_of
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
+# Bodies under way in a process may come to so many times the largest that one request may have.
+LARGEST_AT_ONCE = 16
 DIGITS = re.compile("[0-9]{1,18}")
 
 
@@ -58,21 +60,43 @@ def too_large(most: int) -> Answer:
 
 
 @dataclass
+class Room:
+    """Bytes of the bodies under way in this process, of which there are never more than ``most``. Those that have come count, not those
+    that were announced: else a few connections that send nothing could keep everyone out.
+    """
+
+    most: int
+    held: int = 0
+
+    def take(self, count: int) -> bool:
+        """Make room for so many bytes; False where there is none."""
+        if self.held + count > self.most:
+            return False
+        self.held += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.held -= count
+
+
+@dataclass
 class Upload:
     """``receive`` of one request: the same messages, until something is wrong with what comes.
 
     Then ``refuse`` is called with the refusal, and whoever reads is told that the client has gone.
 
     due     the loop's time by which the whole body must have come
+    held    the bytes that this request has of the room, which whoever made this gives back
     """
 
     receive: Receive
     refuse: Callable[[Answer], Awaitable[None]]
     parts: Parts | None
+    room: Room
     most: int
     due: float
     complete: bool
-    came: int = field(default=0, init=False)
+    held: int = field(default=0, init=False)
     refused: bool = field(default=False, init=False)
 
     async def __call__(self) -> Message:
@@ -92,9 +116,11 @@ class Upload:
         return message
 
     def _problem(self, chunk: bytes) -> Answer | None:
-        self.came += len(chunk)
-        if self.came > self.most:
+        if self.held + len(chunk) > self.most:
             return too_large(self.most)
+        if not self.room.take(len(chunk)):
+            return Answer(503, "The server is busy with other uploads; try again.", ((b"retry-after", b"1"),))
+        self.held += len(chunk)
         return self.parts.problem(chunk) if self.parts else None
 
     async def _stop(self, refusal: Answer) -> Message:
