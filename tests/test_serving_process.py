@@ -108,6 +108,16 @@ def test_the_token_may_come_from_the_environment(colours, errors, monkeypatch):
     assert "a-token-of-some-length" not in errors.read_text()
 
 
+def until(holds, server) -> None:
+    """Wait for what has to happen; fail where the server ends before, or it takes half a minute."""
+    for _ in range(600):
+        if holds():
+            return
+        assert server.process.poll() is None
+        time.sleep(0.05)
+    pytest.fail("it did not happen")
+
+
 class Load:
     """Clients that send one request after the other, each over one connection for as long as it is kept."""
 
@@ -169,13 +179,10 @@ def test_bundles_replaced_under_load_fail_no_request(colours, errors, tmp_path):
         load.until(50)
         for number in (1, 2):
             write_colours(tmp_path / "new", sharpness=8.0 + number).replace(colours)
-            wanted = number + 1
-            while len(load.models) < wanted and not load.over.is_set() and time.sleep(0.05) is None:
-                assert server.process.poll() is None
+            until(lambda wanted=number + 1: len(load.models) == wanted, server)
         (tmp_path / "new").write_bytes(b"broken")
         (tmp_path / "new").replace(colours)
-        while "served on" not in errors.read_text():
-            time.sleep(0.05)
+        until(lambda: "served on" in errors.read_text(), server)
         load.until(50)
         load.end()
         assert server.stopped() == 0
@@ -193,16 +200,17 @@ def test_several_workers_share_the_port_and_their_figures_and_one_that_dies_is_r
         figures = server.ask("/metrics")[1].decode()
         assert 'sightline_requests_total{path="/v1/predict",status="200"} 40.0' in figures
         os.kill(workers[-1], signal.SIGKILL)
-        while len(children(server.process.pid)) < len(workers) or workers[-1] in children(server.process.pid):
-            time.sleep(0.05)
+        until(lambda: len(children(server.process.pid)) == len(workers) and workers[-1] not in children(server.process.pid), server)
         assert "another is started" in errors.read_text()
-        while True:
-            try:
-                assert server.predict(RED)[0] == 200
-                break
-            except URLError:  # the connection was given to the one that died
-                time.sleep(0.05)
+        until(lambda: answers(server), server)
         assert server.stopped() == 0
+
+
+def answers(server) -> bool:
+    try:
+        return server.predict(RED)[0] == 200
+    except URLError:  # the connection was given to the worker that died
+        return False
 
 
 def children(pid: int) -> list[int]:
