@@ -114,6 +114,12 @@ class Bundle:
     def has(self, role: str) -> bool:
         return role in self._members
 
+    def content(self) -> bytes:
+        """The whole file that is open."""
+        with self._lock:
+            self._file.seek(0)
+            return self._file.read()
+
     def sha256(self) -> str:
         """Of the whole file that is open, as hexadecimal digits."""
         with self._lock:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from sightline.runtime import Model
 from sightline.serving.batching import Batcher
 from sightline.serving.metrics import Metrics
 from sightline.serving.places import Places
+from sightline.serving.signature import check_signature, signature_of
 
 if TYPE_CHECKING:
     from sightline.explanation.explain import Explainer
@@ -157,6 +159,8 @@ class Models:
         known_by = _known_by(path)
         bundle = Bundle.open(path)
         try:
+            if config.require_signature is not None:
+                check_signature(bundle, Path(config.require_signature))
             settings = {"threads": self.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
             model = Model.of(bundle, **settings)
             sha256, facts = bundle.sha256(), _facts(bundle)
@@ -172,12 +176,14 @@ class Models:
 
 
 def _known_by(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced; nothing where there is none."""
+    """What changes when a file or its signature is replaced; nothing where there is no file."""
     try:
-        facts = os.stat(path)
+        facts = [os.stat(path)]
     except OSError:
         return ()
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+    with suppress(OSError):
+        facts.append(os.stat(signature_of(path)))
+    return tuple(number for fact in facts for number in (fact.st_ino, fact.st_size, fact.st_mtime_ns))
 
 
 def _facts(bundle: Bundle) -> dict[str, bool]:
