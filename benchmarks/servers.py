@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,19 +106,29 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def load(server: Running, images: Path, cores: Cores, **flags: float) -> Callable[[], dict[str, Any]]:
-    """Put a load on a server; what came of it, when it is over."""
-    given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    words = [sys.executable, HERE / "load.py", server.address, images, "--core", cores.load, "--path", server.path, "--field", server.field]
-    process = subprocess.Popen([str(word) for word in [*words, *given]], stdout=subprocess.PIPE, text=True)
+@dataclass(frozen=True)
+class Load:
+    """Requests that another process sends."""
 
-    def told() -> dict[str, Any]:
-        out, _ = process.communicate()
-        if process.returncode:
+    process: subprocess.Popen[str]
+
+    @property
+    def is_over(self) -> bool:
+        return self.process.poll() is not None
+
+    def told(self) -> dict[str, Any]:
+        """What came of the requests, when the last is answered."""
+        out, _ = self.process.communicate()
+        if self.process.returncode:
             sys.exit("The load failed.")
         return dict(json.loads(out))
 
-    return told
+
+def load(server: Running, images: Path, cores: Cores, **flags: float) -> Load:
+    """Put a load on a server, by the flags of ``load.py``."""
+    given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    words = [sys.executable, HERE / "load.py", server.address, images, "--core", cores.load, "--path", server.path, "--field", server.field]
+    return Load(subprocess.Popen([str(word) for word in [*words, *given]], stdout=subprocess.PIPE, text=True))
 
 
 class MostMemory(threading.Thread):

@@ -55,9 +55,9 @@ def measure_speed(record: Record, made: dict[str, Path], images: Path, seed: int
     expected: dict[str, str] = {}
     for side, start in sides.items():
         with start() as server:
-            load(server, images, cores, clients=4, seconds=WARM_SECONDS)()
+            load(server, images, cores, clients=4, seconds=WARM_SECONDS).told()
             for clients in args.clients:
-                told = load(server, images, cores, clients=clients, seconds=args.seconds)()
+                told = load(server, images, cores, clients=clients, seconds=args.seconds).told()
                 expected = expected or told["labels"]
                 same = sum(label == expected.get(name) for name, label in told["labels"].items()) / max(1, len(told["labels"]))
                 wrong = told["failed"] + told["refused"] + sum(count for status, count in told["statuses"].items() if status != "200")
@@ -70,15 +70,15 @@ def measure_speed(record: Record, made: dict[str, Path], images: Path, seed: int
 def measure_overload(record: Record, made: dict[str, Path], images: Path, args: Any, cores: Cores) -> None:
     """Before, during and after ten times as many requests as the server can answer."""
     with sightline(made["bundle"], cores, made["scratch"] / "said.txt") as server:
-        load(server, images, cores, clients=64, seconds=WARM_SECONDS)()
-        full = load(server, images, cores, clients=64, seconds=args.seconds)()
-        before, memory = load(server, images, cores, clients=1, seconds=args.seconds)(), server.memory
+        load(server, images, cores, clients=64, seconds=WARM_SECONDS).told()
+        full = load(server, images, cores, clients=64, seconds=args.seconds).told()
+        before, memory = load(server, images, cores, clients=1, seconds=args.seconds).told(), server.memory
         with MostMemory(server) as most:
-            over = load(server, images, cores, rate=OVER * full["per_second"], seconds=args.overload_seconds)()
-        after = load(server, images, cores, clients=1, seconds=args.seconds + BACK_SECONDS, skip=BACK_SECONDS)()
+            over = load(server, images, cores, rate=OVER * full["per_second"], seconds=args.overload_seconds).told()
+        after = load(server, images, cores, clients=1, seconds=args.seconds + BACK_SECONDS, skip=BACK_SECONDS).told()
     record.add(
         "overload", 0, capacity=full["per_second"], asked_per_second=round(OVER * full["per_second"], 1),
-        sent_per_second=round(over["sent"] / over["seconds"], 1), answered=over["statuses"].get("200", 0),
+        sent_per_second=round(over["sent"] / args.overload_seconds, 1), answered=over["statuses"].get("200", 0),
         declined=over["statuses"].get("503", 0), others=_others(over), memory_before_mb=round(memory / 1e6),
         most_memory_mb=round(most.bytes / 1e6), p50_ms_before=before["p50_ms"], p50_ms_after=after["p50_ms"],
         others_after=_others(after) + after["statuses"].get("503", 0),
@@ -99,13 +99,13 @@ def measure_swap(record: Record, made: dict[str, Path], images: Path, args: Any,
     shutil.copy(twins[0], path)
     said = made["scratch"] / "said.txt"
     with sightline(path, cores, said) as server:
-        told, replaced = load(server, images, cores, clients=SWAP_CLIENTS, requests=args.requests), 0
-        while said.read_text().count("POST /v1/predict") < 0.9 * args.requests:
+        requests, replaced = load(server, images, cores, clients=SWAP_CLIENTS, requests=args.requests), 0
+        while not requests.is_over:
             time.sleep(SWAP_SECONDS)
             replaced += 1
             shutil.copy(twins[replaced % 2], path.with_suffix(".new"))
             path.with_suffix(".new").replace(path)
-        found = told()
+        found = requests.told()
     swaps = said.read_text().count("was replaced")
     failed = found["sent"] + found["refused"] - found["statuses"].get("200", 0)
     record.add("swap", 0, sent=found["sent"], swaps=swaps, bundles_seen=len(found["models"]), failed=failed)
@@ -114,11 +114,11 @@ def measure_swap(record: Record, made: dict[str, Path], images: Path, args: Any,
 def measure_stop(record: Record, made: dict[str, Path], images: Path, args: Any, cores: Cores) -> None:
     said = made["scratch"] / "said.txt"
     with sightline(made["bundle"], cores, said) as server:
-        told = load(server, images, cores, clients=64, seconds=60)
+        requests = load(server, images, cores, clients=64, seconds=60)
         time.sleep(WARM_SECONDS)
         server.process.terminate()
         code = server.process.wait(60)
-        found = told()
+        found = requests.told()
     accepted = said.read_text().count("POST /v1/predict 200 ")
     record.add(
         "stop", 0, exit_code=code, accepted=accepted, answered=found["statuses"].get("200", 0), declined=found["statuses"].get("503", 0),

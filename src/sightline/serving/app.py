@@ -32,7 +32,8 @@ MOST_CLASSES = 1_000_000
 def create_app(models: Models, config: ServeConfig) -> FastAPI:
     """The routes over opened models. ``app.state`` has ``models``, ``config`` and ``places``, the room for images under way."""
     app = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
-    app.state.models, app.state.config, app.state.places = models, config, Places(config.queue)
+    app.state.models, app.state.config = models, config
+    app.state.places = Places(config.queue, told=models.metrics.queue.set)
     app.add_exception_handler(Declined, _declined)
     app.add_exception_handler(SightlineError, _not_now)
     app.add_exception_handler(RequestValidationError, _not_valid)
@@ -107,7 +108,6 @@ def _add_states(app: FastAPI) -> None:
     @app.get("/metrics", responses={200: {"description": "Figures in Prometheus' format.", "content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """The server's figures."""
-        models.metrics.queue.set(places.taken)
         text, kind = models.metrics.text()
         return Response(text, headers={"content-type": kind})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,12 +137,12 @@ class Models:
         console.say(f"{self.paths[name]} was replaced: {name} is now {served.sha256[:12]}.")
         return True
 
-    async def watch(self, *, seconds: float = LOOK_SECONDS) -> None:
+    async def watch(self) -> None:
         """Swap whatever is replaced, until cancelled. A file that is refused is not opened again before it changes again."""
         known = {served.name: served.known_by for served in self}
         seen = dict(known)
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(LOOK_SECONDS)
             for name, path in self.paths.items():
                 now = await asyncio.to_thread(_known_by, path)
                 if now and now == seen[name] and now != known[name]:
@@ -196,14 +196,9 @@ def _facts(bundle: Bundle) -> dict[str, bool]:
 
 
 def _warm(model: Model, batch_size: int) -> None:
-    """Compute blank batches of every size, the largest first, for as long as there is time."""
+    """Compute blank batches of every size, the smallest and the largest first, for as long as there is time."""
     start = time.perf_counter()
-    for size in _sizes(batch_size):
+    for size in (1, batch_size, *range(2, batch_size)):
         model.infer(np.zeros((size, *model.prepare.shape, model.prepare.channels), np.uint8))
         if time.perf_counter() - start > WARM_SECONDS:
             return
-
-
-def _sizes(batch_size: int) -> Iterable[int]:
-    yield from (1, batch_size)
-    yield from range(2, batch_size)

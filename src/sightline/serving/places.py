@@ -25,11 +25,14 @@ ALWAYS = ("/healthz", "/readyz", "/metrics")
 class Places:
     """Counted on the event loop, so that nothing is locked. ``open`` turns false when the server stops: nobody enters any more."""
 
-    def __init__(self, images: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, images: int, *, told: Callable[[int], object] = lambda taken: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Room for so many images; ``told`` hears whenever another number of places is taken."""
         self.images = images
         self.taken = 0
         self.open = True
-        self._clock = clock
+        self._told, self._clock = told, clock
         self._finished: deque[float] = deque(maxlen=RECENT)
 
     def objection(self) -> Declined | None:
@@ -52,9 +55,15 @@ class Places:
         stay.grow(1)
         return stay
 
-    def finished(self, images: int) -> None:
-        """Images that were answered, from which the rate is known."""
-        self._finished.extend([self._clock()] * images)
+    def take(self, images: int) -> None:
+        self.taken += images
+        self._told(self.taken)
+
+    def give_back(self, images: int, answered: bool) -> None:
+        """Places of images; from those that were answered the rate is known."""
+        self.take(-images)
+        if answered:
+            self._finished.extend([self._clock()] * images)
 
     def _wait(self) -> int:
         """Seconds until what is under way now will be done, at the rate of late."""
@@ -76,15 +85,13 @@ class Stay:
         if lack := self._places.lack(images):
             raise lack
         self.images += images
-        self._places.taken += images
+        self._places.take(images)
 
     def __enter__(self) -> Stay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._places.taken -= self.images
-        if kind is None:
-            self._places.finished(self.images)
+        self._places.give_back(self.images, answered=kind is None)
 
 
 def at_the_door(application: Application, places: Places) -> Application:

@@ -150,7 +150,6 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise UsageError(_why_not(host, port, error)) from error
-    found.set_inheritable(True)
     return found
 
 
