@@ -27,8 +27,8 @@ from sightline.serving.protocol import protocol_class
 from sightline.serving.recording import AccessLog
 from sightline.serving.token import VARIABLE, page_address, settled_token
 
-# When everything is answered, clients that still have a connection are told for so long that the server has stopped, in seconds.
-FAREWELL_SECONDS = 1.0
+# When everything is answered, clients are told for so many seconds that the server has stopped, and then those that are connected already.
+FAREWELL_SECONDS, LAST_WORDS_SECONDS = 1.0, 0.5
 KEEP_ALIVE_SECONDS = 30
 # In which a client must have taken its answer once the server stops.
 LAST_SECONDS = 10
@@ -124,13 +124,22 @@ class Server(uvicorn.Server):
             self._tasks.append(asyncio.get_running_loop().create_task(self._stop()))
 
     async def _stop(self) -> None:
-        while self._places.taken:
-            await asyncio.sleep(0.02)
+        try:
+            while self._places.taken:
+                await asyncio.sleep(0.02)
+            await self._alone(FAREWELL_SECONDS)
+            for server in self.servers:
+                server.close()
+            await self._alone(LAST_WORDS_SECONDS)
+        finally:
+            self.should_exit = True
+
+    async def _alone(self, seconds: float) -> None:
+        """Until nobody is connected any more, or for so long."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + FAREWELL_SECONDS
+        until = loop.time() + seconds
         while self.server_state.connections and loop.time() < until:
             await asyncio.sleep(0.02)
-        self.should_exit = True
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -47,7 +47,7 @@ def supervise(config: ServeConfig, paths: Mapping[str, Path], listener: socket.s
     with tempfile.TemporaryDirectory(prefix="sightline-figures-") as figures:
         os.environ[SHARED] = figures
         try:
-            _Supervisor(config.workers, lambda: _start(share, paths, listener)).run(started)
+            _Supervisor(config.workers, lambda: _start(share, paths, listener), listener).run(started)
         finally:
             del os.environ[SHARED]
 
@@ -82,8 +82,8 @@ def _stop_with(line: Connection) -> None:
 
 
 class _Supervisor:
-    def __init__(self, count: int, start: Callable[[], _Worker]) -> None:
-        self.count, self.start = count, start
+    def __init__(self, count: int, start: Callable[[], _Worker], listener: socket.socket) -> None:
+        self.count, self.start, self.listener = count, start, listener
         self.workers: list[_Worker] = []
         self.stopping = False
 
@@ -141,6 +141,7 @@ class _Supervisor:
         self.workers[self.workers.index(worker)] = self.start()
 
     def _end(self) -> None:
+        self.listener.close()  # it listens for as long as any process has it open
         for worker in self.workers:
             worker.process.terminate()
         for worker in self.workers:
