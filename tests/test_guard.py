@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sightline.errors import ConfigError
 from sightline.serving.guard import Limits, guarded
 from sightline.serving.hosts import Hosts, is_loopback
+from sightline.serving.parts import Parts, boundary_of
 from sightline.serving.token import cookie_name, digest, page_address, settled_token
 
 TOKEN = "a-token-of-some-length"
@@ -363,7 +365,7 @@ def form(files, others=0, head=b""):
 @pytest.mark.parametrize(("body", "status"), [
     (form(3), 200), (form(4), 413), (form(0, others=19), 200), (form(3, others=17), 400),
     (form(1, head=b"X-A: " + b"a" * 5000 + b"\r\n"), 400), (form(1, head=b"X-A: b\r\n" * 800), 400), (b"--line\r\n\r\n" * 3000, 400),
-    (b"no boundary at all " * 500, 200), (form(3) + b"--line\r\n\r\n" * 100, 200),
+    (b"no boundary at all " * 500, 200), (form(3) + b"\r\n", 200), (form(3) + b"--line\r\n\r\n" * 100, 400),
 ])  # fmt: skip
 def test_files_and_the_heads_of_parts_are_limited(body, status, size):
     chunks = tuple(body[start : start + size] for start in range(0, len(body), size))
@@ -376,6 +378,36 @@ def test_files_and_the_heads_of_parts_are_limited(body, status, size):
                                   f"multipart/form-data; boundary={'a' * 71}", 'multipart/form-data; boundary="a\\"b"'])  # fmt: skip
 def test_parts_need_one_boundary(kind):
     assert post(("content-type", kind), chunks=(b"x",)).status == 400
+
+
+KINDS = st.sampled_from(
+    ["; ", ";", "boundary=", "Boundary=", 'boundary="', '"', "ab", " ", "'", "*0*=", "\\", "=", ",", "utf-8''", "x=", "\t", "/"]
+)
+PIECES = st.sampled_from([b"--line", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"-", b"--", b"x", b" ", b"X-A: b", b"lin", b"\r\n--lin"])
+
+
+@given(st.lists(KINDS, max_size=12).map(lambda pieces: "multipart/form-data; " + "".join(pieces)))
+@example("multipart/form-data; boundary=ab").via("a usual one")
+def test_the_parser_behind_the_guard_reads_the_same_boundary(kind):
+    """Parts are counted by the guard and parsed behind it: were the boundaries different, the limits would hold for nothing."""
+    multipart = pytest.importorskip("python_multipart.multipart", reason="serving needs the extra 'serve'")
+    boundary = boundary_of(kind)
+    if isinstance(boundary, bytes):
+        assert multipart.parse_options_header(kind)[1].get(b"boundary") in (None, boundary)
+    else:
+        assert boundary.status == 400
+
+
+@given(st.lists(PIECES, max_size=40).map(lambda pieces: [b"--line\r\nX-A: b\r\n\r\n", *pieces]))
+def test_the_parser_behind_the_guard_sees_no_part_that_was_not_counted(pieces):
+    multipart = pytest.importorskip("python_multipart.multipart", reason="serving needs the extra 'serve'")
+    parts, heads = Parts(b"line", 1000), []
+    parser = multipart.MultipartParser(b"line", {"on_headers_finished": lambda: heads.append(True)})
+    with suppress(multipart.FormParserError):
+        for piece in pieces:
+            assert parts.problem(piece) is None
+            parser.write(piece)
+    assert len(heads) <= parts.parts
 
 
 def test_compressed_bodies_and_bodies_of_readings_are_refused():

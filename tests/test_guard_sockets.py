@@ -176,7 +176,13 @@ def test_a_client_that_asks_first_sends_nothing(served):
         assert answer_of(client)[0] == 200
 
 
-@pytest.mark.parametrize("drip", [b"", b"G", b"GET / HTTP/1.1\r\nHost: 127", b"\r\n", b"\r\n\r\n\r\n"])
+def test_a_connection_that_says_nothing_is_closed_without_a_word(hasty):
+    """Browsers connect ahead, and would take an answer to nothing for one to what they ask next."""
+    with hasty.connect() as client:
+        assert received(client, until_closed=True) == b""
+
+
+@pytest.mark.parametrize("drip", [b"G", b"GET / HTTP/1.1\r\nHost: 127", b"\r\n", b"\r\n\r\n\r\n"])
 def test_a_head_that_never_comes_closes_its_connection(hasty, drip):
     """Slow loris. What it has sent so far makes no difference, nor that it goes on sending."""
     with hasty.connect() as client:

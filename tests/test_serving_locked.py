@@ -86,6 +86,13 @@ def test_more_files_than_are_allowed_are_refused(server):
     assert ask(server, body=json.dumps({"images": images}).encode(), content_type="application/json")[0] == 413
 
 
+def test_parts_with_large_heads_are_refused(server):
+    body, kind = form([GREEN])
+    for head in (b"X-A: " + b"a" * 10_000, b"\r\n".join([b"X-A: b"] * 2000)):
+        status, told = ask(server, body=body.replace(b"Content-Type", head + b"\r\nContent-Type", 1), content_type=kind)
+        assert (status, list(told)) == (400, ["error"])
+
+
 def test_a_picture_of_many_pixels_is_refused_before_they_are_made(server):
     """A PNG of a few bytes that says it is 30,000 pixels wide and high: 2.7 GB as RGB. The image beside it is answered."""
 

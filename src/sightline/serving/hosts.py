@@ -72,9 +72,10 @@ class Hosts:
             return Answer(400, "The request needs one Host header with a name or an address.")
         name, port = host
         address, own_port = server or ("", None)
-        reached = {*self.names, (parted(bracketed(address)) or ("", None))[0]} - {""}
         same_port = own_port is None or (port or PORTS.get(scheme)) == own_port
-        if (name in reached and same_port) or {(name, port), (name, None)} & self.others:
+        if same_port and (name in self.names or (address and parted(bracketed(address)) == (name, None))):
+            return None
+        if {(name, port), (name, None)} & self.others:
             return None
         return Answer(403, f"This server does not answer to the Host {given[0].lower()!r}; start it with --allow-host to change that.")
 

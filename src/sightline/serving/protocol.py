@@ -50,6 +50,7 @@ class Watched:
     _head_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
     _waiting = 0
+    _spoken = False
     # Bytes that may still come before a head is complete, or around a body.
     spare = head_bytes
 
@@ -59,6 +60,10 @@ class Watched:
             self.refuse(FULL)
         else:
             self.head_begins()
+
+    def data_received(self: Any, data: bytes) -> None:
+        self._spoken = True
+        super().data_received(data)
 
     def connection_lost(self: Any, exc: Exception | None) -> None:
         self.head_ends()
@@ -76,7 +81,10 @@ class Watched:
 
     def _head_is_late(self: Any) -> None:
         self._head_timer = None
-        if self.answering:
+        if not self._spoken:
+            # Browsers connect ahead; an answer to nothing would be taken for one to what they ask next.
+            self.transport.close()
+        elif self.answering:
             # The next request's head waits behind this one; it is given its time once more.
             self.head_begins()
         else:
