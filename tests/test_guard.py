@@ -377,6 +377,13 @@ def test_files_and_the_heads_of_parts_are_limited(body, status, size):
     assert status != 200 or reply.read == body
 
 
+@pytest.mark.parametrize(
+    "line", ["----WebKitFormBoundary7MA4YWxkTrZu0gW", "----geckoformboundary4e9b1c", "------------------------d74496d66958873e"]
+)
+def test_the_boundaries_of_browsers_and_of_curl_are_taken(line):
+    assert boundary_of(f"multipart/form-data; boundary={line}") == line.encode()
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=a; boundary=b",
                                   f"multipart/form-data; boundary={'a' * 71}", 'multipart/form-data; boundary="a\\"b"'])  # fmt: skip
 def test_parts_need_one_boundary(kind):
