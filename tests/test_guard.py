@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sightline.errors import ConfigError
@@ -24,6 +24,9 @@ OPEN = replace(Limits.of(CONFIG), linger=0.0)
 LOCKED = replace(OPEN, token=TOKEN)
 HOST = ("host", "127.0.0.1:8000")
 FORM = ("content-type", "multipart/form-data; boundary=line")
+
+# Other work on the machine makes everything slow at times.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass
@@ -374,6 +377,13 @@ def test_files_and_the_heads_of_parts_are_limited(body, status, size):
     assert status != 200 or reply.read == body
 
 
+@pytest.mark.parametrize(
+    "line", ["----WebKitFormBoundary7MA4YWxkTrZu0gW", "----geckoformboundary4e9b1c", "------------------------d74496d66958873e"]
+)
+def test_the_boundaries_of_browsers_and_of_curl_are_taken(line):
+    assert boundary_of(f"multipart/form-data; boundary={line}") == line.encode()
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=a; boundary=b",
                                   f"multipart/form-data; boundary={'a' * 71}", 'multipart/form-data; boundary="a\\"b"'])  # fmt: skip
 def test_parts_need_one_boundary(kind):
@@ -388,6 +398,7 @@ PIECES = st.sampled_from([b"--line", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"-", b
 
 @given(st.lists(KINDS, max_size=12).map(lambda pieces: "multipart/form-data; " + "".join(pieces)))
 @example("multipart/form-data; boundary=ab").via("a usual one")
+@PATIENT
 def test_the_parser_behind_the_guard_reads_the_same_boundary(kind):
     """Parts are counted by the guard and parsed behind it: were the boundaries different, the limits would hold for nothing."""
     multipart = pytest.importorskip("python_multipart.multipart", reason="serving needs the extra 'serve'")
@@ -399,6 +410,7 @@ def test_the_parser_behind_the_guard_reads_the_same_boundary(kind):
 
 
 @given(st.lists(PIECES, max_size=40).map(lambda pieces: [b"--line\r\nX-A: b\r\n\r\n", *pieces]))
+@PATIENT
 def test_the_parser_behind_the_guard_sees_no_part_that_was_not_counted(pieces):
     multipart = pytest.importorskip("python_multipart.multipart", reason="serving needs the extra 'serve'")
     parts, heads = Parts(b"line", 1000), []
@@ -526,7 +538,7 @@ VALUES = st.one_of(
     chunks=st.lists(st.binary(max_size=400), min_size=1, max_size=5),
     limits=st.sampled_from([OPEN, LOCKED]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(PATIENT, max_examples=300)
 def test_whatever_is_sent_is_answered_once_and_the_guard_never_fails(headers, given_host, method, path, query, chunks, limits):
     headers = [HOST, *headers] if given_host else headers
     reply = ask(method, path, headers, chunks=tuple(chunks), limits=limits, query_string=query)

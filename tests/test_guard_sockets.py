@@ -128,8 +128,8 @@ def served(request):
 
 @pytest.fixture(scope="module", params=PROTOCOLS, ids=["httptools", "h11"])
 def hasty(request):
-    """A server that waits a fifth of a second where others wait half a minute, and takes ten connections."""
-    protocol = type("Hasty", (request.param,), {"head_seconds": 0.2, "answer_seconds": 0.2, "most_connections": 10})
+    """A server that waits a fifth of a second where others wait half a minute."""
+    protocol = type("Hasty", (request.param,), {"head_seconds": 0.2, "answer_seconds": 0.2})
     with Served(protocol, replace(Limits.of(CONFIG), seconds=0.2)) as served:
         yield served
 
@@ -225,25 +225,23 @@ def test_what_nobody_wants_of_a_body_cannot_drip_either(hasty):
         assert refused(client) == 408
 
 
-def test_connections_are_limited(hasty):
-    wait_for(lambda: not hasty.server.server_state.connections)
-    waiting = [hasty.connect() for _ in range(10)]
-    try:
-        wait_for(lambda: len(hasty.server.server_state.connections) == 10)
-        with hasty.connect() as client:
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["httptools", "h11"])
+def test_connections_are_limited(protocol):
+    with Served(type("Small", (protocol,), {"most_connections": 10}), Limits.of(CONFIG)) as served:
+        waiting = [served.connect() for _ in range(10)]
+        wait_for(lambda: len(served.server.server_state.connections) == 10)
+        with served.connect() as client:
             assert refused(client) == 503
-    finally:
         for client in waiting:
             client.close()
-    wait_for(lambda: not hasty.server.server_state.connections)
-    assert hasty.ask()[0] == 200
+        wait_for(lambda: not served.server.server_state.connections)
+        assert served.ask()[0] == 200
 
 
 def test_an_answer_that_nobody_takes_is_given_up(hasty):
-    wait_for(lambda: not hasty.server.server_state.connections)
     with hasty.connect() as client:
         client.sendall(hasty.head("GET", "/large"))
-        wait_for(lambda: hasty.server.server_state.connections)
+        wait_for(lambda: any(scope["path"] == "/large" for scope in hasty.seen))
         wait_for(lambda: not hasty.server.server_state.connections)
 
 

@@ -12,6 +12,7 @@ import queue
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
     }  # fmt: skip
     openvino = _import_openvino()
     try:
-        core = openvino.Core()
+        core = _core(openvino)
         model = core.read_model(model=work.graph)
         for result in model.get_results():
             if not result.input(0).get_source_output().get_names() & set(work.outputs):
@@ -140,6 +141,15 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
             requests.put(request)
 
     return infer
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """One for the process, never let go of. Where there is AMX, OpenVINO gives the thread that first asks for it a stack for signals; were
+    it let go of in another thread, as a server does, that memory would go and the stack stay: the next Ctrl-C or SIGTERM was a segmentation
+    fault (2026.4).
+    """
+    return openvino.Core()
 
 
 def _said(error: Exception) -> str:

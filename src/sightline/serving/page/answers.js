@@ -1,10 +1,12 @@
 // What a model says of an image, in words and bars: labels, objects or areas, and what to know besides.
 
-import { element, listed, named, percent, slider } from "./elements.js";
+import { element, listed, named, percent } from "./elements.js";
 
 // Objects listed one by one; of more only the surest.
 const MOST_LISTED = 12;
 const MOST_NAMED = 8;
+// An answer of more letters is written smaller.
+const LONG = 40;
 
 export const TASKS = {
   classify: "tells what an image shows",
@@ -39,8 +41,8 @@ export function inWords(result, task) {
 export function answers(result, model, picture, live = false) {
   const caution = cautionOf(result);
   if (model.task === "detect") return [caution, ...objects(result.predictions, model.labels, picture, live)];
-  if (model.task === "segment") return [caution, ...areas(result, picture, live)];
-  return [caution, ...labels(result.predictions, result.abstained), candidatesOf(result)];
+  if (model.task === "segment") return [caution, ...areas(result, picture)];
+  return [caution, ...labels(result.predictions, model.task, result.abstained), candidatesOf(result)];
 }
 
 function cautionOf({ abstained, unfamiliar }) {
@@ -51,16 +53,18 @@ function cautionOf({ abstained, unfamiliar }) {
   return element("div", { className: "notice warn" }, element("p", { className: "strong" }, what), element("p", {}, why));
 }
 
-function candidatesOf({ candidates }) {
-  if (!candidates || candidates.length < 2) return null;
+// What is promised of candidates holds for images like those that the model knows.
+function candidatesOf({ candidates, unfamiliar }) {
+  if (!candidates || candidates.length < 2 || unfamiliar) return null;
   return element("p", { className: "small" }, "The true label is very likely among ", named(listed(candidates, MOST_NAMED)), ".");
 }
 
-function labels(found, unsure) {
+function labels(found, task, unsure) {
   if (!found.length) return [element("p", { className: "said" }, "No label is sure enough")];
-  const [best] = found;
-  const score = element("span", {}, percent(best.score));
-  const said = element("p", { className: unsure ? "said unsure" : "said" }, named(best.label), " ", score);
+  const words = task === "tag" ? listed(found.map(({ label }) => label), MOST_NAMED) : found[0].label;
+  const said = element("p", { className: "said" }, named(words), task !== "tag" && element("span", {}, ` ${percent(found[0].score)}`));
+  said.classList.toggle("unsure", Boolean(unsure));
+  said.classList.toggle("long", words.length > LONG);
   const rows = found.map(({ label, score }) => bar(label, score));
   return [said, element("ol", { className: "bars", "aria-label": "Labels, the surest first" }, rows)];
 }
@@ -73,10 +77,11 @@ function bar(label, share, ...before) {
   return element("li", {}, name, track, element("span", { className: "amount" }, percent(share)));
 }
 
-function areas({ predictions, mask, colours = {} }, picture, live) {
+function areas({ predictions, mask, colours = {} }, picture) {
   const rows = predictions.map(({ label, share }) => bar(label, share, swatch(colours[label])));
   const list = element("ol", { className: "bars", "aria-label": "Share of the image's pixels, the largest first" }, rows);
-  return [mask && picture.mask(mask, live), element("h4", {}, "Share of the image"), list];
+  if (mask) picture.mask(mask);
+  return [element("h4", {}, "Share of the image"), list];
 }
 
 function swatch(colour) {
@@ -96,12 +101,10 @@ function objects(found, names, picture, live) {
     if (shown.length > rows.length) rows.push(element("li", { className: "small" }, `${shown.length - rows.length} more on the picture`));
     list.replaceChildren(...rows);
   };
-  if (live || found.length < 2) {
-    show(0);
-    return [said, list];
-  }
-  const lowest = Math.floor(100 * Math.min(...found.map(({ score }) => score)));
-  return [said, slider("Show from", { min: lowest, value: lowest, text: (value) => `${value}%`, show }), list];
+  const lowest = Math.floor(100 * Math.min(1, ...found.map(({ score }) => score)));
+  if (live || found.length < 2) show(0);
+  else picture.control("Show from", { min: lowest, value: lowest, show });
+  return [said, list];
 }
 
 // A row for an object; to point at it lights up its box, which has the same words.

@@ -30,7 +30,8 @@ export async function predict(image, name, { model, top, explain = false, mask =
     body.append("files", image, name);
     try {
       const found = await asked(address, { method: "POST", body, signal });
-      return readable({ model: found.model, ...found.results[0] });
+      // On their way, browsers write some letters of names otherwise.
+      return readable({ model: found.model, ...found.results[0], path: name });
     } catch (problem) {
       if (problem.status !== 503 || tried === TRIES) throw problem;
       const seconds = Math.min(problem.seconds || tried, LONGEST_WAIT);

@@ -16,7 +16,7 @@ export class Camera {
   constructor({ model, said, kept }) {
     Object.assign(this, { model, said, kept });
     this.video = byId("video");
-    this.picture = new Picture(byId("camera-stage"), this.video);
+    this.picture = new Picture(byId("camera-stage"));
     this.running = null;
     this.told = { words: "", at: 0 };
     byId("stop").addEventListener("click", () => this.stop());
@@ -29,7 +29,8 @@ export class Camera {
     this.running = new AbortController();
     const { signal } = this.running;
     byId("camera").hidden = false;
-    byId("stop").focus();
+    byId("stop").focus({ preventScroll: true });
+    byId("camera").scrollIntoView({ block: "nearest" });
     this.show(element("p", { className: "lead busy" }, "Starting the camera…"));
     try {
       if (!navigator.mediaDevices) throw new Error("A browser gives its camera to https and to localhost only.");
@@ -50,8 +51,10 @@ export class Camera {
   }
 
   async look(signal) {
-    while (!signal.aborted) {
+    for (let last = null; !signal.aborted; ) {
       const model = this.model();
+      if (model !== last) this.picture.clear();
+      last = model;
       const began = performance.now();
       const [frame, size] = await this.frame();
       const found = await predict(frame, "camera.jpg", { ...asking(model), signal });

@@ -1,4 +1,4 @@
-// Why a model says what it says: the heat map's slider, how the map fared in its test, and the nearest training images.
+// Why a model says what it says: the heat map, how the map fared in its test, and the nearest training images.
 
 import { element, named, percent } from "./elements.js";
 
@@ -14,12 +14,12 @@ export function explanation(found, picture) {
   const lead = flat
     ? ["No part of the image speaks for ", named(found.label), " more than the others."]
     : ["Light parts speak for ", named(found.label), `, ${percent(found.score)}; inside the ring they do so most.`];
+  picture.heat(found);
   return element(
     "section",
     { className: "why", "aria-label": "Why the model says so" },
     element("h4", {}, "Why"),
     element("p", {}, ...lead),
-    picture.heat(found),
     tested(found),
     found.nearest.length > 0 && neighbours(found.nearest),
   );

@@ -101,7 +101,6 @@ function removed(result) {
 
 function shownResults() {
   byId("results").hidden = !state.results.length;
-  byId("give").classList.toggle("small-give", state.results.length > 0);
 }
 
 // What a screen reader is told; what comes at the same time is told together.

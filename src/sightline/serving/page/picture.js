@@ -8,19 +8,21 @@ import { drawHeat } from "./heat.js";
 const FEW_PIXELS = 96;
 
 export class Picture {
-  // "stage" holds an image or a video, over which layers are laid.
-  constructor(stage, shown) {
+  // "stage" holds an image or a video, over which layers are laid; sliders for what is laid there go to "controls".
+  constructor(stage) {
     this.stage = stage;
-    this.shown = shown;
+    this.controls = element("div");
     this.size = null;
     this.layers = {};
+    this.sliders = {};
   }
 
   // Of a file, which the browser may not be able to show; the model may still have read it.
   static of(file) {
     const address = URL.createObjectURL(file);
     const image = element("img", { src: address, alt: `The image ${file.name}`, decoding: "async" });
-    const picture = new Picture(element("div", { className: "stage" }, image), image);
+    const picture = new Picture(element("div", { className: "stage" }, image));
+    picture.element = element("div", { className: "seen" }, picture.stage, picture.controls);
     picture.address = address;
     image.addEventListener("load", () => picture.sized([image.naturalWidth, image.naturalHeight]));
     image.addEventListener("error", () => {
@@ -55,22 +57,30 @@ export class Picture {
     return drawn;
   }
 
-  // Lays the colours of areas over the picture; returns a slider for how strong they are.
-  mask(address, live = false) {
+  // Lays the colours of areas over the picture, with a slider for how strong they are.
+  mask(address) {
     const layer = this.lay("mask", element("img", { className: "mask", src: address, alt: "" }));
-    const show = (value) => (layer.style.opacity = value / 100);
-    if (!live) return slider("Colours", { value: 60, text: (value) => `${value}%`, show });
-    show(60);
-    return null;
+    this.control("Colours", { value: 60, show: (value) => (layer.style.opacity = value / 100) });
   }
 
-  // Lays heat over the picture, which turns grey and dark under it; returns a slider for how strong it is.
+  // Lays heat over the picture, which turns grey and dark under it, with a slider for how strong it is.
   heat(explanation) {
     this.sized(explanation.size ?? this.size ?? [1, 1]);
     const canvas = this.lay("heat", element("canvas", { className: "heat", "aria-hidden": "true" }));
     drawHeat(canvas, explanation, this.size);
-    const show = (value) => this.stage.style.setProperty("--heat", value / 100);
-    return slider("Heat map", { value: 80, text: (value) => `${value}%`, show });
+    this.control("Heat map", { value: 80, show: (value) => this.stage.style.setProperty("--heat", value / 100) });
+  }
+
+  control(words, how) {
+    this.sliders[words]?.remove();
+    this.sliders[words] = slider(words, { text: (value) => `${value}%`, ...how });
+    this.controls.append(this.sliders[words]);
+  }
+
+  // Takes away all that was laid over the picture.
+  clear() {
+    for (const layer of Object.values(this.layers)) layer.remove();
+    this.layers = {};
   }
 
   lay(kind, layer) {

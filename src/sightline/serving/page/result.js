@@ -26,7 +26,7 @@ export class Result {
     this.actions.append(this.remove);
     const by = several && element("p", { className: "small" }, "By ", named(model.name));
     const side = element("div", { className: "side" }, this.title, by, this.body, this.why, this.actions);
-    this.item = element("li", {}, element("article", { className: "result" }, this.picture.stage, side));
+    this.item = element("li", {}, element("article", { className: "result" }, this.picture.element, side));
   }
 
   // Asks the server. Never throws: what goes wrong stands on the card.
@@ -69,7 +69,7 @@ export class Result {
       const found = await predict(file, file.name, { model: model.name, explain: true, signal: this.gone.signal, waiting });
       this.why.replaceChildren(explanation(found.explanation, this.picture));
       this.said(`${file.name}: the heat map is shown.`);
-      if (focused) this.why.querySelector("input")?.focus();
+      if (focused) this.picture.controls.querySelector("input")?.focus();
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.failed(this.why, problem);
