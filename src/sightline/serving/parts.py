@@ -22,7 +22,7 @@ def boundary_of(content_type: str) -> bytes | Answer | None:
     found = _BOUNDARY.findall(content_type)
     if len(found) != 1 or content_type.lower().count("boundary") != 1:
         return Answer(400, "The Content-Type 'multipart/form-data' needs one boundary.")
-    return (found[0][0] or found[0][1]).encode("latin-1")
+    return str(found[0][0] or found[0][1]).encode("latin-1")
 
 
 class Parts:
