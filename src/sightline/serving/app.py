@@ -26,7 +26,7 @@ from sightline.serving.recording import NOTED, AccessLog, recorded
 
 TITLE = "Sightline"
 # Newer versions of FastAPI report to collectors that the environment names; nothing of this server is reported to anyone.
-SILENT = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 # More classes than any model has.
 MOST_CLASSES = 1_000_000
 
