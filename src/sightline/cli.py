@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json as jsonlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,11 +21,13 @@ from sightline.config import (
     PredictConfig,
     ReadConfig,
     RuntimeConfig,
+    ServeConfig,
     SignConfig,
     TrainSettings,
     VerifyConfig,
 )
-from sightline.errors import DataError, Interrupted, RequirementNotMet, ResourceError, SightlineError, UsageError
+from sightline.console import print_each, print_json
+from sightline.errors import Interrupted, RequirementNotMet, ResourceError, SightlineError, UsageError
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
@@ -48,7 +49,7 @@ def train(
 
     run = pipeline.train(data, resume=resume, started=process_start(), **settings)
     if json:
-        _print_json(run.to_json())
+        print_json(run.to_json())
     else:
         print(run.to_json()["verdict"])
         print(f"Model   {run.model}\nReport  {run.report}")
@@ -68,7 +69,7 @@ def audit(
 
     found = pipeline.audit(data, **settings)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     for line in found.lines():
         print(line)
     return None
@@ -90,7 +91,7 @@ def evaluate(
 
     result = pipeline.evaluate(model, data, split=split, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{result['n']} images of the {result['split']} split")
     for name, value in result["metrics"].items():
         interval = result["intervals"].get(name)
@@ -117,7 +118,7 @@ def predict(
         words: str = found.in_words(top)
         return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
-    _print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
+    print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
 
 
 @verb(ExplainConfig, RuntimeConfig)
@@ -126,7 +127,7 @@ def explain(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debu
     from sightline import pipeline
 
     answers = pipeline.explain(model, images, **settings)
-    _print_each(
+    print_each(
         answers, json, lambda _, found: found.to_json(), lambda found: f"{found.label} {found.score:.1%} by {found.method}; {found.picture}"
     )
 
@@ -138,7 +139,7 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
 
     result = pipeline.verify(model, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
     return None
 
@@ -149,7 +150,7 @@ def sign(model: SomeModel = None, /, *, json: Json = False, debug: Debug = False
     from sightline import signing
 
     done = signing.sign(model, **settings)
-    _print_json(done.to_json()) if json else print(done)
+    print_json(done.to_json()) if json else print(done)
 
 
 @verb(ReadConfig, ExportConfig)
@@ -163,7 +164,7 @@ def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     except RequirementNotMet as error:
         refused, result = error, error.done  # the variants that were written are told of all the same
     if result is not None and json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif result is not None:
         for line in result.lines():
             console.say(line)
@@ -171,6 +172,27 @@ def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
             print(f"Model   {variant.model}")
     if refused is not None:
         raise refused
+
+
+@verb(ServeConfig)
+def serve(
+    models: Annotated[tuple[Path, ...], Parameter(help="One or several *.sight bundles; the first is the default.")],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Answer requests over HTTP, with a page at the same address, until Ctrl-C or SIGTERM."""
+    from sightline import pipeline
+
+    def ready(facts: Mapping[str, Any]) -> None:
+        if json:
+            return print_json(facts)
+        print(f"Serving {', '.join(facts['models'])} at {facts['address']}", flush=True)
+        return None
+
+    pipeline.serve(models, ready=ready, **settings)
 
 
 @verb(CatalogueConfig)
@@ -191,7 +213,7 @@ def backbones(
     for problem in filter(None, (entry.problem for entry in found.entries)):
         console.warn(problem)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     if found.matching == 1:
         for name, value in found.entries[0].to_json().items():
             print(f"{name.replace('_', ' '):<18} {'-' if value is None else value}")
@@ -216,7 +238,7 @@ def compare(
 
     found = pipeline.compare(runs, out=out)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     from sightline.comparison.tables import terminal_lines
 
     print("\n".join(terminal_lines(found)))
@@ -231,25 +253,7 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
     from sightline.diagnosis import examine, lines
 
     found = examine()
-    _print_json(found) if json else print("\n".join(lines(found)))
-
-
-def _print_each(answers: Iterable[tuple[str, Any]], json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]) -> None:
-    """A line an image, those that could not be read on stderr or as JSON with their reason; DataError where all are such."""
-    good = 0
-    for path, found in answers:
-        failed = isinstance(found, DataError)
-        good += not failed
-        if json:
-            _print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
-        else:
-            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
-    if not good:
-        raise DataError("None of the images could be read.")
-
-
-def _print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    print_json(found) if json else print("\n".join(lines(found)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

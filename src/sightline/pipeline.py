@@ -6,7 +6,7 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
+from sightline.config import (
+    AuditConfig,
+    CatalogueConfig,
+    ExplainConfig,
+    ExportConfig,
+    LookConfig,
+    ReadConfig,
+    RuntimeConfig,
+    ServeConfig,
+    VerifyConfig,
+)
+from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
 from sightline.data.content import content_key
 from sightline.data.decode import Limits
@@ -27,7 +38,7 @@ from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, Dataset
+from sightline.records import SPLITS
 from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
@@ -114,13 +125,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
     if opened.tiling is not None and is_cut(dataset):
         console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
-    targets = _targets_for(opened.labels, dataset, bundle.path)
+    targets = targets_for(opened.labels, dataset, bundle.path)
 
     @cache
     def is_seen(row: int) -> bool:
         return bool(seen) and content_key(dataset.refs[row], limits) in seen
 
-    rows, name = _rows_for(dataset, split, is_seen if seen else None)
+    rows, name = rows_for(dataset, split, is_seen if seen else None)
     refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
     for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
@@ -151,37 +162,6 @@ def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any])
         return {} if None in cautions else {"coverage": 0.0}
     right = np.array([outcome["right"] for outcome in model.task.outcomes(raw, targets, model.labels, model.manifest.decision)])
     return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
-
-
-def _targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:
-    """The data's targets in terms of the model's ``labels``; DataError naming every class the model does not know."""
-    unknown = [label for label in dataset.labels if label not in labels]
-    if unknown:
-        hints = "".join(did_you_mean(label, labels) for label in unknown[:1])
-        raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
-    return dataset.targets_among(labels)
-
-
-def _rows_for(dataset: Dataset, split: str | None, is_seen: Callable[[int], bool] | None) -> tuple[NDArray[np.int64], str]:
-    """The rows to evaluate and what they are called; ``is_seen`` tells which were trained on, where the model knows that."""
-    everything = np.arange(len(dataset))
-    if split == "all":
-        return everything, "all"
-    if dataset.splits is not None:
-        rows = dataset.rows_of(split or "test")
-        if not len(rows):
-            found = ", ".join(name for name in SPLITS if len(dataset.rows_of(name)))
-            raise DataError(f"{dataset.root}: has no {split or 'test'} images, only {found}; choose with --split.")
-        return rows, split or "test"
-    if split in ("train", "validation"):
-        raise DataError(f"{dataset.root}: did not come split, so there are no {split} images to choose; use --split all.")
-    if is_seen is None:
-        return everything, "all"
-    rows = np.array([row for row in everything if not is_seen(row)], np.int64)
-    if not len(rows):
-        raise DataError(f"{dataset.root}: the model was trained on all of these images; give it new ones, or --split all.")
-    console.say(f"The data did not come split: evaluating the {len(rows)} of {len(dataset)} images not used in training.")
-    return rows, "test"
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
@@ -270,10 +250,27 @@ def export(model: str | Path, **settings: Any) -> Exported:
         if config.data is not None:
             read, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
             dataset = cut(read, Tiling.from_json(bundle.manifest.tiles), limits)
-            targets, seen = _targets_for(bundle.manifest.labels, dataset, bundle.path), seen_by(bundle)
+            targets, seen = targets_for(bundle.manifest.labels, dataset, bundle.path), seen_by(bundle)
             known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
             material = material_for(making, dataset, targets, known, config.calibration_images)
         return released(bundle, making, material, config, limits).checked()
+
+
+def serve(models: Sequence[str | Path], *, ready: Callable[[Mapping[str, Any]], None] = lambda facts: None, **settings: Any) -> None:
+    """Serve bundles over HTTP until SIGTERM or Ctrl-C; each has its file's name, or its folder's where the file is called model.
+
+    ready     told ``{"address", "models", "workers", "pid"}`` once requests are taken
+    settings  fields of ``config.ServeConfig`` by name, such as ``port=0``
+
+    Raises UsageError without the ``serve`` extra and for an address that cannot be listened at, and what ``Model.open`` raises.
+    """
+    from sightline.serving.names import check_libraries, names_of
+
+    config = make(ServeConfig, settings)
+    check_libraries()
+    from sightline.serving.run import serve as carry_out
+
+    carry_out(config, names_of([Path(model) for model in models]), ready)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

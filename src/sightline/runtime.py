@@ -77,7 +77,7 @@ def raw_outputs(
     """
     start, pending = 0, deque[Future[RawBatch]]()
     with _pool(threads or processors()) as preparing, _pool(streams) as computing:
-        ahead = _ahead(sources, lambda source: preparing.submit(_prepared, source, prepare, limits), streams * batch_size)
+        ahead = _ahead(sources, lambda source: preparing.submit(prepared, source, prepare, limits), streams * batch_size)
         while futures := list(islice(ahead, batch_size)):
             images = [future.result() for future in futures]
             pending.append(computing.submit(_computed, infer, images, start))
@@ -125,11 +125,12 @@ def _computed(infer: Infer, images: list[Prepared], start: int) -> RawBatch:
     errors = [(place, image) for place, image in enumerate(images, start) if isinstance(image, ImageError)]
     if not readable:
         return RawBatch([], {}, errors, len(images))
-    prepared, frames = zip(*readable.values(), strict=True)
-    return RawBatch(list(readable), {**infer(np.stack(prepared)), "frame": np.stack(frames)}, errors, len(images))
+    inputs, frames = zip(*readable.values(), strict=True)
+    return RawBatch(list(readable), {**infer(np.stack(inputs)), "frame": np.stack(frames)}, errors, len(images))
 
 
-def _prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
+def prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
+    """The network's input (height, width, channels) uint8 and its frame (10,), or why the image cannot be read; never raises that."""
     try:
         picture, size = decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading)
         pixels, back = prepare(picture)

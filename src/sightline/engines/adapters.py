@@ -13,7 +13,7 @@ import queue
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str 
     }  # fmt: skip
     openvino = import_openvino()
     try:
-        core = openvino.Core()
+        core = _core(openvino)
         model = read(core)
         for result in model.get_results():
             if not result.input(0).get_source_output().get_names() & set(work.outputs):
@@ -183,6 +183,15 @@ def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str 
             requests.put(request)
 
     return checked(infer, work)
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """One for the process, never let go of. Where there is AMX, OpenVINO gives the thread that first asks for it a stack for signals; were
+    it let go of in another thread, as a server does, that memory would go and the stack stay: the next Ctrl-C or SIGTERM was a segmentation
+    fault (2026.4).
+    """
+    return openvino.Core()
 
 
 def _said(error: Exception) -> str:
