@@ -383,8 +383,10 @@ def test_parts_need_one_boundary(kind):
     assert post(("content-type", kind), chunks=(b"x",)).status == 400
 
 
-@pytest.mark.parametrize("boundary", ["----WebKitFormBoundaryIkiwq37AsJeiBxR1", "----geckoformboundary9a3e1f", "-----------------------------735323031",
-                                      "------------------------d74496d66958873e", "1f0c25ab34e64b2a8e7c93d1f2a4b6c8", "=_Part_1"])  # fmt: skip
+@pytest.mark.parametrize("boundary", [
+    "----WebKitFormBoundaryIkiwq37AsJeiBxR1", "----geckoformboundary9a3e1f", "-----------------------------735323031",
+    "------------------------d74496d66958873e", "1f0c25ab34e64b2a8e7c93d1f2a4b6c8", "=_Part_1",
+])  # fmt: skip
 @pytest.mark.parametrize(
     "form", ["multipart/form-data; boundary={}", 'multipart/form-data; boundary="{}"', "Multipart/Form-Data;Boundary={}; charset=utf-8"]
 )
