@@ -6,11 +6,14 @@ import base64
 import json
 import socket
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
 
 from served import GREEN, form, serving, write_colours
+from test_deploy import health_check
 
 TOKEN = "a-token-of-some-length"
 GIGABYTE = 1 << 30
@@ -37,6 +40,13 @@ def ask(server, path="/v1/predict", body=None, **headers):
 def predict(server, *files, names=None, **headers):
     body, kind = form(files, names)
     return ask(server, body=body, content_type=kind, **headers)
+
+
+def test_the_containers_health_check_finds_it_alive_without_a_token(server):
+    _, flag, code = health_check()
+    for port, expected in ((server.address.rsplit(":", 1)[1], 0), ("1", 1)):
+        done = subprocess.run([sys.executable, flag, code.replace(":8000/", f":{port}/")], capture_output=True)
+        assert done.returncode == expected
 
 
 def images_computed(server):

@@ -29,7 +29,7 @@ class Classifier(litserve.LitAPI):
         self.session = onnxruntime.InferenceSession(self.folder / "model.onnx", options, providers=["CPUExecutionProvider"])
         self.contract = json.loads((self.folder / "contract.json").read_text())
 
-    def decode_request(self, request: dict[str, object]) -> np.ndarray:
+    def decode_request(self, request):  # without types, which LitServe would take for what the body is
         image = Image.open(io.BytesIO(request["file"].file.read())).convert("RGB")
         side, kept = self.contract["size"], min(image.size) * self.contract["crop_fraction"]
         left, top = (image.width - kept) / 2, (image.height - kept) / 2
@@ -46,7 +46,7 @@ class Classifier(litserve.LitAPI):
     def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
         return list(output)
 
-    def encode_response(self, logits: np.ndarray) -> dict[str, object]:
+    def encode_response(self, logits):
         return {"label": self.contract["labels"][int(logits.argmax())]}
 
 

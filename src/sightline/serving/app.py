@@ -25,13 +25,15 @@ from sightline.serving.places import PREDICT, Places, at_the_door
 from sightline.serving.recording import NOTED, AccessLog, recorded
 
 TITLE = "Sightline"
+# Newer versions of FastAPI report to collectors that the environment names; nothing of this server is reported to anyone.
+SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 # More classes than any model has.
 MOST_CLASSES = 1_000_000
 
 
 def create_app(models: Models, config: ServeConfig) -> FastAPI:
     """The routes over opened models. ``app.state`` has ``models``, ``config`` and ``places``, the room for images under way."""
-    app = FastAPI(title=TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
+    app = FastAPI(title=TITLE, telemetry=SILENT, docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
     app.state.models, app.state.config = models, config
     app.state.places = Places(config.queue, told=models.metrics.queue.set)
     app.add_exception_handler(Declined, _declined)

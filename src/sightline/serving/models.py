@@ -161,7 +161,9 @@ class Models:
         try:
             if config.require_signature is not None:
                 check_signature(bundle, Path(config.require_signature))
-            settings = {"threads": self.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
+            settings: dict[str, Any] = {
+                "threads": self.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size,
+            }  # fmt: skip
             model = Model.of(bundle, **settings)
             sha256, facts = bundle.sha256(), _facts(bundle)
             _warm(model, config.batch_size)

@@ -25,7 +25,7 @@ def boundary_of(content_type: str) -> bytes | Answer | None:
     rest = found and content_type[: found.start()] + content_type[found.end() :]
     if not value or not rest or "boundary" in rest.lower() or "boundary=" in value.lower():
         return Answer(400, "The Content-Type 'multipart/form-data' needs one boundary.")
-    return value.encode("latin-1")
+    return str(value).encode("latin-1")
 
 
 class Parts:
