@@ -356,6 +356,9 @@ def test_the_server_itself_answers_the_page_and_its_words(chromium, tmp_path):
         seen.give("both.png", data=_two_colours())
         seen.page.locator(".level").wait_for()
         assert seen.page.locator("canvas.heat").count() == 1
+        seen.page.evaluate("navigator.clipboard.writeText = (words) => { window.copied = words; return Promise.resolve(); }")
+        seen.card.get_by_role("button", name="Copy curl").click()
+        assert seen.page.evaluate("window.copied").startswith('curl -H "Authorization: Bearer $SIGHTLINE_TOKEN" -F ')
         seen.page.get_by_role("link", name="Card").click()
         seen.page.locator("h1", has_text="Colours").wait_for()
         seen.page.goto(f"{running.address}/docs")
