@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
     from sightline.exporting.release import Exported
+    from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
 
@@ -243,15 +244,18 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported:
+def export(model: str | Path, **settings: Any) -> Exported | Standalone:
     """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``; with
+              ``standalone=True`` the bundle as a plain ONNX file is written instead, if it does what the bundle does
 
     Raises UsageError without data or without onnx, ModelFileError for a bundle that is a variant already or cannot be quantised,
     DataError for data that do not fit, RequirementNotMet, and nothing is written, when the variant loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
+    if config.standalone:
+        return _standalone(Path(model), reading, config)
     if config.data is None:
         raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
     if importlib.util.find_spec("onnx") is None:
@@ -268,6 +272,24 @@ def export(model: str | Path, **settings: Any) -> Exported:
         targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
         return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
+
+
+def _standalone(model: Path, reading: ReadConfig, config: ExportConfig) -> Standalone:
+    """The bundle as one ONNX file, replayed on the images that it carries and on the test images of ``config.data``."""
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
+    from sightline.exporting.standalone import write_standalone
+
+    limits = Limits(config.max_pixels, config.max_bytes)
+    with Bundle.open(model) as bundle:
+        refs: list[ImageRef] = []
+        if config.data is not None:
+            dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
+            seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+            rows, _ = _rows_for(dataset, None, (lambda row: content_key(dataset.refs[row], limits) in seen) if seen else None)
+            refs = [dataset.refs[row] for row in rows]
+        out = None if config.out is None else Path(config.out)
+        return write_standalone(bundle, out, refs, limits=limits, threads=config.threads)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

@@ -76,6 +76,9 @@ class ExportConfig:
     data: str | None = setting(None, "The labelled images that the bundle was made from: calibrated on training, judged on test images.")
     precision: str = setting("int8", "Numbers that the variant computes in.", choices=("int8",))
     max_loss: float = setting(0.5, "Points of accuracy (mAP for tags) that the variant may lose on test images.", low=0.0, high=100.0)
+    standalone: bool = setting(
+        False, "Instead one plain ONNX file for any program: decoded pixels of any size in, probabilities out. Needs no --data."
+    )
     out: str | None = setting(None, "File for the variant; MODEL-int8.sight when not given, with -2 behind a name that is taken.")
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
     engine: str = setting("auto", "What each side is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
