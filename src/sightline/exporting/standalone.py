@@ -25,7 +25,7 @@ from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.engines.evidence import replay_of
-from sightline.errors import ImageError, RequirementNotMet, UsageError
+from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
 from sightline.exporting.formulas import Formulas, Value
 from sightline.exporting.resizing import prepared
 from sightline.onnx_check import check_graph
@@ -164,6 +164,8 @@ def _judged(bundle: Bundle, run: Run, refs: Iterable[ImageRef], limits: Limits, 
         ours, (same, from_file) = run(pixels), model.task.probabilities(raw, model.manifest.decision)
         apart.append((float(np.abs(ours - same).max()), name))
         reduced = max(reduced, float(np.abs(ours - from_file).max()))
+    if not apart:
+        raise DataError(f"{bundle.path}: none of {len(images)} images to replay could be read, so that nothing is known of such a file.")
     wrong = sorted((entry for entry in apart if not entry[0] <= TOLERANCE), reverse=True)
     if wrong:
         named = "; ".join(f"{name} by {difference:.2g}" for difference, name in wrong[:NAMED_IMAGES])
