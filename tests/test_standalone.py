@@ -20,9 +20,10 @@ from PIL import Image
 import sightline
 from plain_bundle import LABELS, photograph, png, write_plain_bundle
 from sightline.cli import _exit_code
+from sightline.data.decode import decode
 from sightline.data.prepare import FITS, RESAMPLE, Prepare
 from sightline.engines.adapters import version_of
-from sightline.errors import DataError, ModelFileError, RequirementNotMet, ResourceError, UsageError
+from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, ResourceError, UsageError
 from sightline.exporting import resizing, standalone
 from sightline.exporting.formulas import Formulas, Value
 
@@ -172,8 +173,27 @@ def test_jpegs_that_the_runtime_reads_at_reduced_size_are_said(tmp_path, capsys)
     assert made.n == 3
     assert made.difference < 1e-6
     assert made.reduced > standalone.TOLERANCE
-    assert "at reduced size" in made.lines()[1]
+    assert "--full-size" in made.lines()[1]
     assert made.to_json()["max_difference_to_files"] == made.reduced
+
+
+def test_predict_at_full_size_gives_the_scores_of_the_file(tmp_path, capsys):
+    """Also where an image is stored on its side, and where one cannot be read."""
+    bundle = write_plain_bundle(tmp_path / "it.sight", Prepare(64, "crop", 0.875))
+    made = sightline.export(bundle, standalone=True, threads=1)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(photograph(5, 1000, 801)).save(tmp_path / "a.jpg", quality=95)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:500])
+    Image.fromarray(photograph(6, 1000, 801)).save(tmp_path / "c.jpg", quality=95, exif=turned)
+    files = [tmp_path / f"{name}.jpg" for name in "abc"]
+    (path, first), (_, torn), (_, last) = sightline.predict(bundle, files, full_size=True, engine="onnxruntime", threads=1)
+    assert path == str(files[0])
+    assert isinstance(torn, ImageError)
+    alone = session(made.model.read_bytes())
+    for file, found in ((files[0], first), (files[2], last)):
+        expected = alone.run(None, {"image": decode(file.read_bytes())})[0]
+        np.testing.assert_allclose([dict(zip(found.labels, found.scores, strict=True))[label] for label in LABELS], expected, atol=1e-6)
 
 
 # What is refused

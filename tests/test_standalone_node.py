@@ -14,7 +14,6 @@ from PIL import Image
 import sightline
 from conftest import DATA, needs_data
 from plain_bundle import LABELS, photograph, write_plain_bundle
-from sightline.data.decode import decode
 from sightline.data.prepare import Prepare
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "node"
@@ -49,8 +48,10 @@ def answers(example, model, files):
     return [{found["label"]: found["score"] for found in line["predictions"]} for line in lines]
 
 
-def scores_of(predictions):
-    return [dict(zip(prediction.labels, prediction.scores, strict=True)) for prediction in predictions]
+def scores_of(bundle, files):
+    """What ``predict --full-size`` says of each file."""
+    found = sightline.predict(bundle, files, full_size=True, engine="onnxruntime", threads=1)
+    return [dict(zip(prediction.labels, prediction.scores, strict=True)) for _, prediction in found]
 
 
 def farthest(ours, theirs):
@@ -66,8 +67,7 @@ def test_fifty_photographs_get_the_runtimes_probabilities_in_node(example, tmp_p
         files.append(tmp_path / f"{number:02d}.jpg")
         quality, subsampling = (75, 2) if number % 2 else (92, 0)
         Image.fromarray(photograph(number, *SIZES[number % len(SIZES)])).save(files[-1], quality=quality, subsampling=subsampling)
-    model = sightline.Model.open(bundle, engine="onnxruntime", threads=1)
-    expected = scores_of(model.predict(decode(file.read_bytes())) for file in files)
+    expected = scores_of(bundle, files)
     assert len({max(one, key=one.get) for one in expected}) > 1
     assert farthest(answers(example, alone, files), expected) < TOLERANCE
 
@@ -93,8 +93,7 @@ def test_photographs_stand_upright_in_node_however_they_are_stored(example, tmp_
     alone = sightline.export(bundle, standalone=True, threads=1).model
     files = sorted((DATA / "photos").glob("*.jpg"))
     assert len(files) >= 10
-    model = sightline.Model.open(bundle, engine="onnxruntime", threads=1)
-    expected = scores_of(model.predict(decode(file.read_bytes())) for file in files)
+    expected = scores_of(bundle, files)
     assert farthest(answers(example, alone, files), expected) < TOLERANCE
 
 

@@ -43,6 +43,11 @@ class PredictConfig:
         None, "Look at each image in squares of so many pixels of its own, to find small things on large pictures.", low=16, high=100_000
     )
     overlap: float | None = setting(None, "Share of a tile's side that neighbours both see; 0.2 when not given.", low=0.0, high=0.9)
+    full_size: bool = setting(
+        False,
+        "Decode each JPEG at full size, as other programs do. Otherwise one much larger than the input is decoded at reduced size: up to "
+        "three times as fast, and scores differ by a hundredth or so.",
+    )
 
 
 @dataclass(frozen=True)

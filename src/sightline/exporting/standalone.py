@@ -62,7 +62,8 @@ class Standalone:
         said = f"Its probabilities are within {self.difference:.2g} of the runtime's on {self.n} images, given the same pixels."
         if self.reduced <= TOLERANCE:
             return [said]
-        return [said, f"With files it is up to {self.reduced:.2g}, as predict reads a JPEG much larger than the input at reduced size."]
+        how = "predict decodes a JPEG much larger than the input at reduced size, unless it is given --full-size"
+        return [said, f"On the files themselves they differ by up to {self.reduced:.2g}: {how}."]
 
 
 def write_standalone(
