@@ -21,7 +21,7 @@ class Formulas:
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
 
     def __call__(self, operator: str, *inputs: Value | Number, output: str = "", **attributes: Any) -> Value:
         """What a standard operator makes of its inputs, called ``output`` or by a name of its own."""
@@ -55,13 +55,20 @@ class Formulas:
 
         return helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
 
+    @property
+    def constants(self) -> list[Any]:
+        """As TensorProtos."""
+        return list(self._constants.values())
+
     def constant(self, number: Number) -> Value:
+        """A number as a value; the same one for the same number."""
         from onnx import numpy_helper
 
-        array = number if isinstance(number, np.ndarray | np.generic) else np.array(number, _kind(number))
-        name = f"{self.prefix}constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
-        return Value(name, self)
+        array = np.asarray(number if isinstance(number, np.ndarray | np.generic) else np.array(number, _kind(number)))
+        key = str(array.dtype), array.shape, array.tobytes()
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, f"{self.prefix}constant_{len(self._constants)}")
+        return Value(self._constants[key].name, self)
 
 
 def _kind(number: float | Sequence[int]) -> type:

@@ -6,8 +6,9 @@ when shrinking). Here each pass is a product with a matrix of these very weights
 Which pass is first makes a difference of a few levels; Pillow 13 begins with the rows where they lose far more than the columns.
 
 Whole numbers below 2**24 are exact in float32 however they are added up. So the weights are taken apart into two matrices, each of
-which keeps its sums below that, and put together again in int32: the answer does not depend on the machine. Neighbouring places of the
-input need a short stretch of the image, so each pass goes in blocks: that saves most of the products, and most of the memory.
+which keeps its sums below that (of up to a thousand neighbours), and the sums are put together again in int32: the answer does not
+depend on the machine. Neighbouring places of the input need a short stretch of the image, so each pass goes in blocks: that saves most
+of the products, and most of the memory.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Pass:
     first: Value
     places: int
 
-    def of(self, graph: Formulas) -> Pass:
+    def within(self, graph: Formulas) -> Pass:
         """The same, for formulas within others."""
         return replace(self, **{name: replace(getattr(self, name), graph=graph) for name in ("side", "start", "scale", "count", "first")})
 
@@ -119,9 +120,9 @@ def _shown(graph: Formulas, along: Pass) -> Value:
 
 def _resized(graph: Formulas, image: Value, along: Pass, other: Pass, interpolation: str) -> Value:
     """(a, b, 3) uint8 along its first axis, then along the other."""
-    narrow = _narrowed(graph, graph("Reshape", image, [0, -1]), along.of(graph), interpolation)
+    narrow = _narrowed(graph, graph("Reshape", image, [0, -1]), along.within(graph), interpolation)
     turned = graph("Transpose", graph("Reshape", narrow, [along.places, -1, 3]), perm=[1, 0, 2])
-    small = _narrowed(graph, graph("Reshape", turned, [0, -1]), other.of(graph), interpolation)
+    small = _narrowed(graph, graph("Reshape", turned, [0, -1]), other.within(graph), interpolation)
     return graph("Transpose", graph("Reshape", small, [other.places, along.places, 3]), perm=[1, 0, 2])
 
 
