@@ -46,12 +46,12 @@ def photograph(seed: int, width: int, height: int) -> NDArray[np.uint8]:
     """(height, width, 3) of soft colours with hard edges and grain, as a camera sees them."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(coarse).astype(np.float32)
+    pixels = np.asarray(coarse).astype(np.int16)
     for _ in range(12):
         left, top = int(rng.integers(0, width)), int(rng.integers(0, height))
         right, bottom = left + int(rng.integers(1, max(2, width // 3))), top + int(rng.integers(1, max(2, height // 3)))
         pixels[top:bottom, left:right] = rng.integers(0, 256, 3)
-    return np.clip(pixels + rng.normal(0, 8, pixels.shape).astype(np.float32), 0, 255).astype(np.uint8)
+    return np.clip(pixels + rng.integers(-14, 15, pixels.shape, np.int8), 0, 255).astype(np.uint8)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -168,7 +168,8 @@ def test_another_runtime_gives_the_same_answer(tmp_path):
 def test_jpegs_that_the_runtime_reads_at_reduced_size_are_said(tmp_path, capsys):
     data = tmp_path / "data" / "test" / LABELS[0]
     data.mkdir(parents=True)
-    Image.fromarray(photograph(5, 1000, 800)).save(data / "large.jpg", quality=95)
+    grain = np.random.default_rng(0).integers(0, 256, (800, 1000, 3), np.uint8)
+    Image.fromarray(grain).save(data / "large.jpg", quality=95)
     made = sightline.export(write_plain_bundle(tmp_path / "it.sight", Prepare(64)), standalone=True, data=tmp_path / "data", threads=1)
     assert made.n == 3
     assert made.difference < 1e-6

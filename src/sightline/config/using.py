@@ -46,7 +46,7 @@ class PredictConfig:
     full_size: bool = setting(
         False,
         "Decode each JPEG at full size, as other programs do. Otherwise one much larger than the input is decoded at reduced size: up to "
-        "three times as fast, and scores differ by a hundredth or so.",
+        "three times as fast, and scores differ by a few hundredths.",
     )
 
 
