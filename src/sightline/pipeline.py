@@ -6,7 +6,6 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
-    from sightline.exporting.release import Exported
+    from sightline.exporting.outcome import Exported
     from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
@@ -245,39 +244,37 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
 
 
 def export(model: str | Path, **settings: Any) -> Exported | Standalone:
-    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``.
+    """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``; with
-              ``standalone=True`` the bundle as a plain ONNX file is written instead, if it does what the bundle does
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``;
+              with ``standalone=True`` the bundle as a plain ONNX file for any program is written instead
 
-    Raises UsageError without data or without onnx, ModelFileError for a bundle that is a variant already or cannot be quantised,
-    DataError for data that do not fit, RequirementNotMet, and nothing is written, when the variant loses more.
+    Raises UsageError for INT8 without data or a missing library, ModelFileError for a bundle that is a variant already, DataError for
+    data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
     if config.standalone:
         return _standalone(Path(model), reading, config)
-    if config.data is None:
-        raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError("Exporting in INT8 needs onnx, which is not installed: pip install 'sightline[train]'.")
-    from sightline.exporting.material import divided
+    from sightline.exporting.material import material_for
     from sightline.exporting.release import released
+    from sightline.exporting.wanted import wanted
 
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(Path(model)) as bundle:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-        targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
-        known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
-        return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
+        making, material = wanted(config, bundle.manifest.task, bundle.path), None
+        if config.data is not None:
+            dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
+            targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
+            seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+            known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+            material = material_for(making, dataset, targets, known, config.calibration_images)
+        return released(bundle, making, material, config, limits).checked()
 
 
 def _standalone(model: Path, reading: ReadConfig, config: ExportConfig) -> Standalone:
     """The bundle as one ONNX file, replayed on the images that it carries and on the test images of ``config.data``."""
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
     from sightline.exporting.standalone import write_standalone
 
     limits = Limits(config.max_pixels, config.max_bytes)

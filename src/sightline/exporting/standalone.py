@@ -8,6 +8,7 @@ model stands in its ``metadata_props``, as text and JSON.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import secrets
@@ -54,6 +55,11 @@ class Standalone:
     difference: float
     reduced: float
 
+    @property
+    def variants(self) -> tuple[Standalone, ...]:
+        """Itself, as the only file that was written."""
+        return (self,)
+
     def to_json(self) -> dict[str, Any]:
         return {"model": str(self.model), "n": self.n, "max_difference": self.difference, "tolerance": TOLERANCE,
                 "max_difference_to_files": self.reduced}  # fmt: skip
@@ -75,6 +81,8 @@ def write_standalone(
 
     Raises UsageError for a bundle that cannot be such a file, RequirementNotMet, and nothing is written, where it computes something else.
     """
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
     wanted = out or bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx")
     if not wanted.parent.is_dir():
         raise UsageError(f"--out: {wanted.parent} is no folder to write {wanted.name} to; make it or name another.")
