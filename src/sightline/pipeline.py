@@ -253,40 +253,25 @@ def export(model: str | Path, **settings: Any) -> Exported | Standalone:
     data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
-    if config.standalone:
-        return _standalone(Path(model), reading, config)
     from sightline.exporting.material import material_for
     from sightline.exporting.release import released
+    from sightline.exporting.standalone import write_standalone
     from sightline.exporting.wanted import wanted
 
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(Path(model)) as bundle:
-        if bundle.manifest.variant:
+        if bundle.manifest.variant and not config.standalone:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        making, material = wanted(config, bundle.manifest.task, bundle.path), None
+        making, material = () if config.standalone else wanted(config, bundle.manifest.task, bundle.path), None
         if config.data is not None:
             dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
             targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
             seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
             known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
             material = material_for(making, dataset, targets, known, config.calibration_images)
+        if config.standalone:
+            return write_standalone(bundle, config, material, limits)
         return released(bundle, making, material, config, limits).checked()
-
-
-def _standalone(model: Path, reading: ReadConfig, config: ExportConfig) -> Standalone:
-    """The bundle as one ONNX file, replayed on the images that it carries and on the test images of ``config.data``."""
-    from sightline.exporting.standalone import write_standalone
-
-    limits = Limits(config.max_pixels, config.max_bytes)
-    with Bundle.open(model) as bundle:
-        refs: list[ImageRef] = []
-        if config.data is not None:
-            dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-            seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-            rows, _ = _rows_for(dataset, None, (lambda row: content_key(dataset.refs[row], limits) in seen) if seen else None)
-            refs = [dataset.refs[row] for row in rows]
-        out = None if config.out is None else Path(config.out)
-        return write_standalone(bundle, out, refs, limits=limits, threads=config.threads)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

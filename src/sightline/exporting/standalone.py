@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
+from sightline.config import ExportConfig
 from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.engines.evidence import replay_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
 from sightline.exporting.formulas import Formulas, Value
+from sightline.exporting.material import Images
 from sightline.exporting.resizing import prepared
 from sightline.records import ImageRef
 from sightline.runtime import Model
@@ -72,22 +74,20 @@ class Standalone:
         return [said, f"On the files themselves they differ by up to {self.reduced:.2g}: {how}."]
 
 
-def write_standalone(
-    bundle: Bundle, out: Path | None, refs: Iterable[ImageRef] = (), *, limits: Limits = Limits(), threads: int | None = None
-) -> Standalone:
-    """Make the file, hold it against the runtime, and write it: to ``out``, or beside the bundle; no file is overwritten.
+def write_standalone(bundle: Bundle, config: ExportConfig, test: Images | None, limits: Limits) -> Standalone:
+    """Make the file, hold it against the runtime, and write it: to ``config.out``, or beside the bundle; no file is overwritten.
 
-    refs  images to replay beside those that the bundle carries, such as the test images
+    test  images to replay beside those that the bundle carries
 
     Raises UsageError for a bundle that cannot be such a file, RequirementNotMet, and nothing is written, where it computes something else.
     """
     if importlib.util.find_spec("onnx") is None:
         raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
-    wanted = out or bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx")
+    wanted = Path(config.out) if config.out else bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx")
     if not wanted.parent.is_dir():
         raise UsageError(f"--out: {wanted.parent} is no folder to write {wanted.name} to; make it or name another.")
     graph = standalone_graph(bundle)
-    n, difference, reduced = _judged(bundle, _session(graph, threads), refs, limits, threads)
+    n, difference, reduced = _judged(bundle, _session(graph, config.threads), () if test is None else test.refs, limits, config.threads)
     path = free_name(wanted)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     with writing("--out", path):
