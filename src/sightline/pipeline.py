@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
+from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.given import given_images
@@ -26,7 +27,7 @@ from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, Dataset, ImageRef
+from sightline.records import SPLITS, ImageRef
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -110,13 +111,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
-    targets = _targets_for(opened.labels, dataset, bundle.path)
+    targets = targets_for(opened.labels, dataset, bundle.path)
 
     @cache
     def is_seen(row: int) -> bool:
         return bool(seen) and content_key(dataset.refs[row], limits) in seen
 
-    rows, name = _rows_for(dataset, split, is_seen if seen else None)
+    rows, name = rows_for(dataset, split, is_seen if seen else None)
     refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
     for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
@@ -147,37 +148,6 @@ def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any])
         return {} if None in cautions else {"coverage": 0.0}
     right = np.array([outcome["right"] for outcome in model.task.outcomes(raw, targets, model.labels, model.manifest.decision)])
     return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
-
-
-def _targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:
-    """The data's targets in terms of the model's ``labels``; DataError naming every class the model does not know."""
-    unknown = [label for label in dataset.labels if label not in labels]
-    if unknown:
-        hints = "".join(did_you_mean(label, labels) for label in unknown[:1])
-        raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
-    return dataset.targets_among(labels)
-
-
-def _rows_for(dataset: Dataset, split: str | None, is_seen: Callable[[int], bool] | None) -> tuple[NDArray[np.int64], str]:
-    """The rows to evaluate and what they are called; ``is_seen`` tells which were trained on, where the model knows that."""
-    everything = np.arange(len(dataset))
-    if split == "all":
-        return everything, "all"
-    if dataset.splits is not None:
-        rows = dataset.rows_of(split or "test")
-        if not len(rows):
-            found = ", ".join(name for name in SPLITS if len(dataset.rows_of(name)))
-            raise DataError(f"{dataset.root}: has no {split or 'test'} images, only {found}; choose with --split.")
-        return rows, split or "test"
-    if split in ("train", "validation"):
-        raise DataError(f"{dataset.root}: did not come split, so there are no {split} images to choose; use --split all.")
-    if is_seen is None:
-        return everything, "all"
-    rows = np.array([row for row in everything if not is_seen(row)], np.int64)
-    if not len(rows):
-        raise DataError(f"{dataset.root}: the model was trained on all of these images; give it new ones, or --split all.")
-    console.say(f"The data did not come split: evaluating the {len(rows)} of {len(dataset)} images not used in training.")
-    return rows, "test"
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
@@ -265,7 +235,7 @@ def export(model: str | Path, **settings: Any) -> Exported | Standalone:
         making, material = () if config.standalone else wanted(config, bundle.manifest.task, bundle.path), None
         if config.data is not None:
             dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-            targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
+            targets = targets_for(bundle.manifest.labels, dataset, bundle.path)
             seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
             known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
             material = material_for(making, dataset, targets, known, config.calibration_images)
