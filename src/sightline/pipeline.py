@@ -7,7 +7,7 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
