@@ -45,8 +45,8 @@ class PredictConfig:
     overlap: float | None = setting(None, "Share of a tile's side that neighbours both see; 0.2 when not given.", low=0.0, high=0.9)
     full_size: bool = setting(
         False,
-        "Decode each JPEG at full size, as other programs do. Otherwise one much larger than the input is decoded at reduced size: up to "
-        "three times as fast, and scores differ by a few hundredths.",
+        "Decode each JPEG at full size, as other programs do. Otherwise one much larger than the input is decoded at reduced size: several "
+        "times as fast, and scores differ by a few hundredths.",
     )
 
 
