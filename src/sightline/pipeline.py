@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
     from sightline.exporting.outcome import Exported
+    from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
 
@@ -229,10 +230,11 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported:
+def export(model: str | Path, **settings: Any) -> Exported | Standalone:
     """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``;
+              with ``standalone=True`` the bundle as a plain ONNX file for any program is written instead
 
     Raises UsageError for INT8 without data or a missing library, ModelFileError for a bundle that is a variant already, DataError for
     data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
@@ -240,19 +242,22 @@ def export(model: str | Path, **settings: Any) -> Exported:
     reading, config = make_all((ReadConfig, ExportConfig), settings)
     from sightline.exporting.material import material_for
     from sightline.exporting.release import released
+    from sightline.exporting.standalone import write_standalone
     from sightline.exporting.wanted import wanted
 
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(Path(model)) as bundle:
-        if bundle.manifest.variant:
+        if bundle.manifest.variant and not config.standalone:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        making, material = wanted(config, bundle.manifest.task, bundle.path), None
+        making, material = () if config.standalone else wanted(config, bundle.manifest.task, bundle.path), None
         if config.data is not None:
             read, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
             dataset = cut(read, Tiling.from_json(bundle.manifest.tiles), limits)
             targets, seen = targets_for(bundle.manifest.labels, dataset, bundle.path), seen_by(bundle)
             known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
             material = material_for(making, dataset, targets, known, config.calibration_images)
+        if config.standalone:
+            return write_standalone(bundle, config, material, limits)
         return released(bundle, making, material, config, limits).checked()
 
 

@@ -45,6 +45,11 @@ class PredictConfig:
         None, "Look at each image in squares of so many pixels of its own, to find small things on large pictures.", low=16, high=100_000
     )
     overlap: float | None = setting(None, "Share of a tile's side that neighbours both see; 0.2 when not given.", low=0.0, high=0.9)
+    full_size: bool = setting(
+        False,
+        "Decode each JPEG at full size, as other programs do. Otherwise one much larger than the input is decoded at reduced size: several "
+        "times as fast, and scores differ by a few hundredths.",
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,9 @@ class ExportConfig:
     )
     max_loss: float = setting(
         0.5, "Points of the task's metric (accuracy, or mAP) that a variant may lose on test images.", low=0.0, high=100.0
+    )
+    standalone: bool = setting(
+        False, "Instead one plain ONNX file for any program: decoded pixels of any size in, probabilities out. Needs no --data."
     )
     out: str | None = setting(
         None, "File for the variant, folder for several; MODEL-int8.sight and the like when not given, with -2 behind a name that is taken."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sightline import console
 from sightline.config import PredictConfig
-from sightline.data.decode import Limits
+from sightline.data.decode import Limits, read_size
 from sightline.data.given import given_images
 from sightline.errors import ConfigError, ImageError
 from sightline.predictions import Prediction
@@ -49,8 +50,20 @@ def predicted(
     refs = given_images(images, limits)
     if config.tile is None and model.tiling is not None:
         console.say(f"The model was trained on tiles of {model.tiling.side} pixels, so it looks at images in such; --tile N takes others.")
-    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
+    sources = _at_full_size(refs, limits) if config.full_size else refs
+    stream = model.stream(sources, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
     return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
+
+
+def _at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]:
+    """The same images as windows that show all of them: windows are cut from pixels that were not reduced."""
+    for ref in refs:
+        try:
+            width, height = read_size(ref, limits)
+        except ImageError:  # which decoding it says again, in its turn
+            yield ref
+        else:
+            yield replace(ref, window=(0, 0, width, height))
 
 
 def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:
