@@ -130,7 +130,7 @@ def application(default: str = "shapes", only: tuple[str, ...] = (), token: str 
     async def models(request: Request) -> JSONResponse:
         if token and "known=yes" not in request.headers.get("cookie", ""):
             return JSONResponse({"error": "This server asks for its token."}, 401)
-        return JSONResponse({"models": list(shown.values())})
+        return JSONResponse({"models": list(shown.values()), "token": bool(token)})
 
     async def predict(request: Request) -> JSONResponse:
         asked = request.query_params

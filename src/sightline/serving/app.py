@@ -84,12 +84,13 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 def _add_models(app: FastAPI) -> None:
-    models = app.state.models
+    models, config = app.state.models, app.state.config
 
     @app.get("/v1/models", responses=MODELS | ERRORS, response_class=Response)
     async def listed() -> Response:
-        """The models that are served."""
-        return _json({"models": [served.about(default=not place) for place, served in enumerate(models)]})
+        """The models that are served, and whether requests need a token."""
+        found = [served.about(default=not place) for place, served in enumerate(models)]
+        return _json({"models": found, "token": config.token is not None})
 
 
 def _add_states(app: FastAPI) -> None:

@@ -66,7 +66,9 @@ PREDICT_BODY: Schema = {
 PREDICTED: dict[int | str, Schema] = {
     200: _answer("A result for each image.", _object(model=TEXT, sha256=TEXT, results={"type": "array", "items": RESULT}))
 }
-MODELS: dict[int | str, Schema] = {200: _answer("The models.", _object(models={"type": "array", "items": MODEL}))}
+MODELS: dict[int | str, Schema] = {
+    200: _answer("The models.", _object(models={"type": "array", "items": MODEL}, token={"type": "boolean"}))
+}
 ERRORS: dict[int | str, Schema] = {
     status: _answer(what, _object(error=TEXT))
     for status, what in (

@@ -15,7 +15,7 @@ function plain({ model, size, mask, colours, explanation, ...result }) {
 export function curlOf(name, model, locked) {
   const address = `${location.origin}/v1/predict?model=${encodeURIComponent(model)}`;
   const file = `files=@"${name.replace(/[\\"]/g, "\\$&")}"`;
-  const token = locked ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const token = locked ? ' -H "Authorization: Bearer $SIGHTLINE_TOKEN"' : "";
   return `curl${token} -F ${quoted(file)} ${quoted(address)}`;
 }
 

@@ -14,13 +14,13 @@ export function explanation(found, picture) {
   const lead = flat
     ? ["No part of the image speaks for ", named(found.label), " more than the others."]
     : ["Light parts speak for ", named(found.label), `, ${percent(found.score)}; inside the ring they do so most.`];
-  picture.heat(found);
+  if (!flat) picture.heat(found);
   return element(
     "section",
     { className: "why", "aria-label": "Why the model says so" },
     element("h4", {}, "Why"),
     element("p", {}, ...lead),
-    tested(found),
+    !flat && tested(found),
     found.nearest.length > 0 && neighbours(found.nearest),
   );
 }

@@ -21,7 +21,7 @@ async function load() {
   try {
     const found = await models();
     state.models = found.models;
-    state.locked = state.locked || Boolean(found.token);
+    state.locked = found.token;
     byId("token").hidden = true;
     byId("give").hidden = false;
     const select = byId("model");
@@ -32,7 +32,6 @@ async function load() {
     byId("about").textContent = problem.message;
     if (problem.status === 503) setTimeout(load, 1000 * (problem.seconds || 2));
     if (problem.status !== 401) return;
-    state.locked = true;
     byId("give").hidden = true;
     byId("token").hidden = false;
     byId("secret").focus();
