@@ -137,7 +137,7 @@ def _tell(tiling: Tiling, windows: Sequence[Sequence[Window]], targets: Sequence
     )
     if cut_all := sum(_whole_on_none(target, each) for target, each in zip(targets, windows, strict=True) if isinstance(target, Objects)):
         console.say(
-            f"Objects that no tile shows whole, as they are larger than what neighbours share: {cut_all}. With more --overlap there are fewer."
+            f"Objects that no tile shows whole, as they are larger than what neighbours share: {cut_all}. More --overlap makes them fewer."
         )
 
 
