@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.auditing.copies import find_copies
-from sightline.auditing.gate import gate
+from sightline.auditing.gate import gate, usable
+from sightline.auditing.scenes import scene_findings
 from sightline.config import DataConfig
 from sightline.data.decode import Limits
 from sightline.data.masks import read_map
@@ -128,6 +129,13 @@ def test_large_pictures_are_cut_and_small_ones_stay(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "1 of 2 pictures are larger than 100 pixels: they are cut into 2 tiles" in said
     assert "Of all 3 images 1 show nothing" in said
+    assert "no tile shows whole" not in said
+
+
+def test_objects_that_no_tile_shows_whole_are_counted(tmp_path, capsys):
+    found = cut(pictures(tmp_path, [(180, 100)], [ships((75, 0, 105, 9), (79, 0, 100, 9), (80, 50, 101, 99))]), Tiling(100, 0.2))
+    assert [target.crowd.tolist() for target in found.targets] == [[False] * 3, [False] * 3]
+    assert "Objects that no tile shows whole, as they are larger than what neighbours share: 1." in capsys.readouterr().err
 
 
 def test_groups_that_are_given_stay(tmp_path):
@@ -240,3 +248,12 @@ def test_rows_leave_the_gate_with_their_copies(tmp_path):
     assert len(left.dataset) == len(left.store) == len(left.names) == 6
     assert [(left.names[pair.a], left.names[pair.b]) for pair in left.copies] == [(found.names[first.a], found.names[first.b])]
     assert left.origin.endswith("One is gone.")
+
+
+def test_strips_and_full_windows_are_nothing_to_mend_in_the_annotations(tmp_path):
+    small, strip, around = (10, 10, 12, 40), (95, 60, 400, 90), (95, 0, 450, 300)
+    data = cut(pictures(tmp_path, [(300, 300)], [ships(small, strip, around)]), Tiling(100, 0.0))
+    store = look_once(data, 64, limits=Limits(), workers=1, limit_bytes=1e9)
+    found = {finding.kind: finding for finding in scene_findings(usable(data, store))}
+    assert found["boxes-small"].figures == {"boxes": 1}
+    assert "boxes-whole" not in found

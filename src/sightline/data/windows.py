@@ -116,7 +116,7 @@ def cut(dataset: Dataset, tiling: Tiling | None, limits: Limits = Limits()) -> D
     parts = list(in_threads(lambda picture: _parts(*picture, limits), pictures, "Cutting pictures into tiles"))
     rows = np.repeat(np.arange(len(dataset)), [len(part) for part in parts])
     refs, targets = zip(*chain.from_iterable(parts), strict=True)
-    _tell(tiling, windows, targets)
+    _tell(tiling, windows, list(dataset.targets), targets)
     return dataset.select(rows).replace(refs=list(refs), targets=column_of(targets), groups=_groups(dataset)[rows])
 
 
@@ -127,13 +127,27 @@ def _windows(tiling: Tiling, width: float, height: float) -> list[Window]:
     return list(chain.from_iterable(tiling.rows(int(width), int(height))))
 
 
-def _tell(tiling: Tiling, windows: Sequence[Sequence[Window]], targets: Sequence[Any]) -> None:
+def _tell(tiling: Tiling, windows: Sequence[Sequence[Window]], targets: Sequence[Any], parts: Sequence[Any]) -> None:
+    """What was made of pictures with ``windows`` and ``targets``; ``parts`` are the targets of what was made."""
     large, tiles = sum(map(bool, windows)), sum(map(len, windows))
-    bare = sum(not len(target.present) for target in targets)
+    bare = sum(not len(target.present) for target in parts)
     console.say(
         f"{large} of {len(windows)} pictures are larger than {tiling.side} pixels: they are cut into {tiles} tiles, whose neighbours share "
-        f"at least {tiling.overlap:.0%}. Of all {len(targets)} images {bare} show nothing that is asked for."
+        f"at least {tiling.overlap:.0%}. Of all {len(parts)} images {bare} show nothing that is asked for."
     )
+    if cut_all := sum(_whole_on_none(target, each) for target, each in zip(targets, windows, strict=True) if isinstance(target, Objects)):
+        console.say(
+            f"Objects that no tile shows whole, as they are larger than what neighbours share: {cut_all}. More --overlap makes them fewer."
+        )
+
+
+def _whole_on_none(objects: Objects, windows: Sequence[Window]) -> int:
+    """How many objects lie in none of a picture's windows as a whole."""
+    if not windows:
+        return 0
+    corners, boxes = np.array(windows)[:, None], objects.boxes[~objects.crowd][None]
+    inside = (boxes[..., :2] >= corners[..., :2]).all(axis=2) & (boxes[..., 2:] <= corners[..., 2:]).all(axis=2)
+    return int((~inside.any(axis=0)).sum())
 
 
 def _parts(ref: ImageRef, target: Any, windows: Sequence[Window], limits: Limits) -> list[tuple[ImageRef, Any]]:
