@@ -21,6 +21,7 @@ TITLES = {
     "files_to_labels": "Files to labels",
     "look_once": "Looking once",
     "int8": "INT8 that is checked",
+    "serving": "A server that holds",
     "startup": "The command line answers at once",
     "tiles": "Large pictures in tiles",
     "memorise": "Every network learns",

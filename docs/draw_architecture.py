@@ -34,6 +34,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
         ("saving", "answers as pictures and files"), ("explanation", "heat maps, and tests of them"),
+        ("serving", "requests in batches, within limits"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
@@ -43,7 +44,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
         ("folds", "one run a fold"), ("pipeline", "the verbs"), ("signing", "keys"),
-        ("flags", "from settings"), ("cli", "flags to pipeline"),
+        ("flags", "from settings"), ("exits", "codes"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

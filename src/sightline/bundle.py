@@ -116,6 +116,12 @@ class Bundle:
     def has(self, role: str) -> bool:
         return role in self._members
 
+    def sha256(self) -> str:
+        """Of the whole file that is open, as hexadecimal digits."""
+        with self._lock:
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
+
     def read(self, role: str) -> bytes:
         """The bytes of the member with a role. Raises ModelFileError if there is none or if it has changed since opening."""
         if role not in self._members:
