@@ -18,7 +18,7 @@ import mutations
 import numpy as np
 from PIL import Image
 
-from sightline.data.decode import decode, decode_with_header, pages, read_size, read_values
+from sightline.data.decode import decode_picture, decode_with_header, pages, read_size, read_values
 from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.records import ImageRef
@@ -159,12 +159,13 @@ def attempt(seed: int, number: int, folder: Path) -> None:
         for read in (read_size, pages, read_values, lambda ref: decode_with_header(data, str(ref), frame=1)):
             read(ImageRef(str(path)))
         return
-    pixels = decode(data, name="it", min_side=prepare.min_side if number % 2 else None, reading=reading)
-    assert pixels.dtype == np.uint8, pixels.dtype
-    assert pixels.shape[2] == reading.channels, pixels.shape
+    picture, _ = decode_picture(data, name="it", min_side=prepare.min_side if number % 2 else None, reading=reading)
     if reading.channels == 3:
-        image, _ = prepare(pixels)
+        image, _ = prepare(picture)
         assert image.shape == (*prepare.shape, 3), image.shape
+    else:
+        assert isinstance(picture, np.ndarray)
+        assert (picture.dtype, picture.shape[2]) == (np.uint8, reading.channels), picture.shape
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ TITLES = {
     "audit_copies": "The audit finds what was planted",
     "audit_speed": "The audit takes no longer than twice the decoding",
     "near_million": "Near copies among a million",
+    "fuzz_images": "Images without trust",
+    "fuzz_bundles": "Bundles without trust",
 }
 NEEDED = ("claim", "date", "n", "machine", "checks", "sides")
 INTRODUCTION = """# What was measured

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from sightline.data.channels import picture_of
 from sightline.data.decode import Limits, decode
-from sightline.drawing.lettering import font_for, printable, wrapped
+from sightline.drawing.lettering import font_for, printable, shortened, wrapped
 from sightline.errors import ImageError, ModelFileError
 from sightline.explanation.grid import laid_back
 from sightline.explanation.heat import overlay, scale
@@ -101,8 +101,9 @@ def _scale() -> Image.Image:
 
 
 def _text(line: Line, width: int) -> Image.Image:
-    font = font_for(line.text, line.size)
-    rows = wrapped(printable(line.text, font), font, width)
+    text = shortened(line.text)
+    font = font_for(text, line.size)
+    rows = wrapped(printable(text, font), font, width)
     drawn = Image.new("RGB", (width, len(rows) * (line.size + 6)), PAPER)
     pen = ImageDraw.Draw(drawn)
     for number, row in enumerate(rows):
@@ -123,7 +124,7 @@ def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
             factor = THUMB / max(small.size)
             small = small.resize((max(1, round(small.width * factor)), max(1, round(small.height * factor))), Image.Resampling.BICUBIC)
             row.paste(small, (left, high - small.height))
-        labels = ", ".join(neighbour.labels) or "no label"
+        labels = shortened(", ".join(neighbour.labels)) or "no label"
         own = font_for(labels, TEXT - 2)
         pen.text((left, high + 3), wrapped(printable(labels, own), own, THUMB)[0], INK, own)
         pen.text((left, high + TEXT + 4), f"{neighbour.similarity:.2f} alike", SOFT, font)

@@ -21,6 +21,7 @@ from sightline.data.decode import Limits
 from sightline.errors import SightlineError, did_you_mean
 from sightline.onnx_check import graph_io
 from sightline.processor import processors
+from sightline.reference import reference_of
 from sightline.runtime import Model
 from sightline.serving.batching import Batcher
 from sightline.serving.metrics import Metrics
@@ -185,7 +186,7 @@ def _known_by(path: Path) -> tuple[int, ...]:
 
 
 def _facts(bundle: Bundle) -> dict[str, bool]:
-    known = bundle.arrays("reference") if bundle.has("reference") else {}
+    known = reference_of(bundle)
     outputs = {output.name for output in graph_io(bundle.read("graph"), str(bundle.path))[1]}
     return {
         "report": bundle.has("report"), "card": bundle.has("card"), "nearest": "embeddings" in known,
