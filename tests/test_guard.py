@@ -390,8 +390,19 @@ def test_parts_need_one_boundary(kind):
     assert post(("content-type", kind), chunks=(b"x",)).status == 400
 
 
+@pytest.mark.parametrize("boundary", [
+    "----WebKitFormBoundaryIkiwq37AsJeiBxR1", "----geckoformboundary9a3e1f", "-----------------------------735323031",
+    "------------------------d74496d66958873e", "1f0c25ab34e64b2a8e7c93d1f2a4b6c8", "=_Part_1",
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "form", ["multipart/form-data; boundary={}", 'multipart/form-data; boundary="{}"', "Multipart/Form-Data;Boundary={}; charset=utf-8"]
+)
+def test_the_boundaries_of_browsers_and_libraries_are_understood(boundary, form):
+    assert boundary_of(form.format(boundary)) == boundary.encode()
+
+
 KINDS = st.sampled_from(
-    ["; ", ";", "boundary=", "Boundary=", 'boundary="', '"', "ab", " ", "'", "*0*=", "\\", "=", ",", "utf-8''", "x=", "\t", "/"]
+    ["; ", ";", "boundary=", "Boundary=", 'boundary="', '"', "ab", " ", "'", "*0*=", "\\", "=", ",", "utf-8''", "x=", "\t", "Boundary"]
 )
 PIECES = st.sampled_from([b"--line", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"-", b"--", b"x", b" ", b"X-A: b", b"lin", b"\r\n--lin"])
 

@@ -113,7 +113,14 @@ def test_scenes_are_told_with_their_size_and_label_maps_as_pictures(task, infer,
     Image.fromarray(pixels).save(path)
     with asking({"colours": colours}) as (client, app):
         models = app.state.models
-        how = {"decoding": models.decoding, "computing": models.computing, "limits": models.limits, "batch_size": 4, "max_wait": 0.0}
+        how = {
+            "decoding": models.decoding,
+            "computing": models.computing,
+            "limits": models.limits,
+            "batch_size": 4,
+            "max_wait": 0.0,
+            "ahead": 8,
+        }
         batcher = Batcher(model, "scenes", **how, metrics=models.metrics)
         old = models.named("colours")
         models._put(Served("colours", old.bundle, model, batcher, old.sha256, {}, old.facts, ()))

@@ -41,7 +41,7 @@ class Engine:
         return {"logits": images.mean(axis=(1, 2)).astype(np.float32) / 20}
 
 
-def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=2):
+def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=2, ahead=100):
     """What a scenario gives, which is called with a batcher over the engine."""
     model = Model(manifest(), engine, threads=1)
     model.prepare = prepare or model.prepare
@@ -50,7 +50,7 @@ def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=
         with ThreadPoolExecutor(decoders) as decoding, ThreadPoolExecutor(1) as computing:
             batcher = Batcher(
                 model, "colours", decoding=decoding, computing=computing, limits=Limits(), batch_size=batch_size, max_wait=max_wait,
-                metrics=Metrics(),
+                ahead=ahead, metrics=Metrics(),
             )  # fmt: skip
             try:
                 return await scenario(batcher)
@@ -92,6 +92,23 @@ def test_what_comes_while_the_engine_is_busy_is_computed_together_in_batches_of_
     found = run(engine, scenario, max_wait=LONG)
     assert [each.prediction.label for each in found] == ["red", *KINDS * 3]
     assert engine.sizes == [1, 4, 4, 1]
+
+
+def test_no_more_images_are_decoded_than_may_be_ahead():
+    engine = Engine(free=False)
+
+    async def scenario(batcher):
+        all_of_them = [asyncio.ensure_future(batcher.predict(data)) for data in (RED, GREEN, BLUE) * 4]
+        await begun(engine)
+        await settled(batcher, 4)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            assert (len(batcher._waiting), batcher._coming) == (4, 0)
+        engine.free.set()
+        return await asyncio.gather(*all_of_them)
+
+    found = run(engine, scenario, batch_size=1, ahead=5)
+    assert [each.prediction.label for each in found] == list(KINDS * 4)
 
 
 class Slow:

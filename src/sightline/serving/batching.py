@@ -46,18 +46,20 @@ class Batcher:
 
     def __init__(
         self, model: Model, name: str, *, decoding: Executor, computing: Executor, limits: Limits, batch_size: int, max_wait: float,
-        metrics: Metrics,
+        ahead: int, metrics: Metrics,
     ) -> None:  # fmt: skip
         """A batcher of a model, called ``name`` in the figures.
 
         decoding   threads in which images are read and prepared
         computing  the thread in which batches are computed, shared by all models, so that they do not compete for the processor
         max_wait   seconds
+        ahead      images that may be decoded or computed at once; the others wait as files, which take less memory
         """
         self.model, self.name = model, name
         self.decoding, self.computing = decoding, computing
         self.limits, self.batch_size, self.max_wait = limits, batch_size, max_wait
         self.metrics = metrics.of_model(name)
+        self._ahead = asyncio.Semaphore(ahead)
         self._waiting: deque[_Waiting] = deque()
         self._coming = 0
         self._computes = False
@@ -68,6 +70,10 @@ class Batcher:
 
         Raises Declined where the engine fails.
         """
+        async with self._ahead:
+            return await self._predicted(data)
+
+    async def _predicted(self, data: bytes) -> Found | ImageError:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         image: Prepared | None = None

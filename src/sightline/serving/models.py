@@ -36,6 +36,8 @@ from sightline.serving.declined import Declined
 LOOK_SECONDS = 1.0
 # OpenVINO prepares itself anew for each size of batch that it first sees; so much time is spent on that ahead.
 WARM_SECONDS = 2.0
+# Batches of decoded images there may be: one that is computed, and one that is filled meanwhile.
+AHEAD = 2
 # An explanation computes hundreds of images, so that few of them may wait.
 MOST_EXPLANATIONS = 8
 
@@ -172,7 +174,7 @@ class Models:
             raise
         batcher = Batcher(
             model, name, decoding=self.decoding, computing=self.computing, limits=self.limits, batch_size=config.batch_size,
-            max_wait=config.max_wait_ms / 1000, metrics=self.metrics,
+            max_wait=config.max_wait_ms / 1000, ahead=AHEAD * config.batch_size + self.threads, metrics=self.metrics,
         )  # fmt: skip
         return Served(name, bundle, model, batcher, sha256, settings, facts, known_by)
 

@@ -20,12 +20,10 @@ def boundary_of(content_type: str) -> bytes | Answer | None:
     if not content_type.lower().lstrip().startswith("multipart/"):
         return None
     found = _BOUNDARY.search(content_type)
-    # Browsers' own boundaries have the word in them: ----WebKitFormBoundary and some letters.
-    value = found and (found[1] or found[2])
-    rest = found and content_type[: found.start()] + content_type[found.end() :]
-    if not value or not rest or "boundary" in rest.lower() or "boundary=" in value.lower():
+    # A browser's boundary has the word in it; beside it the word must not come again.
+    if found is None or "boundary" in (content_type[: found.start()] + content_type[found.end() :]).lower():
         return Answer(400, "The Content-Type 'multipart/form-data' needs one boundary.")
-    return str(value).encode("latin-1")
+    return str(found[1] or found[2]).encode("latin-1")
 
 
 class Parts:
