@@ -22,12 +22,13 @@ from sightline.config import (
     ReadConfig,
     RuntimeConfig,
     ServeConfig,
+    SignConfig,
     TrainSettings,
     VerifyConfig,
 )
 from sightline.console import print_each, print_json
 from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
-from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
+from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
 @verb(*TrainSettings.stages())
@@ -67,11 +68,7 @@ def audit(
     from sightline import pipeline
 
     found = pipeline.audit(data, **settings)
-    if json:
-        return print_json(found.to_json())
-    for line in found.lines():
-        print(line)
-    return None
+    print_json(found.to_json()) if json else print("\n".join(found.lines()))
 
 
 @verb(ReadConfig, RuntimeConfig)
@@ -143,6 +140,15 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     return None
 
 
+@verb(SignConfig)
+def sign(model: SomeModel = None, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Sign a bundle, so that others can ask for your signature with --require-signature; or make the pair of keys for it."""
+    from sightline import signing
+
+    done = signing.sign(model, **settings)
+    print_json(done.to_json()) if json else print(done)
+
+
 @verb(ReadConfig, ExportConfig)
 def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
     """Write a smaller and faster variant of a bundle, if it keeps what the bundle does on the test images."""
@@ -170,10 +176,7 @@ def serve(
     from sightline import pipeline
 
     def ready(facts: Mapping[str, Any]) -> None:
-        if json:
-            return print_json(facts)
-        print(f"Serving {', '.join(facts['models'])} at {facts['address']}", flush=True)
-        return None
+        print_json(facts) if json else print(f"Serving {', '.join(facts['models'])} at {facts['address']}", flush=True)
 
     pipeline.serve(models, ready=ready, **settings)
 
@@ -236,10 +239,7 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
     from sightline.diagnosis import examine, lines
 
     found = examine()
-    if json:
-        return print_json(found)
-    print("\n".join(lines(found)))
-    return None
+    print_json(found) if json else print("\n".join(lines(found)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 PROMISES = tuple(entry.name for entry in fields(Decision))[2:]
 # Every role this version knows, with the usual name of its member.
 ROLES = {"graph": "model.onnx", "weights": "weights.safetensors", "card": "card.md", "report": "report.html",
-         "report_data": "report.json", "reference": "reference.npz", "replay": "replay.npz"}  # fmt: skip
+         "report_data": "report.json", "reference": "reference.npz", "replay": "replay.npz", "signature": "signature.json"}  # fmt: skip
 
 
 @dataclass(frozen=True)

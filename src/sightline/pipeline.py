@@ -1,5 +1,4 @@
-"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``explain``, ``verify``, ``compare``,
-``export``, ``serve`` and ``backbones`` do.
+"""The verbs, each a short list of stages: what ``sightline train`` and its like do.
 
 Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
@@ -39,6 +38,7 @@ from sightline.errors import DataError, ImageError, ModelFileError, RequirementN
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
 from sightline.records import SPLITS, ImageRef
+from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -116,9 +116,9 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     reading, config = make_all((ReadConfig, RuntimeConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, **_runtime(config), many=True)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
     targets = targets_for(opened.labels, dataset, bundle.path)
@@ -173,7 +173,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
@@ -187,7 +187,7 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     from sightline.explanation.explain import Explainer
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
-    explainer = Explainer.open(Path(model), config, **_runtime(using))
+    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **_runtime(using))
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
@@ -207,7 +207,7 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     config = make(VerifyConfig, settings)
     from sightline import replay
 
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
         count, difference = replay.largest_difference(bundle, opened)
     int8 = opened.manifest.is_int8
@@ -244,7 +244,7 @@ def export(model: str | Path, **settings: Any) -> Exported:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
         dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
         targets = targets_for(bundle.manifest.labels, dataset, bundle.path)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
         return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)

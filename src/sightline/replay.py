@@ -12,7 +12,7 @@ from PIL import Image
 from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
 from sightline.engines.evidence import replay_of
-from sightline.errors import ModelFileError
+from sightline.errors import ImageError, ModelFileError
 from sightline.runtime import Model, raw_outputs
 
 MAX_IMAGES = 64
@@ -75,7 +75,10 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
     Raises ModelFileError when the bundle carries no replay or one that is not whole.
     """
     replay = replay_of(bundle, model.task.OUTPUTS)
-    found = _raw(model, replay.files)
+    try:
+        found = _raw(model, replay.files)
+    except ImageError as error:
+        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error.reason}); copy or train it again.") from error
     if any(found[name].shape != values.shape for name, values in replay.expected.items()):
         raise ModelFileError(f"{bundle.path}: its replay is not whole (its outputs do not fit the graph's); copy or train it again.")
     return len(replay.files), model.task.difference(found, replay.expected, model.manifest.decision)

@@ -25,7 +25,7 @@ from sightline.data.decode import Limits, decode, decode_picture, size_of
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
-from sightline.engines.evidence import evidence_of
+from sightline.engines.evidence import evidence_of, shapes_of
 from sightline.errors import ImageError, UsageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
@@ -172,12 +172,13 @@ class Model:
         self.task = load_task(manifest.task)
 
     @classmethod
-    def open(cls, path: str | Path, **settings: Any) -> Model:
+    def open(cls, path: str | Path, *, require_signature: str | Path | None = None, **settings: Any) -> Model:
         """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new.
 
-        settings  as ``of`` takes them
+        require_signature  a file with the public key that the bundle must be signed with; ModelFileError where it is not
+        settings           as ``of`` takes them
         """
-        with Bundle.open(Path(path)) as bundle:
+        with Bundle.open(Path(path), require_signature=require_signature) as bundle:
             return cls.of(bundle, **settings)
 
     @classmethod
@@ -212,7 +213,8 @@ class Model:
         share = batch_share(batch_size, streams)
         familiar = embeddings_of(bundle)
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
-        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
+        outputs, shapes = tuple(wanted), shapes_of(bundle, familiar)
+        work = Work(bundle.read("graph"), outputs, str(bundle.path), shape, threads, share, streams, int8=int8, shapes=shapes)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)

@@ -8,6 +8,7 @@ from sightline.settings import setting
 
 ENGINES = ("auto", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
+REQUIRE_SIGNATURE = "A file with a public key (PEM): refuse a bundle that is not signed with it."
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RuntimeConfig:
     )
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    require_signature: str | None = setting(None, REQUIRE_SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,15 @@ class VerifyConfig:
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
     engine: str = setting("onnxruntime", "What computes; onnxruntime is what recorded the images' outputs.", choices=ENGINES)
     precision: str = setting("auto", "Numbers to compute in; the tolerance is wider in bf16.", choices=PRECISIONS)
+    require_signature: str | None = setting(None, REQUIRE_SIGNATURE)
+
+
+@dataclass(frozen=True)
+class SignConfig:
+    """Signing a bundle."""
+
+    key: str | None = setting(None, "A file with the private key (PEM, Ed25519) to sign with.")
+    new_key: str | None = setting(None, "Make a pair of keys, the private one in this file, the public one beside it as NAME.pub.pem.")
 
 
 @dataclass(frozen=True)
