@@ -20,7 +20,7 @@ CHROMIUM = "/usr/bin/chromium"
 FOLDER = Path(__file__).parent / "pictures"
 QUALITY = 76
 # Width and height of the window in pixels, and the colour scheme.
-WINDOWS = ((1280, 1000, "light"), (1280, 1000, "dark"), (390, 1400, "light"))
+WINDOWS = ((1280, 1300, "light"), (1280, 1300, "dark"), (390, 1600, "light"))
 # Milliseconds until an answer has to be there.
 PATIENCE = 60_000
 

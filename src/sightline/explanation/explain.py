@@ -175,7 +175,7 @@ class Explainer:
         prepare, header, image = self.model.prepare, seen.header, seen.image
         size = header.width, header.height
         frame = frame_of(seen.back, prepare.shape, seen.pixels.shape[1::-1], size)
-        raw = {**self.subject.raw(image[None]), "frame": frame[None]}
+        raw: dict[str, NDArray[Any]] = {**self.subject.raw(image[None]), "frame": frame[None]}
         (prediction,) = self.model.decode(raw)
         about = self._of_scene(raw) if self.model.task.SCENES else self._of_image(prediction)
         (evidence,) = self.method.evidence(about.subject, image[None], np.array([about.target]))

@@ -62,7 +62,8 @@ function candidatesOf({ candidates, unfamiliar }) {
 function labels(found, task, unsure) {
   if (!found.length) return [element("p", { className: "said" }, "No label is sure enough")];
   const words = task === "tag" ? listed(found.map(({ label }) => label), MOST_NAMED) : found[0].label;
-  const said = element("p", { className: "said" }, named(words), task !== "tag" && element("span", {}, ` ${percent(found[0].score)}`));
+  const score = task === "tag" ? [] : [" ", element("span", {}, percent(found[0].score))];
+  const said = element("p", { className: "said" }, named(words), ...score);
   said.classList.toggle("unsure", Boolean(unsure));
   said.classList.toggle("long", words.length > LONG);
   const rows = found.map(({ label, score }) => bar(label, score));

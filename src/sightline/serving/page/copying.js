@@ -11,12 +11,14 @@ function plain({ model, size, mask, colours, explanation, ...result }) {
   return result;
 }
 
+// What is added for a server that asks for its token.
+export const TOKEN = ' -H "Authorization: Bearer $SIGHTLINE_TOKEN"';
+
 // For a POSIX shell. In the name, curl itself reads quotes and backslashes.
 export function curlOf(name, model, locked) {
   const address = `${location.origin}/v1/predict?model=${encodeURIComponent(model)}`;
   const file = `files=@"${name.replace(/[\\"]/g, "\\$&")}"`;
-  const token = locked ? ' -H "Authorization: Bearer $SIGHTLINE_TOKEN"' : "";
-  return `curl${token} -F ${quoted(file)} ${quoted(address)}`;
+  return `curl${locked ? TOKEN : ""} -F ${quoted(file)} ${quoted(address)}`;
 }
 
 // One word for a POSIX shell.

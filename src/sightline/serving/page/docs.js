@@ -1,7 +1,7 @@
 // The API in words, made in the browser from /openapi.json, each operation with a line for a shell.
 
-import { asked } from "./api.js";
-import { quoted } from "./copying.js";
+import { asked, models } from "./api.js";
+import { TOKEN, quoted } from "./copying.js";
 import { byId, element } from "./elements.js";
 
 const VERBS = ["get", "post", "put", "delete"];
@@ -12,14 +12,17 @@ function operation(path, verb, said) {
     "section",
     { className: "operation prose" },
     title,
-    said.summary && element("p", { className: "strong" }, said.summary),
-    said.description && said.description.split("\n\n").map((paragraph) => element("p", {}, paragraph)),
+    (said.description ?? said.summary ?? "").split("\n\n").map((paragraph) => element("p", {}, ...withCode(paragraph))),
     said.parameters?.length > 0 && parameters(said.parameters),
     said.requestBody && bodies(said.requestBody.content),
     answersOf(said.responses ?? {}),
     element("h3", {}, "With curl"),
     element("pre", { tabIndex: 0, "aria-label": `A curl command for ${verb} ${path}` }, curlOf(path, verb, said)),
   );
+}
+
+function withCode(text) {
+  return text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
 }
 
 function parameters(all) {
@@ -68,12 +71,15 @@ function curlOf(path, verb, { requestBody }) {
   const asJson = " -H 'Content-Type: application/json' -d @request.json";
   const sent = kinds.includes("multipart/form-data") ? " -F files=@photo.jpg" : kinds.length ? asJson : "";
   const method = verb === "get" || sent ? "" : ` -X ${verb.toUpperCase()}`;
-  return `curl${method}${sent} ${address}`;
+  return `curl${method}${locked ? TOKEN : ""}${sent} ${address}`;
 }
 
+let locked = false;
+
 try {
-  const { info, paths } = await asked("/openapi.json");
-  byId("about").textContent = info.description ?? `${info.title} ${info.version}`;
+  const [{ paths }, { token }] = await Promise.all([asked("/openapi.json"), models()]);
+  locked = token;
+  byId("about").textContent = "Whatever the page does, a program can do. Errors are told as one sentence in \"error\".";
   for (const [path, operations] of Object.entries(paths)) {
     for (const verb of VERBS) if (operations[verb]) byId("operations").append(operation(path, verb, operations[verb]));
   }

@@ -31,7 +31,7 @@ function tested({ tested: { passed = null, sentence, reason }, trust, how, whole
     "div",
     { className: "tested" },
     element("p", { className: `level ${level}` }, mark(level), words),
-    trust && element("p", { className: trust.trusted ? "small" : "small warned" }, trust.sentence),
+    trust && element("p", { className: trust.trusted === false ? "small warned" : "small" }, trust.sentence),
     element(
       "details",
       {},

@@ -41,20 +41,26 @@ export class Picture {
   // Draws a box for each object, in the order given, and returns their elements.
   boxes(found, names) {
     const [width, height] = this.size ?? [1, 1];
-    const drawn = found.map(({ label, score, box: [left, top, right, bottom] }) => {
-      const made = element("div", { className: "box" }, element("span", {}, named(label), ` ${percent(score, 0)}`));
+    const drawn = found.map(({ label, score, box }) => {
+      const made = this.box("box", box, element("span", {}, named(label), ` ${percent(score, 0)}`));
       const colour = CLASSES[Math.max(0, names.indexOf(label)) % CLASSES.length];
       made.style.setProperty("--colour", colour);
       made.classList.toggle("on-dark", luminance(colour) < 0.18);
-      made.classList.toggle("at-top", top < 0.08 * height);
-      made.classList.toggle("at-right", left > 0.6 * width);
-      const sides = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
-      for (const [side, share] of Object.entries(sides)) made.style[side] = percent(share, 3);
+      made.classList.toggle("at-top", box[1] < 0.08 * height);
+      made.classList.toggle("at-right", box[0] > 0.6 * width);
       return made;
     });
     // The first are the surest, and lie on top.
     this.lay("boxes", element("div", { className: "boxes", "aria-hidden": "true" }, [...drawn].reverse()));
     return drawn;
+  }
+
+  box(className, [left, top, right, bottom], ...words) {
+    const [width, height] = this.size ?? [1, 1];
+    const made = element("div", { className }, ...words);
+    const sides = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
+    for (const [side, share] of Object.entries(sides)) made.style[side] = percent(share, 3);
+    return made;
   }
 
   // Lays the colours of areas over the picture, with a slider for how strong they are.
@@ -68,6 +74,13 @@ export class Picture {
     this.sized(explanation.size ?? this.size ?? [1, 1]);
     const canvas = this.lay("heat", element("canvas", { className: "heat", "aria-hidden": "true" }));
     drawHeat(canvas, explanation, this.size);
+    if (explanation.object) this.lay("aim", element("div", { className: "boxes" }, this.box("box aim", explanation.object)));
+    // Colours of two kinds over each other tell nothing.
+    const colours = this.sliders.Colours?.querySelector("input");
+    if (colours) {
+      colours.value = 0;
+      colours.dispatchEvent(new Event("input"));
+    }
     this.control("Heat map", { value: 80, show: (value) => this.stage.style.setProperty("--heat", value / 100) });
   }
 
