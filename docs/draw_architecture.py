@@ -44,7 +44,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
         ("folds", "one run a fold"), ("pipeline", "the verbs"), ("signing", "keys"),
-        ("flags", "from settings"), ("cli", "flags to pipeline"),
+        ("flags", "from settings"), ("exits", "codes"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

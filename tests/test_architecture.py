@@ -18,13 +18,13 @@ ORDER = [
     ("archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference"),
     ("engines", "tiling", "runtime", "replay", "saving", "explanation", "serving"),
     ("model", "training", "report", "auditing", "trust", "package", "exporting"),
-    ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "cli"),
+    ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "exits", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "energy",
            "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference",
            "engines", "tiling", "runtime", "replay", "saving", "explanation", "serving", "comparison", "pipeline", "signing", "flags",
-           "cli")  # fmt: skip
+           "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

@@ -15,10 +15,8 @@ from starlette.testclient import TestClient
 
 from found import colour_logits, dense_boxes, model_of, scattered
 from served import BLUE, GREEN, KINDS, RED, form, png, write_colours
-from sightline import signing
 from sightline.cli import _exit_code
 from sightline.config import ServeConfig
-from sightline.errors import ModelFileError
 from sightline.serving.answers import in_time
 from sightline.serving.app import behind_the_guard, create_app
 from sightline.serving.batching import Batcher
@@ -26,7 +24,6 @@ from sightline.serving.declined import GONE, Declined
 from sightline.serving.metrics import Metrics
 from sightline.serving.models import Models, Served
 from sightline.serving.recording import AccessLog
-from sightline.signature import public_path
 
 
 @pytest.fixture(scope="module")
@@ -305,22 +302,6 @@ def test_a_broken_bundle_is_refused_in_one_line_and_the_old_one_serves_on(colour
     assert before == after
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert 'sightline_swaps_total{model="colours",result="refused"} 1.0' in figures
-
-
-def test_where_signatures_are_asked_for_no_other_bundle_is_opened_or_swapped_in(colours, tmp_path, capsys):
-    path, key = shutil.copy(colours, tmp_path / "colours.sight"), tmp_path / "key.pem"
-    signing.sign(None, new_key=str(key))
-    with pytest.raises(ModelFileError, match="is not signed"), asking({"colours": path}, require_signature=str(public_path(key))):
-        pass
-    signing.sign(path, key=str(key))
-    with asking({"colours": path}, require_signature=str(public_path(key))) as (client, app):
-        before = post(client, GREEN).json()
-        write_colours(tmp_path / "new", sharpness=80.0).replace(path)
-        assert not asyncio.run(app.state.models.swap("colours"))
-        assert post(client, GREEN).json() == before
-        signing.sign(path, key=str(key))
-        assert asyncio.run(app.state.models.swap("colours"))
-        assert post(client, GREEN).json() != before
 
 
 def test_a_file_is_only_opened_once_it_has_settled_and_a_refused_one_not_again(colours, tmp_path, monkeypatch):

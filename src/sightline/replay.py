@@ -11,8 +11,11 @@ from PIL import Image
 
 from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
+from sightline.data.decode import Limits, decode
+from sightline.data.reading import Reading
 from sightline.engines.evidence import replay_of
 from sightline.errors import ImageError, ModelFileError
+from sightline.records import ImageRef
 from sightline.runtime import Model, raw_outputs
 
 MAX_IMAGES = 64
@@ -43,6 +46,16 @@ def _file_of(image: NDArray[np.uint8]) -> bytes:
 
         tifffile.imwrite(sink, image, photometric="minisblack", planarconfig="contig", compression="zlib")
     return sink.getvalue()
+
+
+def file_of_window(ref: ImageRef, reading: Reading, limits: Limits = Limits()) -> bytes:
+    """A file that is read as the window of another is, with its bands where ``reading`` looks for them; raises ImageError."""
+    pixels = decode(ref, limits=limits, reading=reading)
+    if reading.bands is None:
+        return _file_of(pixels)
+    laid = np.zeros((*pixels.shape[:2], max(reading.bands)), np.uint8)
+    laid[:, :, np.array(reading.bands) - 1] = pixels
+    return _file_of(laid)
 
 
 def choose_images(files: Sequence[bytes]) -> list[bytes]:

@@ -36,7 +36,7 @@ from sightline.reference import embeddings_of
 from sightline.scenes import frame_of
 from sightline.tasks import Task, load_task
 from sightline.tasks.confidence import cautions
-from sightline.tiling import OVERLAP, Tiling, predict_tiles
+from sightline.tiling import Tiling, predict_tiles
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
 Prepared = tuple[NDArray[np.uint8], NDArray[np.float64]] | ImageError
@@ -169,6 +169,7 @@ class Model:
         self.threads = threads or processors()
         self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)
+        self.tiling = Tiling.from_json(manifest.tiles)
         self.task = load_task(manifest.task)
 
     @classmethod
@@ -245,18 +246,19 @@ class Model:
 
     def stream(
         self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(),
-        tile: int | None = None, overlap: float = OVERLAP,
+        tile: int | None = None, overlap: float | None = None,
     ) -> Iterator[Prediction | ImageError]:  # fmt: skip
         """Predictions in the order of the images, in bounded memory, decoding beside inference.
 
         With ``tile``, images are seen at full size, in windows of so many pixels whose neighbours share ``overlap`` of their side
-        (``tiling.py``), and there is no caution, as promises are of whole images. Raises UsageError where that cannot be.
+        (``tiling.py``), and there is no caution, as promises are of single views. A model that was trained on tiles looks at such tiles
+        where nothing else is asked for. Raises UsageError where that cannot be.
         """
-        if tile is None:
+        tiling = Tiling.asked(tile, overlap, self.tiling)
+        if tiling is None:
             return self._stream(images, batch_size, limits)
         if self.task.SCENES is None:
             raise UsageError(f"--tile: a model for {self.manifest.task} answers for whole images, so it takes no tiles.")
-        tiling = Tiling(tile, overlap)
         return (self._in_tiles(image, tiling, batch_size, limits) for image in images)
 
     def _stream(self, images: Iterable[Source], batch_size: int, limits: Limits) -> Iterator[Prediction | ImageError]:
