@@ -186,10 +186,9 @@ def _known_by(path: Path) -> tuple[int, ...]:
 
 
 def _facts(bundle: Bundle) -> dict[str, bool]:
-    known = reference_of(bundle)
     outputs = {output.name for output in graph_io(bundle.read("graph"), str(bundle.path))[1]}
     return {
-        "report": bundle.has("report"), "card": bundle.has("card"), "nearest": "embeddings" in known,
+        "report": bundle.has("report"), "card": bundle.has("card"), "nearest": "embeddings" in reference_of(bundle),
         "explains": {"embedding", "features"} <= outputs,
     }  # fmt: skip
 
