@@ -17,7 +17,7 @@ ORDER = [
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "manifest", "onnx_check", "bundle", "reference"),
     ("engines", "tiling", "runtime", "replay", "saving", "explanation"),
-    ("model", "training", "report", "auditing", "trust", "package", "exporting"),
+    ("model", "training", "report", "auditing", "trust", "package", "exporting", "shrinking"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "flags", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}

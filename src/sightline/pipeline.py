@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sightline.explanation.explain import Explained
     from sightline.exporting.release import Exported
     from sightline.model.catalogue import Catalogue
+    from sightline.shrinking.shrink import Shrunk
     from sightline.trainer import Trained
 
 
@@ -243,8 +244,9 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported:
-    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``.
+def export(model: str | Path, **settings: Any) -> Exported | Shrunk:
+    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``; or a smaller model
+    that is as fast as ``latency``, or as small as ``size``, asks for.
 
     settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``
 
@@ -256,6 +258,12 @@ def export(model: str | Path, **settings: Any) -> Exported:
         raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
     if importlib.util.find_spec("onnx") is None:
         raise UsageError("Exporting in INT8 needs onnx, which is not installed: pip install 'sightline[train]'.")
+    if smaller := config.latency is not None or config.size is not None:
+        from sightline.shrinking.wanted import Wanted
+        from sightline.trainer import check_libraries
+
+        Wanted.of(config.latency, config.size)  # told before seconds are spent on importing torch
+        check_libraries("Making a smaller model", "sightline.shrinking.shrink")
     from sightline.exporting.material import divided
     from sightline.exporting.release import released
 
@@ -266,6 +274,10 @@ def export(model: str | Path, **settings: Any) -> Exported:
         dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
         targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
+        if smaller:
+            from sightline.shrinking.shrink import shrunk
+
+            return shrunk(bundle, dataset.replace(labels=bundle.manifest.labels, targets=targets), config, limits)
         known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
         return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
 

@@ -76,7 +76,20 @@ class ExportConfig:
     data: str | None = setting(None, "The labelled images that the bundle was made from: calibrated on training, judged on test images.")
     precision: str = setting("int8", "Numbers that the variant computes in.", choices=("int8",))
     max_loss: float = setting(0.5, "Points of accuracy (mAP for tags) that the variant may lose on test images.", low=0.0, high=100.0)
-    out: str | None = setting(None, "File for the variant; MODEL-int8.sight when not given, with -2 behind a name that is taken.")
+    latency: str | None = setting(
+        None,
+        "Make a model that takes at most so long for an image on this machine, such as 20ms: in INT8, by a smaller input, with fewer "
+        "channels, or as a smaller network that learns from this one.",
+    )
+    size: str | None = setting(None, "Make a model whose file is at most so large, such as 4MB; with --latency both must hold.")
+    epochs: int | None = setting(
+        None, "Passes over the training images for each smaller model that is tried; 8 to 30 when not given.", low=1, high=10_000
+    )
+    out: str | None = setting(
+        None,
+        "File for the variant; when not given MODEL-int8.sight or, with --latency or --size, MODEL-small.sight; -2 is put behind a name "
+        "that is taken.",
+    )
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
     engine: str = setting("auto", "What each side is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
