@@ -25,7 +25,7 @@ from sightline.config import (
     TrainSettings,
     VerifyConfig,
 )
-from sightline.errors import DataError, Interrupted, ResourceError, SightlineError, UsageError
+from sightline.errors import DataError, Interrupted, RequirementNotMet, ResourceError, SightlineError, UsageError
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
 
 
@@ -144,16 +144,23 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
 
 @verb(ReadConfig, ExportConfig)
 def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
-    """Write a smaller and faster variant of a bundle, if it keeps what the bundle does on the test images."""
+    """Write variants of a bundle, smaller, faster or for other engines, each only if it keeps what the bundle does."""
     from sightline import console, pipeline
 
-    result = pipeline.export(model, **settings)
-    if json:
-        return _print_json(result.to_json())
-    for line in result.lines():
-        console.say(line)
-    print(f"Model   {result.model}")
-    return None
+    refused = None
+    try:
+        result = pipeline.export(model, **settings)
+    except RequirementNotMet as error:
+        refused, result = error, error.done  # the variants that were written are told of all the same
+    if result is not None and json:
+        _print_json(result.to_json())
+    elif result is not None:
+        for line in result.lines():
+            console.say(line)
+        for variant in result.variants:
+            print(f"Model   {variant.model}")
+    if refused is not None:
+        raise refused
 
 
 @verb(CatalogueConfig)

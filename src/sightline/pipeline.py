@@ -6,9 +6,8 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
+from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.given import given_images
@@ -27,7 +27,7 @@ from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, Dataset, ImageRef
+from sightline.records import SPLITS, ImageRef
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
-    from sightline.exporting.release import Exported
+    from sightline.exporting.outcome import Exported
     from sightline.model.catalogue import Catalogue
     from sightline.shrinking.shrink import Shrunk
     from sightline.trainer import Trained
@@ -111,13 +111,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
-    targets = _targets_for(opened.labels, dataset, bundle.path)
+    targets = targets_for(opened.labels, dataset, bundle.path)
 
     @cache
     def is_seen(row: int) -> bool:
         return bool(seen) and content_key(dataset.refs[row], limits) in seen
 
-    rows, name = _rows_for(dataset, split, is_seen if seen else None)
+    rows, name = rows_for(dataset, split, is_seen if seen else None)
     refused, raws, used = [], [], []
     stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
     for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
@@ -148,37 +148,6 @@ def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any])
         return {} if None in cautions else {"coverage": 0.0}
     right = np.array([outcome["right"] for outcome in model.task.outcomes(raw, targets, model.labels, model.manifest.decision)])
     return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
-
-
-def _targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:
-    """The data's targets in terms of the model's ``labels``; DataError naming every class the model does not know."""
-    unknown = [label for label in dataset.labels if label not in labels]
-    if unknown:
-        hints = "".join(did_you_mean(label, labels) for label in unknown[:1])
-        raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
-    return dataset.targets_among(labels)
-
-
-def _rows_for(dataset: Dataset, split: str | None, is_seen: Callable[[int], bool] | None) -> tuple[NDArray[np.int64], str]:
-    """The rows to evaluate and what they are called; ``is_seen`` tells which were trained on, where the model knows that."""
-    everything = np.arange(len(dataset))
-    if split == "all":
-        return everything, "all"
-    if dataset.splits is not None:
-        rows = dataset.rows_of(split or "test")
-        if not len(rows):
-            found = ", ".join(name for name in SPLITS if len(dataset.rows_of(name)))
-            raise DataError(f"{dataset.root}: has no {split or 'test'} images, only {found}; choose with --split.")
-        return rows, split or "test"
-    if split in ("train", "validation"):
-        raise DataError(f"{dataset.root}: did not come split, so there are no {split} images to choose; use --split all.")
-    if is_seen is None:
-        return everything, "all"
-    rows = np.array([row for row in everything if not is_seen(row)], np.int64)
-    if not len(rows):
-        raise DataError(f"{dataset.root}: the model was trained on all of these images; give it new ones, or --split all.")
-    console.say(f"The data did not come split: evaluating the {len(rows)} of {len(dataset)} images not used in training.")
-    return rows, "test"
 
 
 def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
@@ -245,41 +214,44 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
 
 
 def export(model: str | Path, **settings: Any) -> Exported | Shrunk:
-    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``; or a smaller model
-    that is as fast as ``latency``, or as small as ``size``, asks for.
+    """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``; or,
+    where ``latency`` or ``size`` is given, one smaller model that is as fast or as small as that.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``
 
-    Raises UsageError without data or without onnx, ModelFileError for a bundle that is a variant already or cannot be quantised,
-    DataError for data that do not fit, RequirementNotMet, and nothing is written, when the variant loses more.
+    Raises UsageError for INT8 without data or a missing library, ModelFileError for a bundle that is a variant already, DataError for
+    data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
-    if config.data is None:
-        raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError("Exporting in INT8 needs onnx, which is not installed: pip install 'sightline[train]'.")
-    if smaller := config.latency is not None or config.size is not None:
-        from sightline.shrinking.wanted import Wanted
-        from sightline.trainer import check_libraries
-
-        Wanted.of(config.latency, config.size)  # told before seconds are spent on importing torch
-        check_libraries("Making a smaller model", "sightline.shrinking.shrink")
-    from sightline.exporting.material import divided
+    if config.latency is not None or config.size is not None:
+        return _shrunk(Path(model), reading, config)
+    from sightline.exporting.material import material_for
     from sightline.exporting.release import released
+    from sightline.exporting.wanted import wanted
 
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(Path(model)) as bundle:
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-        targets = _targets_for(bundle.manifest.labels, dataset, bundle.path)
-        if smaller:
-            from sightline.shrinking.shrink import shrunk
+        making, material = wanted(config, bundle.manifest.task, bundle.path), None
+        if config.data is not None:
+            dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
+            targets = targets_for(bundle.manifest.labels, dataset, bundle.path)
+            seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+            known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+            material = material_for(making, dataset, targets, known, config.calibration_images)
+        return released(bundle, making, material, config, limits).checked()
 
-            return shrunk(bundle, dataset.replace(labels=bundle.manifest.labels, targets=targets), config, limits)
-        known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
-        return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
+
+def _shrunk(model: Path, reading: ReadConfig, config: ExportConfig) -> Shrunk:
+    from sightline.shrinking.asked import Asked
+    from sightline.trainer import check_libraries
+
+    asked = Asked.of(config)  # mistakes in flags are told before seconds are spent on importing torch
+    check_libraries("Making a smaller model", "sightline.shrinking.shrink")
+    from sightline.shrinking.shrink import shrunk
+
+    return shrunk(model, asked, reading, config)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:

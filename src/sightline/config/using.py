@@ -71,11 +71,18 @@ class VerifyConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Making a variant of a bundle."""
+    """Making variants of a bundle."""
 
-    data: str | None = setting(None, "The labelled images that the bundle was made from: calibrated on training, judged on test images.")
-    precision: str = setting("int8", "Numbers that the variant computes in.", choices=("int8",))
-    max_loss: float = setting(0.5, "Points of accuracy (mAP for tags) that the variant may lose on test images.", low=0.0, high=100.0)
+    data: str | None = setting(
+        None, "The labelled images that the bundle was made from: INT8 is calibrated on training images, and all is judged on test images."
+    )
+    to: str = setting("onnx", "What to write, a list with commas: onnx (a bundle), openvino (a folder), torch (an exported program).")
+    precision: str = setting(
+        "int8", "Numbers of the variants, a list with commas: fp32, fp16 (weights stored in half the size), int8 (which needs --data)."
+    )
+    max_loss: float = setting(
+        0.5, "Points of the task's metric (accuracy, or mAP) that a variant may lose on test images.", low=0.0, high=100.0
+    )
     latency: str | None = setting(
         None,
         "Make a model that takes at most so long for an image on this machine, such as 20ms: in INT8, by a smaller input, with fewer "
@@ -83,15 +90,15 @@ class ExportConfig:
     )
     size: str | None = setting(None, "Make a model whose file is at most so large, such as 4MB; with --latency both must hold.")
     epochs: int | None = setting(
-        None, "Passes over the training images for each smaller model that is tried; 8 to 30 when not given.", low=1, high=10_000
+        None, "Passes over the training images for each smaller model that is trained; 8 to 30 when not given.", low=1, high=10_000
     )
     out: str | None = setting(
         None,
-        "File for the variant; when not given MODEL-int8.sight or, with --latency or --size, MODEL-small.sight; -2 is put behind a name "
-        "that is taken.",
+        "File for the variant, folder for several; MODEL-int8.sight and the like, or MODEL-small.sight with --latency or --size, when not "
+        "given, with -2 behind a name that is taken.",
     )
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
-    engine: str = setting("auto", "What each side is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
+    engine: str = setting("auto", "What each bundle is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)

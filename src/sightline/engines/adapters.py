@@ -106,17 +106,25 @@ def openvino_bf16_infer(work: Work) -> Infer:
 
 
 def _openvino_infer(work: Work, precision: str) -> Infer:
-    images = _image_input(work)
+    _image_input(work)
+    return compiled_in_openvino(lambda core: core.read_model(model=work.graph), work, precision)
+
+
+def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str = "f32") -> Infer:
+    """What ``read`` gives of an OpenVINO core, a model of a single input, computing ``work``, whose graph is not looked at.
+
+    Raises as ``openvino_infer`` does.
+    """
     # Where no precision is stated OpenVINO takes bf16 by itself. Threads are those asked for, not one a core, and are not pinned:
     # two processes with one thread each would otherwise share a core and leave another idle.
     options = {
         "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": work.threads, "ENABLE_HYPER_THREADING": True,
         "ENABLE_CPU_PINNING": False, "NUM_STREAMS": work.streams,
     }  # fmt: skip
-    openvino = _import_openvino()
+    openvino = import_openvino()
     try:
         core = openvino.Core()
-        model = core.read_model(model=work.graph)
+        model = read(core)
         for result in model.get_results():
             if not result.input(0).get_source_output().get_names() & set(work.outputs):
                 model.remove_result(result)
@@ -134,7 +142,7 @@ def _openvino_infer(work: Work, precision: str) -> Infer:
             raise ValueError(f"The graph takes (n, {', '.join(map(str, work.shape))}) uint8, not {batch.shape} {batch.dtype}.")
         request = requests.get()
         try:
-            request.infer({images: batch})
+            request.infer({0: batch})
             return {name: request.get_tensor(name).data.copy() for name in work.outputs}
         finally:
             requests.put(request)
@@ -148,7 +156,7 @@ def _said(error: Exception) -> str:
     return next((line.removeprefix("-- ") for line in reversed(lines) if line.startswith("-- ")), lines[-1]).rstrip(".")
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """The library without its telemetry, which sends when it is imported and has no switch; OpenVINO goes on without it."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

@@ -19,8 +19,8 @@ from sightline.model.backbone import MODULE, SMALL_SIDE, BackboneSpec, build, ha
 from sightline.model.export import export_graph
 from sightline.model.network import Network
 from sightline.model.weights import Weights, hub_weights, load_into
+from sightline.shrinking.asked import Asked, spoken_size, spoken_time
 from sightline.shrinking.pruning import pruned
-from sightline.shrinking.wanted import Wanted, spoken_size, spoken_time
 from sightline.tasks import TASKS
 
 # Of the side of the input, in steps that suit the network's strides; below the smallest nothing is to be seen any more.
@@ -70,7 +70,7 @@ class Foreseen:
         return f"{what}: {spoken_time(self.latency_ms)}, {spoken_size(self.size)}"
 
 
-def families(manifest: Manifest, wanted: Wanted) -> list[list[Shape]]:
+def families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     """The shapes that can be tried, each family from the gentlest on, the one that is trained soonest first."""
     spec, prepare = BackboneSpec.from_json(manifest.backbone), Prepare.from_json(manifest.prepare)
     backbones = _backbones(spec, prepare)
@@ -78,7 +78,7 @@ def families(manifest: Manifest, wanted: Wanted) -> list[list[Shape]]:
         return [backbones]
     channels = [Shape(f"{share:.0%} of the channels", "channels", spec, prepare, True, 10, share) for share in CHANNELS]
     # A network takes as much room whatever the size of its input.
-    sides = [] if wanted.latency_ms is None or has_fixed_size(spec.name) else _sides(spec, prepare)
+    sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else _sides(spec, prepare)
     return [family for family in (sides, channels, backbones) if family]
 
 
@@ -119,7 +119,7 @@ def untrained(shape: Shape, source: Network | None, manifest: Manifest, dropout:
 
 
 def foreseen(
-    shape: Shape, source: Network | None, manifest: Manifest, measure: Callable[[bytes, Prepare, bool], tuple[float, int]], wanted: Wanted
+    shape: Shape, source: Network | None, manifest: Manifest, measure: Callable[[bytes, Prepare, bool], tuple[float, int]], asked: Asked
 ) -> list[Foreseen]:
     """What the shape would take in float and, where that is too much, in INT8; empty where it cannot be built or exported.
 
@@ -129,7 +129,7 @@ def foreseen(
         try:
             graph = export_graph(untrained(shape, source, manifest), shape.prepare.shape)
             found = [Foreseen(shape, False, *measure(graph, shape.prepare, False))]
-            if not wanted.met(found[0].latency_ms, found[0].size):
+            if asked.int8 and not asked.met(found[0].latency_ms, found[0].size):
                 noise = np.random.default_rng(0).integers(0, 256, (NOISE_IMAGES, *shape.prepare.shape, shape.prepare.channels), np.uint8)
                 found.append(Foreseen(shape, True, *measure(quantised(graph, noise, shape.name), shape.prepare, True)))
         except (UsageError, ModelFileError) as error:
@@ -140,7 +140,7 @@ def foreseen(
 
 
 def picked(
-    shapes: Sequence[Sequence[Shape]], look: Callable[[Shape], Sequence[Foreseen]], wanted: Wanted
+    shapes: Sequence[Sequence[Shape]], look: Callable[[Shape], Sequence[Foreseen]], asked: Asked
 ) -> tuple[list[Foreseen], list[Foreseen]]:
     """Of each family the gentlest shape that is small and fast enough, and all that was looked at on the way."""
     picks: list[Foreseen] = []
@@ -149,7 +149,7 @@ def picked(
         for shape in family:
             found = look(shape)
             seen += found
-            if fitting := [one for one in found if wanted.met(one.latency_ms, one.size)]:
+            if fitting := [one for one in found if asked.met(one.latency_ms, one.size)]:
                 picks.append(fitting[0])
                 break
     return picks, seen

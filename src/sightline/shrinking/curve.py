@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from sightline.drawing.lettering import font_for
 from sightline.errors import ResourceError
 from sightline.report.draw import nice_ticks
+from sightline.shrinking.asked import Asked, spoken_size, spoken_time
 from sightline.shrinking.measuring import Point
-from sightline.shrinking.wanted import Wanted, spoken_size, spoken_time
 
 Colour = tuple[int, int, int]
 # Pixels of the picture, of its plot (left, top, right, bottom), of letters and of a dot's radius.
@@ -46,14 +46,14 @@ class Curve:
                 return found
             number += 1
 
-    def write(self, points: Sequence[Point], wanted: Wanted, chosen: Point | None, max_loss: float) -> None:
+    def write(self, points: Sequence[Point], asked: Asked, chosen: Point | None, max_loss: float) -> None:
         """Raises ResourceError when the disk does not take it."""
         told = {
-            "wanted": wanted.to_json(), "max_loss": max_loss,
+            "asked": asked.to_json(), "max_loss": max_loss,
             "chosen": None if chosen is None else chosen.name, "points": [point.to_json() for point in points],
         }  # fmt: skip
         try:
-            drawn(points, wanted, chosen, max_loss).save(self.picture)
+            drawn(points, asked, chosen, max_loss).save(self.picture)
             self.figures.write_text(json.dumps(told, indent=2, allow_nan=False), encoding="utf-8")
         except OSError as error:
             raise ResourceError(f"{self.picture}: could not be written ({error.strerror or error}); make room.") from error
@@ -68,7 +68,7 @@ class _Axes:
     y: tuple[float, float]
 
     def of(self, point: Point) -> float:
-        return point.size / 1e6 if self.by_size else point.figures.speed.latency_ms
+        return point.size / 1e6 if self.by_size else point.speed.latency_ms
 
     def across(self, value: float) -> float:
         left, right = map(math.log, self.x)
@@ -78,15 +78,15 @@ class _Axes:
         return PLOT[3] - (PLOT[3] - PLOT[1]) * (value - self.y[0]) / (self.y[1] - self.y[0])
 
 
-def drawn(points: Sequence[Point], wanted: Wanted, chosen: Point | None, max_loss: float) -> Image.Image:
+def drawn(points: Sequence[Point], asked: Asked, chosen: Point | None, max_loss: float) -> Image.Image:
     """The picture: each point with its 95% interval, a line through those that nothing beats, and what is asked for."""
     picture = Image.new("RGB", SIZE, GROUND)
-    pen, metric = ImageDraw.Draw(picture), points[0].figures.metric
-    by_size = wanted.latency_ms is None
-    limit = (wanted.bytes or 0) / 1e6 if by_size else wanted.latency_ms
+    pen, metric = ImageDraw.Draw(picture), points[0].metric
+    by_size = asked.latency_ms is None
+    limit = (asked.bytes or 0) / 1e6 if by_size else asked.latency_ms
     assert limit is not None
-    values = [point.size / 1e6 if by_size else point.figures.speed.latency_ms for point in points]
-    heights = [edge for point in points for edge in point.figures.interval]
+    values = [point.size / 1e6 if by_size else point.speed.latency_ms for point in points]
+    heights = [edge for point in points for edge in point.interval]
     ticks = nice_ticks(min(heights), max(heights), outside=True)
     spread = (max([*values, limit]) / min([*values, limit])) ** MARGIN * 1.1
     axes = _Axes(by_size, (min([*values, limit]) / spread, max([*values, limit]) * spread), (ticks[0], ticks[-1]))
@@ -94,9 +94,9 @@ def drawn(points: Sequence[Point], wanted: Wanted, chosen: Point | None, max_los
     title = f"What {'size' if by_size else 'latency'} costs: {metric} on {points[0].loss.n} test images, with 95% intervals"
     _text(pen, (PLOT[0], 28), title, 26)
     _frame(pen, axes, ticks, unit)
-    _asked(pen, axes, limit, wanted, points[0].figures.value - max_loss / 100, max_loss)
+    _asked(pen, axes, limit, asked, points[0].value - max_loss / 100, max_loss)
     frontier = _unbeaten(points, axes)
-    pen.line([(axes.across(axes.of(point)), axes.up(point.figures.value)) for point in frontier], LINE, 2)
+    pen.line([(axes.across(axes.of(point)), axes.up(point.value)) for point in frontier], LINE, 2)
     for number, point in enumerate(points, 1):
         _dot(pen, axes, point, number, point is chosen)
     _legend(pen, points, chosen)
@@ -117,11 +117,11 @@ def _frame(pen: ImageDraw.ImageDraw, axes: _Axes, ticks: Sequence[float], unit: 
     _text(pen, ((left + right) / 2, bottom + 48), f"{unit} (each step to the right is a multiple)", anchor="ma")
 
 
-def _asked(pen: ImageDraw.ImageDraw, axes: _Axes, limit: float, wanted: Wanted, lowest: float, max_loss: float) -> None:
+def _asked(pen: ImageDraw.ImageDraw, axes: _Axes, limit: float, asked: Asked, lowest: float, max_loss: float) -> None:
     """What is asked for as lines: the limit, and what may be lost."""
     x = axes.across(limit)
     pen.line((x, PLOT[1], x, PLOT[3]), ASKED, 2)
-    _text(pen, (x, PLOT[1] - 8), str(wanted), colour=ASKED, anchor="lb" if x < sum(PLOT[::2]) / 2 else "rb")
+    _text(pen, (x, PLOT[1] - 8), str(asked), colour=ASKED, anchor="lb" if x < sum(PLOT[::2]) / 2 else "rb")
     if axes.y[0] <= lowest <= axes.y[1]:
         for start in range(PLOT[0], PLOT[2], 14):
             pen.line((start, axes.up(lowest), min(start + 7, PLOT[2]), axes.up(lowest)), ASKED, 1)
@@ -131,16 +131,16 @@ def _asked(pen: ImageDraw.ImageDraw, axes: _Axes, limit: float, wanted: Wanted, 
 def _unbeaten(points: Sequence[Point], axes: _Axes) -> list[Point]:
     """The points than which none is both better and faster, or smaller, in order."""
     found: list[Point] = []
-    for point in sorted(points, key=lambda one: (axes.of(one), -one.figures.value)):
-        if not found or point.figures.value > found[-1].figures.value:
+    for point in sorted(points, key=lambda one: (axes.of(one), -one.value)):
+        if not found or point.value > found[-1].value:
             found.append(point)
     return found
 
 
 def _dot(pen: ImageDraw.ImageDraw, axes: _Axes, point: Point, number: int, chosen: bool) -> None:
     """The point's number in a dot, in a ring where it is the chosen one, on its interval."""
-    x, y, colour = axes.across(axes.of(point)), axes.up(point.figures.value), _colour(point)
-    low, high = (axes.up(edge) for edge in point.figures.interval)
+    x, y, colour = axes.across(axes.of(point)), axes.up(point.value), _colour(point)
+    low, high = (axes.up(edge) for edge in point.interval)
     pen.line((x, low, x, high), colour, 2)
     for end in (low, high):
         pen.line((x - 6, end, x + 6, end), colour, 2)
@@ -163,7 +163,7 @@ def _legend(pen: ImageDraw.ImageDraw, points: Sequence[Point], chosen: Point | N
     for number, point in enumerate(points, 1):
         _numbered(pen, (left - 22, top + 20), number, _colour(point))
         _text(pen, (left, top), f"{point.name}{' (chosen)' if point is chosen else ''}", 17)
-        about = spoken_time(point.figures.speed.latency_ms), spoken_size(point.size), f"{100 * point.figures.value:.1f}%"
+        about = spoken_time(point.speed.latency_ms), spoken_size(point.size), f"{100 * point.value:.1f}%"
         _text(pen, (left, top + 21), ", ".join(about), 16, LINE)
         top += step
     said = (("as small and fast as asked for", FITTING), ("too large or too slow", TOO_MUCH))
@@ -182,14 +182,14 @@ def _text(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: in
 
 def lines(points: Sequence[Point], chosen: Point) -> list[str]:
     """The table, a row for each variant; the chosen one is marked."""
-    metric = points[0].figures.metric
+    metric = points[0].metric
     rows = [["", "", "ms", "ms p99", "size", metric, "95% interval", "lost", "changed", "fits", "computed by"]]
     for point in points:
-        figures, speed = point.figures, point.figures.speed
+        speed = point.speed
         rows.append([
             "*" if point is chosen else "", point.name, f"{speed.latency_ms:.2f}", f"{speed.latency_p99_ms:.2f}", spoken_size(point.size),
-            f"{figures.value:.4f}", "{:.4f} to {:.4f}".format(*figures.interval), f"{point.loss.points:+.2f}", f"{figures.changed:.2%}",
-            "yes" if point.fits else "no", figures.engine,
+            f"{point.value:.4f}", "{:.4f} to {:.4f}".format(*point.interval), f"{point.loss.points:+.2f}", f"{point.loss.share:.2%}",
+            "yes" if point.fits else "no", point.engine,
         ])  # fmt: skip
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

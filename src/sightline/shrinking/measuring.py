@@ -22,41 +22,48 @@ from sightline.engines.adapters import Work, candidates, onnx_infer
 from sightline.engines.choice import choose_engine
 from sightline.engines.evidence import Evidence, Replay, replay_of
 from sightline.exporting.floats import mixed
-from sightline.exporting.judging import Figures, Judge, Loss, Raw, replayed, speeds
+from sightline.exporting.forms import work_of
+from sightline.exporting.judging import BATCH, Judge, Loss, Raw, Speed, replayed, speeds
 from sightline.exporting.material import Images, Material
 from sightline.exporting.quantise import layers, quantised
 from sightline.manifest import Manifest
 from sightline.records import Infer
 from sightline.replay import record
 from sightline.runtime import Model
-from sightline.shrinking.wanted import Wanted
+from sightline.shrinking.asked import Asked
 from sightline.tasks import Task, load_task
 
-BATCH = 16
 # Seconds that are given to an image's latency, and the fewest and the most images.
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 1.0, 5, 200
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant that was measured: what was done to the model, what it is now, and what it loses.
+    """A variant that was measured.
 
-    size        bytes of its file with the least that a bundle holds
-    loss        on the test images, and ``validation`` on those that variants are chosen by
-    fits        whether it is as small and as fast as is asked for
+    name         what was done to the model
+    speed        of what computes it here, which is the ``engine``
+    size         bytes of its file with the least that a bundle holds
+    value        the task's ``metric`` on the test images, and its 95% ``interval``
+    loss         what it loses there against the model it is made from, and ``validation`` on the images that variants are chosen by
+    fits         whether it is as small and as fast as is asked for
     """
 
     name: str
     precision: str
-    figures: Figures
+    engine: str
+    speed: Speed
     size: int
+    metric: str
+    value: float
+    interval: tuple[float, float]
     loss: Loss
     validation: Loss
     fits: bool
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.figures.to_json(), "name": self.name, "precision": self.precision, "bytes": self.size, "loss": self.loss.points,
-                "validation": asdict(self.validation), "fits": self.fits}  # fmt: skip
+        plain = {**asdict(self), "interval": list(self.interval), "loss": self.loss.points, "changed": self.loss.share, "n": self.loss.n}
+        return {**{name: value for name, value in plain.items() if name != "speed"}, **asdict(self.speed)}
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,7 @@ class Made:
         return Prepare.from_json(self.manifest.prepare)
 
     def work(self, threads: int) -> Work:
-        shape = (*self.prepare.shape, self.prepare.channels)
-        return Work(self.graph, load_task(self.manifest.task).OUTPUTS, self.name, shape, threads, int8=self.manifest.is_int8)
+        return work_of(self.manifest, self.graph, self.name, threads)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Bench:
 
     source: Bundle
     material: Material
-    wanted: Wanted
+    asked: Asked
     limits: Limits
     threads: int
     engine: str
@@ -147,11 +153,10 @@ class Bench:
         worst = max(losses, key=lambda side: losses[side].points)
         validation = judge.loss(self._raw({worst: infers[worst]}, validating, made.prepare)[worst], self.expected[0], validating.targets)
         speed, size = speeds({"it": model.infer}, made.work(1).shape)["it"], len(made.graph) + self.rest
-        value, interval = judge.score(raws[worst], testing.targets)
-        about = losses[worst].share, len(testing), model.engine, speed
-        figures = Figures(made.name, len(made.graph) / 1e6, self.task.METRIC, value, interval, *about)
+        scored = self.task.METRIC, *judge.score(raws[worst], testing.targets)
         precision = "int8" if made.manifest.is_int8 else "float"
-        return Point(made.name, precision, figures, size, losses[worst], validation, self.wanted.met(speed.latency_ms, size))
+        fits = self.asked.met(speed.latency_ms, size)
+        return Point(made.name, precision, model.engine, speed, size, *scored, losses[worst], validation, fits)
 
     def in_int8(self, made: Made, max_loss: float) -> Made:
         """The variant in INT8, with as few layers in float as its own answers to validation images ask for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,9 @@ from sightline.replay import record
 from sightline.report.build import library_versions, now
 from sightline.report.markdown import split_front, table
 from sightline.runtime import Model
+from sightline.shrinking.asked import spoken_size, spoken_time
 from sightline.shrinking.lesson import Lesson
 from sightline.shrinking.measuring import Bench, Made, Point
-from sightline.shrinking.wanted import spoken_size, spoken_time
 from sightline.trust.judged import judge, linear_head_of
 
 # Seconds for the embeddings of training images, which unfamiliar images are told by.
@@ -73,11 +74,11 @@ def written(path: Path, made: Made, base: Base, bench: Bench, point: Point, poin
         draft = Path(folder, DRAFT)
         for manifest, parts in _with_less_and_less(replace(made, manifest=told), base, bench):
             bundles.write(draft, manifest, [*parts, card])
-            if bench.wanted.bytes is None or draft.stat().st_size <= bench.wanted.bytes:
+            if bench.asked.bytes is None or draft.stat().st_size <= bench.asked.bytes:
                 bundles.write(path, manifest, [*parts, card])
                 return
         size = spoken_size(draft.stat().st_size)
-    raise RequirementNotMet(f"{path}: not written, as with its card and what it was trained on it takes {size}, more than {bench.wanted}.")
+    raise RequirementNotMet(f"{path}: not written, as with its card and what it was trained on it takes {size}, more than {bench.asked}.")
 
 
 def _with_less_and_less(made: Made, base: Base, bench: Bench) -> Iterator[tuple[Manifest, list[Part]]]:
@@ -109,19 +110,28 @@ def _card(point: Point, points: Sequence[Point], bench: Bench, max_loss: float) 
     """The source's card behind what was done and lost, its front matter first as hubs expect it."""
     source, first, n = bench.source, points[0], point.loss.n
     rows = [
-        [("**" + one.name + "**") if one is point else one.name, f"{one.figures.speed.latency_ms:.2f}", spoken_size(one.size),
-         f"{one.figures.value:.4f} ({one.figures.interval[0]:.4f} to {one.figures.interval[1]:.4f})", f"{one.figures.changed:.2%}"]
+        [("**" + one.name + "**") if one is point else one.name, f"{one.speed.latency_ms:.2f}", spoken_size(one.size),
+         f"{one.value:.4f} ({one.interval[0]:.4f} to {one.interval[1]:.4f})", f"{one.loss.share:.2%}"]
         for one in points
     ]  # fmt: skip
     said = (
-        f"# A smaller model\n\nMade for {bench.wanted}: {point.name}. On {n} test images it loses {point.loss.points:.2f} points of "
-        f"{point.figures.metric} ({max_loss:g} allowed) and answers {point.figures.changed:.2%} of them otherwise; an image takes "
-        f"{spoken_time(point.figures.speed.latency_ms)} instead of {spoken_time(first.figures.speed.latency_ms)} on {processor_name()} "
-        f"({point.figures.engine}). It was chosen on {point.validation.n} validation images; {len(points)} variants were measured on the "
+        f"# A smaller model\n\nMade for {bench.asked}: {point.name}. On {n} test images it loses {point.loss.points:.2f} points of "
+        f"{point.metric} ({max_loss:g} allowed) and answers {point.loss.share:.2%} of them otherwise; an image takes "
+        f"{spoken_time(point.speed.latency_ms)} instead of {spoken_time(first.speed.latency_ms)} on {processor_name()} "
+        f"({point.engine}). It was chosen on {point.validation.n} validation images; {len(points)} variants were measured on the "
         "test images.\n\n"
-        f"{table(['variant', 'ms an image', 'size', f'{first.figures.metric} (95% interval)', 'answers changed'], rows)}\n"
+        f"{table(['variant', 'ms an image', 'size', f'{first.metric} (95% interval)', 'answers changed'], rows)}\n"
     )
     if not source.has("card"):
         return said
     front, body = split_front(source.read("card").decode())
     return f"{front}{said}\nWhat follows is said of the model it was made from.\n\n{body}"
+
+
+def first_free(path: Path) -> Path:
+    """The first name that is not taken: this one, or with -2, -3... behind it."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sightline.errors import UsageError
+from sightline.config import ExportConfig
+from sightline.errors import ConfigError
 
 # How many milliseconds, or bytes, each unit is. Sizes are decimal, as disks and downloads are counted; KiB and MiB are binary.
 TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -14,18 +15,35 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]+)")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """``latency_ms``, the median of one image, and ``bytes``, those of the file; None for what is not asked for."""
+class Asked:
+    """``latency_ms``, the median of one image, and ``bytes``, those of the file; None for what is not asked for.
+
+    ``int8`` says whether it may compute in INT8.
+    """
 
     latency_ms: float | None
     bytes: int | None
+    int8: bool = True
 
     @classmethod
-    def of(cls, latency: str | None, size: str | None) -> Wanted:
-        """From what the flags say, such as "20ms", "0.02s", "4MB" and "500kB". Raises UsageError."""
-        milliseconds = None if latency is None else _amount("--latency", latency, TIMES, "20ms or 0.02s")
-        size_bytes = None if size is None else int(_amount("--size", size, SIZES, "4MB or 500kB"))
-        return cls(milliseconds, size_bytes)
+    def of(cls, config: ExportConfig) -> Asked:
+        """From what the flags say, such as "20ms", "0.02s", "4MB" and "500kB". Raises ConfigError naming all that is wrong."""
+        problems, found = [], {}
+        amounts = (("latency", config.latency, TIMES, "20ms or 0.02s"), ("size", config.size, SIZES, "4MB or 500kB"))
+        for flag, text, units, example in amounts:
+            if text is None:
+                continue
+            found[flag] = _amount(text, units)
+            if not found[flag] > 0:
+                problems.append(f"--{flag} {text}: give a number above 0 and its unit, such as {example}.")
+        if config.to != "onnx":
+            problems.append(f"--to {config.to}: a smaller model is a bundle (onnx); leave it out.")
+        if config.data is None:
+            problems.append("--data: give the labelled images that the bundle was made from, which a smaller model learns from.")
+        if problems:
+            raise ConfigError(problems)
+        size = int(found["size"]) if "size" in found else None
+        return cls(found.get("latency"), size, "int8" in config.precision.lower())
 
     def met(self, latency_ms: float, size: float) -> bool:
         """Whether a file of so many bytes that takes so many milliseconds is what is asked for."""
@@ -44,14 +62,10 @@ class Wanted:
         return " and ".join(said + ([f"--size {spoken_size(self.bytes)}"] if self.bytes is not None else []))
 
 
-def _amount(flag: str, text: str, units: dict[str, float], example: str) -> float:
+def _amount(text: str, units: dict[str, float]) -> float:
+    """In the smallest unit; 0 for what is no amount."""
     found = _AMOUNT.fullmatch(text.strip().lower())
-    if found is None or found[2] not in units:
-        raise UsageError(f"{flag} {text}: give a number and its unit, such as {example}.")
-    amount = float(found[1]) * units[found[2]]
-    if not amount > 0:
-        raise UsageError(f"{flag} {text}: must be more than nothing; give such as {example}.")
-    return amount
+    return 0.0 if found is None else float(found[1]) * units.get(found[2], 0.0)
 
 
 def spoken_time(milliseconds: float) -> str:
