@@ -25,7 +25,7 @@ PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings"
            "data", "drawing", "evaluation", "tasks", "archive", "manifest", "onnx_check", "bundle", "reference", "engines", "tiling",
            "runtime", "replay", "saving", "explanation", "comparison", "pipeline", "flags", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
-              "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics")  # fmt: skip
+              "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 
 
