@@ -65,8 +65,8 @@ class Agreement:
         return float(np.max(self.apart))
 
     def farthest(self, count: int) -> str:
-        """The images that are farthest apart, in words."""
-        order = np.argsort(-np.nan_to_num(self.apart, nan=np.inf), kind="stable")[:count]
+        """The images that are farthest apart, in words; of those equally far first the ones with another answer."""
+        order = np.lexsort((~self.changed, -np.nan_to_num(self.apart, nan=np.inf)))[:count]
         return "; ".join(f"{self.names[place]} by {self.apart[place]:.2g}" for place in order.tolist())
 
 

@@ -70,9 +70,9 @@ class Exported:
 
     def checked(self) -> Exported:
         """Itself; where something was refused, all of that is raised together once the others are written, with itself as ``done``."""
-        errors = list(dict.fromkeys(self.refused.values()))
+        errors = {str(error): error for error in self.refused.values()}  # the same may be wrong with several
         if len(errors) == 1 and not self.variants:
-            raise errors[0]
+            raise next(iter(errors.values()))
         if errors:
-            raise RequirementNotMet(" ".join(map(str, errors)), self)
+            raise RequirementNotMet(" ".join(errors), self)
         return self

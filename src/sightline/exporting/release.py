@@ -27,7 +27,6 @@ from sightline.exporting.wanted import Wanted, targets_of
 from sightline.processor import processors
 from sightline.report.build import library_versions, now
 from sightline.runtime import Model
-from sightline.tasks import load_task
 
 NAMED_IMAGES = 5
 # Added to a variant's name: it in the engine that is fastest here, where that is another than the one it is held to its source in.
@@ -74,8 +73,8 @@ def released(
     Raises what is wrong with the source or with all of them: ModelFileError, ResourceError, DataError, RequirementNotMet.
     """
     threads, targets = config.threads or processors(), targets_of(making, config, source.path)
-    samples = _sound(source, threads)
     original = Side(source.manifest, onnx_infer(work_of(source.manifest, source.read("graph"), str(source.path), threads)))
+    samples = _sound(source, original)
     refused: dict[Wanted, SightlineError] = {}
     with tempfile.TemporaryDirectory(prefix=".sightline-", dir=next(iter(targets.values())).parent) as folder:
         contents = _contents(source, making, material, config, limits, threads, refused)
@@ -98,17 +97,15 @@ def released(
     return Exported(tuple(variants), tuple(figures), {one: refused[one] for one in making if one in refused}, config.max_loss)
 
 
-def _sound(source: Bundle, threads: int) -> Replay:
+def _sound(source: Bundle, original: Side) -> Replay:
     """The images in the bundle, on which this machine has to compute what was recorded before anything is measured against it."""
-    found = replay_of(source, load_task(source.manifest.task).OUTPUTS)
-    model = Model.of(source, threads=threads, engine="onnxruntime", precision="fp32")
-    _, difference = replay.largest_difference(source, model)
+    _, difference = replay.largest_difference(source, Model(source.manifest, original.infer))
     if not difference <= replay.TOLERANCE:
         raise RequirementNotMet(
             f"{source.path}: its predictions on this machine differ by up to {difference:.3g} from what was recorded, so that nothing "
             "can be measured against it; see 'sightline verify'."
         )
-    return found
+    return replay_of(source, original.task.OUTPUTS)
 
 
 def _contents(
@@ -144,8 +141,8 @@ def _drafted(one: Wanted, content: Content, original: Side, samples: Replay, fol
     names = [f"image {place + 1} in the bundle" for place in range(len(samples.files))]
     try:
         found = replayed_beside(original, {one.name: opened.side}, samples.files, names, what=f"Replaying {one}")
-    except FAULTS as error:
-        raise ModelFileError(f"{source}: not released in {one}, because it cannot be replayed: {error}") from error
+    except Exception as error:  # engines raise what they like
+        raise RequirementNotMet(f"{source}: not released in {one}, because it cannot be replayed ({error}).") from error
     float_layers = content.manifest.variant.get("float_layers", ())
     return Draft(one, path, opened, found.agreements[one.name], tuple(float_layers))
 

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from sightline.bundle import Bundle
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
+from sightline.model.backbone import MODULE
 from sightline.model.export import quiet
 from sightline.model.rebuild import network_of
 
@@ -37,6 +38,10 @@ def exported_program(bundle: Bundle, in_half: bool) -> Any:
 
     ``in_half`` stores the weights in fp16. Raises ModelFileError for a bundle without weights, and where torch cannot export it.
     """
+    if not bundle.has("weights"):
+        raise ModelFileError(f"{bundle.path}: has no weights, of which a program for torch is made; use --to onnx.")
+    if str(bundle.manifest.backbone.get("name", "")).startswith(MODULE):
+        raise ModelFileError(f"{bundle.path}: its backbone is a module of your own, which a bundle has no code of; use --to onnx.")
     network = network_of(bundle).requires_grad_(False)
     prepare = Prepare.from_json(bundle.manifest.prepare)
     example = torch.zeros(2, *prepare.shape, prepare.channels, dtype=torch.uint8)
