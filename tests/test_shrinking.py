@@ -375,7 +375,7 @@ def test_what_no_model_reaches_is_said_before_anything_is_trained(learnt, model,
     monkeypatch.setattr(candidates, "CHANNELS", ())
     monkeypatch.setattr(candidates, "SIDES", (0.5,))
     with pytest.raises(
-        RequirementNotMet, match=r"no model that is known here meets --.*; nearest of \d+ that were measured is .*: .* ms, .* kB"
+        RequirementNotMet, match=r"no model that is known here meets --.*; nearest of \d+ that were measured is .*: .* ms, .* [kM]B"
     ):
         sightline.export(model, data=learnt[0], **flags, **GENEROUS)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.sight"]

@@ -76,20 +76,40 @@ def families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     backbones = _backbones(spec, prepare)
     if spec.name.startswith(MODULE):
         return [backbones]
-    channels = [Shape(f"{share:.0%} of the channels", "channels", spec, prepare, True, 10, share) for share in CHANNELS]
+    itself = Shape("the model itself", "input", spec, prepare, True, 8)
+    channels = [_with_channels(itself, share) for share in CHANNELS]
     # A network takes as much room whatever the size of its input.
-    sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else _sides(spec, prepare)
+    sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else [_with_side(itself, side) for side in _sides(prepare)]
     return [family for family in (sides, channels, backbones) if family]
 
 
-def _sides(spec: BackboneSpec, prepare: Prepare) -> list[Shape]:
+def harsh_families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
+    """Where none of those is fast enough: fewer channels, or the smallest backbones, that see a smaller input as well."""
+    spec, prepare = BackboneSpec.from_json(manifest.backbone), Prepare.from_json(manifest.prepare)
+    if asked.latency_ms is None:
+        return []
+    sides, small = _sides(prepare)[-2:], _backbones(spec, prepare)[-2:]
+    backbones = [_with_side(shape, side) for side in sides for shape in small]
+    if spec.name.startswith(MODULE) or has_fixed_size(spec.name):
+        return [backbones]
+    itself = Shape("the model itself", "input", spec, prepare, True, 12)
+    both = [_with_side(_with_channels(itself, share), side) for share, side in zip(CHANNELS[1:], sides, strict=False)]
+    return [family for family in (both, backbones) if family]
+
+
+def _sides(prepare: Prepare) -> list[int]:
     step = STEPS[prepare.size > SMALL_SIDE]
     sides = dict.fromkeys(step * round(share * prepare.size / step) for share in SIDES)
-    return [
-        Shape(f"input of {side} px", "input", replace(spec, size=side), replace(prepare, size=side), True, 8)
-        for side in sides
-        if SMALLEST_SIDE <= side < prepare.size
-    ]
+    return [side for side in sides if SMALLEST_SIDE <= side < prepare.size]
+
+
+def _with_side(shape: Shape, side: int) -> Shape:
+    words = f"input of {side} px" if shape.family == "input" else f"{shape.name}, input of {side} px"
+    return replace(shape, name=words, spec=replace(shape.spec, size=side), prepare=replace(shape.prepare, size=side))
+
+
+def _with_channels(shape: Shape, share: float) -> Shape:
+    return replace(shape, name=f"{share:.0%} of the channels", family="channels", channels=share, epochs=shape.epochs + 2)
 
 
 def _backbones(spec: BackboneSpec, prepare: Prepare) -> list[Shape]:

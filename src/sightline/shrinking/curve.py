@@ -158,7 +158,7 @@ def _numbered(pen: ImageDraw.ImageDraw, at: tuple[float, float], number: int, co
 
 def _legend(pen: ImageDraw.ImageDraw, points: Sequence[Point], chosen: Point | None) -> None:
     """What each number stands for, and what the colours do."""
-    left, top = PLOT[2] + 50, PLOT[1] + 4
+    left, top = PLOT[2] + 50, PLOT[1] + 4.0
     step = min(56.0, (PLOT[3] - PLOT[1]) / len(points))
     for number, point in enumerate(points, 1):
         _numbered(pen, (left - 22, top + 20), number, _colour(point))

@@ -110,15 +110,15 @@ def _as_it_was_split(source: Bundle, dataset: Dataset, store: Store) -> Dataset:
     """The data with what the model was trained or validated on as training images and everything else as test images, where they did
     not come split. Raises DataError where the model saw none of the training images."""
     seen = np.isin(_keys(store), source.arrays("reference")["seen"]) if source.has("reference") else np.zeros(len(dataset), bool)
-    learned = seen if dataset.splits is None else seen & (dataset.splits == "train")
-    if not learned.any():
+    test = np.zeros(len(dataset), bool) if dataset.splits is None else dataset.splits == "test"
+    if not (seen & ~test).any():
         raise DataError(
             f"{dataset.root}: holds none of the images that {source.path} was trained on, from which a smaller model learns; "
             "give the data that it was made from."
         )
     if dataset.splits is None:
         return dataset.replace(splits=np.where(seen, "train", "test"))
-    if flattering := int((seen & (dataset.splits == "test")).sum()):
+    if flattering := int((seen & test).sum()):
         console.warn(f"{flattering} of the test images were used in training, so the figures flatter every model.")
     return dataset
 

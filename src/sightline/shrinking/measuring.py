@@ -35,6 +35,8 @@ from sightline.tasks import Task, load_task
 
 # Seconds that are given to an image's latency, and the fewest and the most images.
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 1.0, 5, 200
+# Bytes that what is said of a variant, on its card and in its manifest, takes at most beside what is said of its source.
+SAID = 8_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Point:
 
     name         what was done to the model
     speed        of what computes it here, which is the ``engine``
-    size         bytes of its file with the least that a bundle holds
+    size         bytes of its file with the least that a bundle holds; of the model itself, as it is
     value        the task's ``metric`` on the test images, and its 95% ``interval``
     loss         what it loses there against the model it is made from, and ``validation`` on the images that variants are chosen by
     fits         whether it is as small and as fast as is asked for
@@ -106,6 +108,12 @@ class Bench:
         return Made("the model itself", self.source.read("graph"), self.source.manifest)
 
     @cached_property
+    def alone(self) -> Made:
+        """The source's graph without its weights to train on and its report, which are most of many a bundle."""
+        told = replace(self.source.manifest, variant={"precision": "fp32"})
+        return Made("the model without weights and report", self.itself.graph, told)
+
+    @cached_property
     def expected(self) -> tuple[Raw, Raw]:
         """What the source says of the validation and of the test images, in ONNX Runtime."""
         infers, prepare = {"it": onnx_infer(self.itself.work(self.threads))}, self.itself.prepare
@@ -123,7 +131,11 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "rest.sight")
             bundles.write(path, replace(self.source.manifest, members=()), parts)
-            return path.stat().st_size
+            return path.stat().st_size + SAID
+
+    def size(self, made: Made) -> int:
+        """Bytes of the variant's file with the least that a bundle holds; of the source's, as it is."""
+        return self.source.path.stat().st_size if made is self.itself else len(made.graph) + self.rest
 
     def untrained(self, graph: bytes, prepare: Prepare, int8: bool) -> tuple[float, int]:
         """Milliseconds an image and bytes of the file of a graph whose answers mean nothing yet."""
@@ -138,7 +150,7 @@ class Bench:
         parts = [Part("model.onnx", "graph", made.graph, required=True), Part("replay.npz", "replay", replay)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "draft.sight")
-            bundles.write(path, replace(made.manifest, members=()), parts)
+            bundles.write(path, replace(made.manifest, members=(), unfit=()), parts)
             return Model.open(path, threads=self.threads, engine=self.engine)
 
     def point(self, made: Made) -> Point:
@@ -152,7 +164,7 @@ class Bench:
         losses = {side: judge.loss(raw, self.expected[1], testing.targets) for side, raw in raws.items()}
         worst = max(losses, key=lambda side: losses[side].points)
         validation = judge.loss(self._raw({worst: infers[worst]}, validating, made.prepare)[worst], self.expected[0], validating.targets)
-        speed, size = speeds({"it": model.infer}, made.work(1).shape)["it"], len(made.graph) + self.rest
+        speed, size = speeds({"it": model.infer}, made.work(1).shape)["it"], self.size(made)
         scored = self.task.METRIC, *judge.score(raws[worst], testing.targets)
         precision = "int8" if made.manifest.is_int8 else "float"
         fits = self.asked.met(speed.latency_ms, size)

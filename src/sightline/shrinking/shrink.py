@@ -21,7 +21,7 @@ from sightline.model.rebuild import network_of
 from sightline.processor import processors
 from sightline.runtime import Model
 from sightline.shrinking.asked import Asked, spoken_size, spoken_time
-from sightline.shrinking.candidates import Foreseen, Shape, families, foreseen, picked, untrained
+from sightline.shrinking.candidates import Foreseen, Shape, families, foreseen, harsh_families, picked, untrained
 from sightline.shrinking.curve import Curve, lines
 from sightline.shrinking.lesson import Lesson
 from sightline.shrinking.measuring import Bench, Made, Point
@@ -96,13 +96,12 @@ class Trials:
         console.say(f"Training: {shape.name}, taught by the model itself.")
         network = untrained(shape, self.network, self.source.manifest, self.lesson.settings.network.dropout)
         network = self.lesson.teach(network, shape).cpu()
+        told = self.source.manifest
+        licences = {**told.licences, "backbone": shape.weights.contract.licence or "not stated"} if shape.weights else told.licences
         manifest = replace(
-            self.source.manifest,
-            variant={"precision": "fp32"},
-            members=(),
-            prepare=network.prepare.to_json(),
+            told, variant={"precision": "fp32"}, members=(), licences=licences, prepare=network.prepare.to_json(),
             backbone=shape.spec.to_json(),
-        )
+        )  # fmt: skip
         made = Made(shape.name, export_graph(network, network.prepare.shape), manifest)
         self.trained[made.name] = made, network
         if not self.measure(made).fits and self.bench.asked.int8:
@@ -154,7 +153,7 @@ def shrunk(model: Path, asked: Asked, reading: ReadConfig, config: ExportConfig)
         if itself.fits:
             console.say(f"{model} meets {asked} as it is, so nothing is written.")
             return Shrunk(model, asked, itself, (itself,), config.max_loss, None)
-        for pick in _picks(trials):
+        for pick in _picks(trials, itself):
             trials.train(pick.shape)
         curve = Curve.beside(path)
         try:
@@ -178,9 +177,12 @@ def _begun(source: Bundle, asked: Asked, reading: ReadConfig, config: ExportConf
     return Trials(source, lesson, bench, None if own else network_of(source), config.max_loss)
 
 
-def _picks(trials: Trials) -> list[Foreseen]:
-    """What is worth being trained: nothing where INT8 alone will do. Raises RequirementNotMet where no shape is small and fast enough."""
+def _picks(trials: Trials, itself: Point) -> list[Foreseen]:
+    """What is worth being trained: nothing where less in the file, or INT8, will do. Raises RequirementNotMet where no shape is small and
+    fast enough."""
     bench, asked, manifest = trials.bench, trials.bench.asked, trials.source.manifest
+    if asked.met(itself.speed.latency_ms, bench.size(bench.alone)) and trials.measure(bench.alone).fits:
+        return []
     int8 = trials.quantise(bench.itself) if asked.int8 else None
     if int8 is not None and int8.fits and int8.loss.points <= trials.max_loss:
         return []
@@ -192,6 +194,9 @@ def _picks(trials: Trials) -> list[Foreseen]:
         return found if smaller else []
 
     picks, seen = picked(families(manifest, asked), look, asked)
+    if not picks:
+        picks, harsher = picked(harsh_families(manifest, asked), look, asked)
+        seen += harsher
     if picks or any(point.fits for point in trials.points):
         return picks
     reached += [(asked.excess(one.latency_ms, one.size), f"{one}, untrained") for one in seen]
