@@ -339,7 +339,14 @@ def time_is_area(monkeypatch):
     monkeypatch.setattr(measuring, "speeds", lambda infers, shape: {"it": Speed(milliseconds(None, shape), 11, 1, 1, 1)})
 
 
-def test_a_smaller_input_where_that_is_fast_enough(learnt, model, time_is_area):
+@pytest.fixture
+def only_inputs(monkeypatch):
+    """Nothing else is made smaller."""
+    monkeypatch.setattr(candidates, "CHANNELS", ())
+    monkeypatch.setattr(candidates, "BACKBONES", ())
+
+
+def test_a_smaller_input_where_that_is_fast_enough(learnt, model, time_is_area, only_inputs):
     data = learnt[0]
     made = sightline.export(model, data=data, latency="6ms", **GENEROUS)
     assert made.chosen.name == "input of 24 px"
@@ -354,7 +361,7 @@ def test_a_smaller_input_where_that_is_fast_enough(learnt, model, time_is_area):
         assert len(bundle.arrays("replay")["lengths"]) == len(source.arrays("replay")["lengths"])
 
 
-def test_tags_are_taught_too(tmp_path, time_is_area):
+def test_tags_are_taught_too(tmp_path, time_is_area, only_inputs):
     data = write_tagged_shapes(tmp_path / "data", n=60)
     run = sightline.train(data, out=str(tmp_path / "run"), **QUICK)
     made = sightline.export(run.model, data=data, latency="6ms", out=tmp_path / "quick.sight", **GENEROUS)
@@ -370,9 +377,8 @@ def test_what_is_small_enough_already_stays_as_it_is(learnt, model):
 
 
 @pytest.mark.parametrize("flags", [{"latency": "0.001ms"}, {"size": "2kB"}, {"latency": "5s", "size": "2kB"}])
-def test_what_no_model_reaches_is_said_before_anything_is_trained(learnt, model, monkeypatch, flags):
+def test_what_no_model_reaches_is_said_before_anything_is_trained(learnt, model, monkeypatch, only_inputs, flags):
     monkeypatch.setattr(shrink.Trials, "train", lambda *given: pytest.fail("trained"))
-    monkeypatch.setattr(candidates, "CHANNELS", ())
     monkeypatch.setattr(candidates, "SIDES", (0.5,))
     with pytest.raises(
         RequirementNotMet, match=r"no model that is known here meets --.*; nearest of \d+ that were measured is .*: .* ms, .* [kM]B"
@@ -381,14 +387,13 @@ def test_what_no_model_reaches_is_said_before_anything_is_trained(learnt, model,
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.sight"]
 
 
-def test_what_loses_too_much_is_refused_with_the_nearest_and_the_curve(learnt, model, time_is_area, monkeypatch):
+def test_what_loses_too_much_is_refused_with_the_nearest_and_the_curve(learnt, model, time_is_area, only_inputs, monkeypatch):
     def spoilt(lesson, network, shape):
         with torch.no_grad():
             network.head.linear.weight.copy_(-network.head.linear.weight)
         return network
 
     monkeypatch.setattr("sightline.shrinking.lesson.Lesson.teach", spoilt)
-    monkeypatch.setattr(candidates, "BACKBONES", ())
     with pytest.raises(
         RequirementNotMet, match=r"loses at most 1 points of accuracy on the 36 test images; nearest is input of 24 px: .*curve\.png"
     ):
@@ -413,7 +418,7 @@ def test_bad_input_is_said_in_a_sentence(learnt, model, tmp_path):
         sightline.export(tmp_path / "scenes.sight", data=data, size="10kB", **GENEROUS)
 
 
-def test_data_that_did_not_come_split_are_split_by_what_the_model_saw(run, shapes, tmp_path, time_is_area):
+def test_data_that_did_not_come_split_are_split_by_what_the_model_saw(run, shapes, tmp_path, time_is_area, only_inputs):
     model = shutil.copy(run.model, tmp_path / "model.sight")
     made = sightline.export(model, data=shapes, latency="6ms", **GENEROUS)
     assert made.chosen.loss.n == run.numbers["test"]["n"]
