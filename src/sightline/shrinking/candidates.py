@@ -34,6 +34,10 @@ NOISE_IMAGES = 16
 RGB = 3
 
 
+# (graph, prepare, whether it is in INT8) to milliseconds an image and bytes of the file.
+Measure = Callable[[bytes, Prepare, bool], tuple[float, int]]
+
+
 @dataclass(frozen=True)
 class Shape:
     """A network that could be trained.
@@ -70,13 +74,19 @@ class Foreseen:
         return f"{what}: {spoken_time(self.latency_ms)}, {spoken_size(self.size)}"
 
 
+def shape_of(manifest: Manifest) -> Shape:
+    """That of the model which smaller ones are made from."""
+    spec, prepare = BackboneSpec.from_json(manifest.backbone), Prepare.from_json(manifest.prepare)
+    return Shape("the model itself", "input", spec, prepare, True, 8)
+
+
 def families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     """The shapes that can be tried, each family from the gentlest on, the one that is trained soonest first."""
     spec, prepare = BackboneSpec.from_json(manifest.backbone), Prepare.from_json(manifest.prepare)
     backbones = _backbones(spec, prepare)
     if spec.name.startswith(MODULE):
         return [backbones]
-    itself = Shape("the model itself", "input", spec, prepare, True, 8)
+    itself = shape_of(manifest)
     channels = [_with_channels(itself, share) for share in CHANNELS]
     # A network takes as much room whatever the size of its input.
     sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else [_with_side(itself, side) for side in _sides(prepare)]
@@ -92,7 +102,7 @@ def harsh_families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     backbones = [_with_side(shape, side) for side in sides for shape in small]
     if spec.name.startswith(MODULE) or has_fixed_size(spec.name):
         return [backbones]
-    itself = Shape("the model itself", "input", spec, prepare, True, 12)
+    itself = replace(shape_of(manifest), epochs=12)
     both = [_with_side(_with_channels(itself, share), side) for share, side in zip(CHANNELS[1:], sides, strict=False)]
     return [family for family in (both, backbones) if family]
 
@@ -138,25 +148,25 @@ def untrained(shape: Shape, source: Network | None, manifest: Manifest, dropout:
     return pruned(network, shape.channels) if shape.channels < 1 else network
 
 
-def foreseen(
-    shape: Shape, source: Network | None, manifest: Manifest, measure: Callable[[bytes, Prepare, bool], tuple[float, int]], asked: Asked
-) -> list[Foreseen]:
-    """What the shape would take in float and, where that is too much, in INT8; empty where it cannot be built or exported.
-
-    measure  (graph, prepare, int8) -> milliseconds and bytes
-    """
+def foreseen(shape: Shape, source: Network | None, manifest: Manifest, measure: Measure, asked: Asked) -> list[Foreseen]:
+    """What the shape would take in float and, where that is too much, in INT8; empty where it cannot be built or exported."""
     with torch.random.fork_rng(devices=[]):
         try:
             graph = export_graph(untrained(shape, source, manifest), shape.prepare.shape)
             found = [Foreseen(shape, False, *measure(graph, shape.prepare, False))]
             if asked.int8 and not asked.met(found[0].latency_ms, found[0].size):
-                noise = np.random.default_rng(0).integers(0, 256, (NOISE_IMAGES, *shape.prepare.shape, shape.prepare.channels), np.uint8)
-                found.append(Foreseen(shape, True, *measure(quantised(graph, noise, shape.name), shape.prepare, True)))
+                found.append(foreseen_in_int8(shape, graph, measure))
         except (UsageError, ModelFileError) as error:
             console.say(f"{shape.name}: cannot be tried ({error})")
             return []
     console.say("Untrained, " + "; in INT8 ".join(str(one) if not one.int8 else spoken_time(one.latency_ms) for one in found))
     return found
+
+
+def foreseen_in_int8(shape: Shape, graph: bytes, measure: Measure) -> Foreseen:
+    """What a graph of this shape would take in INT8 with no layer left in float, which is the least. Raises ModelFileError."""
+    noise = np.random.default_rng(0).integers(0, 256, (NOISE_IMAGES, *shape.prepare.shape, shape.prepare.channels), np.uint8)
+    return Foreseen(shape, True, *measure(quantised(graph, noise, shape.name), shape.prepare, True))
 
 
 def picked(

@@ -19,7 +19,7 @@ from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.data.decode import Limits
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates, onnx_infer
-from sightline.engines.choice import choose_engine
+from sightline.engines.choice import measure
 from sightline.engines.evidence import Evidence, Replay, replay_of
 from sightline.exporting.floats import mixed
 from sightline.exporting.forms import work_of
@@ -140,7 +140,7 @@ class Bench:
     def untrained(self, graph: bytes, prepare: Prepare, int8: bool) -> tuple[float, int]:
         """Milliseconds an image and bytes of the file of a graph whose answers mean nothing yet."""
         work = Work(graph, self.task.OUTPUTS, "an untrained graph", (*prepare.shape, prepare.channels), self.threads, int8=int8)
-        infer, _ = choose_engine(work, _anything(work.shape), candidates(self.engine))
+        infer, _ = measure(work, _anything(work.shape), candidates(self.engine))
         return latency_ms(infer, work.shape), len(graph) + self.rest
 
     def opened(self, made: Made) -> Model:

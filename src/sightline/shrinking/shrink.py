@@ -21,7 +21,17 @@ from sightline.model.rebuild import network_of
 from sightline.processor import processors
 from sightline.runtime import Model
 from sightline.shrinking.asked import Asked, spoken_size, spoken_time
-from sightline.shrinking.candidates import Foreseen, Shape, families, foreseen, harsh_families, picked, untrained
+from sightline.shrinking.candidates import (
+    Foreseen,
+    Shape,
+    families,
+    foreseen,
+    foreseen_in_int8,
+    harsh_families,
+    picked,
+    shape_of,
+    untrained,
+)
 from sightline.shrinking.curve import Curve, lines
 from sightline.shrinking.lesson import Lesson
 from sightline.shrinking.measuring import Bench, Made, Point
@@ -183,7 +193,9 @@ def _picks(trials: Trials, itself: Point) -> list[Foreseen]:
     bench, asked, manifest = trials.bench, trials.bench.asked, trials.source.manifest
     if asked.met(itself.speed.latency_ms, bench.size(bench.alone)) and trials.measure(bench.alone).fits:
         return []
-    int8 = trials.quantise(bench.itself) if asked.int8 else None
+    hope, int8 = _in_int8(trials), None
+    if hope is not None and asked.met(hope.latency_ms, hope.size):
+        int8 = trials.quantise(bench.itself)
     if int8 is not None and int8.fits and int8.loss.points <= trials.max_loss:
         return []
     reached = [(_excess(point, asked), f"{point.name}: {_amounts(point)}") for point in trials.points]
@@ -199,11 +211,23 @@ def _picks(trials: Trials, itself: Point) -> list[Foreseen]:
         seen += harsher
     if picks or any(point.fits for point in trials.points):
         return picks
-    reached += [(asked.excess(one.latency_ms, one.size), f"{one}, untrained") for one in seen]
+    seen += [hope] if hope else []
+    reached += [(asked.excess(one.latency_ms, one.size), f"{one} (as timed before it is made)") for one in seen]
     raise RequirementNotMet(
         f"{trials.source.path}: no model that is known here meets {asked}; nearest of {len(reached)} that were measured is "
         f"{min(reached)[1]}. Allow more, or train one with a smaller --size or --backbone."
     )
+
+
+def _in_int8(trials: Trials) -> Foreseen | None:
+    """What the model itself would take in INT8 at best; None where it is not asked for or cannot be."""
+    if not trials.bench.asked.int8:
+        return None
+    try:
+        return foreseen_in_int8(shape_of(trials.source.manifest), trials.bench.itself.graph, trials.bench.untrained)
+    except ModelFileError as error:
+        console.say(str(error))
+        return None
 
 
 def _excess(point: Point, asked: Asked) -> float:
