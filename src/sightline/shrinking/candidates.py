@@ -88,7 +88,7 @@ def families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
         return [backbones]
     itself = shape_of(manifest)
     channels = [_with_channels(itself, share) for share in CHANNELS]
-    # A network takes as much room whatever the size of its input.
+    # For a smaller file alone, the size of the input is no matter.
     sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else [_with_side(itself, side) for side in _sides(prepare)]
     return [family for family in (sides, channels, backbones) if family]
 

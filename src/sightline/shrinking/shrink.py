@@ -200,7 +200,11 @@ def _picks(trials: Trials, itself: Point) -> list[Foreseen]:
         return []
     reached = [(_excess(point, asked), f"{point.name}: {_amounts(point)}") for point in trials.points]
 
+    least = hope.size if hope else bench.size(bench.alone)
+
     def look(shape: Shape) -> list[Foreseen]:
+        if shape.family == "input" and asked.bytes is not None and least > asked.bytes:
+            return []  # a network takes as much room whatever the size of its input
         found = foreseen(shape, trials.network, manifest, bench.untrained, asked)
         smaller = bool(found) and asked.excess(found[0].latency_ms, found[0].size) < reached[0][0]
         return found if smaller else []
