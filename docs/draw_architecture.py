@@ -26,8 +26,9 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("evaluation", "metrics, intervals"), ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
-        ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
-        ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
+        ("archive", "a ZIP without trust"), ("npz", "arrays without trust"), ("manifest", "what a bundle says"),
+        ("onnx_check", "a graph without trust"), ("signature", "whose a bundle is"), ("bundle", "read and write *.sight"),
+        ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
@@ -42,7 +43,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ]),
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
-        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("flags", "from settings"), ("cli", "flags to pipeline"),
+        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("signing", "keys"),
+        ("flags", "from settings"), ("exits", "codes"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

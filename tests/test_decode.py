@@ -690,3 +690,16 @@ def test_the_size_is_read_without_decoding(tmp_path, monkeypatch):
     Image.new("RGB", (30, 20)).save(path)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were loaded"))
     assert read_size(ImageRef(str(path))) == (30, 20)
+
+
+@pytest.mark.parametrize(("tag", "what"), [(256, "0 x 37"), (257, "53 x 0")])
+def test_a_tiff_of_many_bands_that_declares_no_pixels_is_refused(tag, what):
+    """Found by benchmarks/fuzz_images.py: an image of no width came back, at which preparing divided by nought."""
+    tifffile = pytest.importorskip("tifffile", reason="needs the extra 'tiff'")
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, np.zeros((37, 53, 6), np.uint8), photometric="minisblack", planarconfig="contig")
+    data = bytearray(sink.getvalue())
+    at = data.index(struct.pack("<HHI", tag, 4 if struct.pack("<HHI", tag, 4, 1) in data else 3, 1))
+    data[at + 8 : at + 12] = bytes(4)
+    with pytest.raises(ImageError, match=f"declares {what} pixels in 6 bands, which is no image"):
+        decode(bytes(data))

@@ -114,6 +114,18 @@ def test_an_int8_variant_is_made_of_whole_images_only(trained, tmp_path):
         sightline.export(run.model, data=str(data), out=str(tmp_path / "int8.sight"))
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_float_variants_of_every_task_keep_its_answers(trained, tmp_path, form):
+    if form == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed: sightline[fast]")
+    task, data, run = trained
+    made = sightline.export(run.model, to=form, precision="fp32,fp16", data=str(data), max_loss=5.0, out=str(tmp_path), threads=1)
+    assert [variant.loss.n for variant in made.variants] == [run.numbers["test"]["n"]] * 2
+    assert made.figures[0].metric == load_task(task).METRIC
+    assert made.figures[1].value == pytest.approx(run.numbers["test"]["metrics"][load_task(task).METRIC], abs=1e-4)
+    assert sum(row.changed for row in made.figures[:2]) == 0
+
+
 def test_runs_of_a_task_are_compared(trained, tmp_path):
     _, _, run = trained
     again = tmp_path / "again"

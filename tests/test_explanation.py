@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from planted_objects import LABELS, OBJECT, SIDE, mottled, render_objects, trained
 from sightline.data.prepare import Prepare
-from sightline.drawing.lettering import font_for, printable, wrapped
+from sightline.drawing.lettering import font_for, printable, shortened, wrapped
 from sightline.evaluation.promises import unit
 from sightline.explanation import heat as colours
 from sightline.explanation.cam import Cam, cam, why_no_cam
@@ -416,6 +416,23 @@ def test_a_sheet_holds_the_pair_the_words_and_the_neighbours():
     assert whole.height > plain.height + 150
     pixels = np.asarray(whole).reshape(-1, 3)
     assert ((pixels[:, 1] > 150) & (pixels[:, 0] < 60)).sum() > 1000
+
+
+def test_a_word_that_is_too_long_is_measured_a_few_times_a_row():
+    """Found by benchmarks/fuzz_bundles.py: a sentence of five thousand letters without a space took minutes."""
+
+    class Counting:
+        asked = 0
+
+        def getlength(self, text):
+            self.asked += 1
+            return 10.0 * len(text)
+
+    font = Counting()
+    assert [len(row) for row in wrapped("x" * 2000, font, 500)] == [50] * 40
+    assert font.asked < 40 * 15
+    assert shortened("x" * 2000) == "x" * 2000
+    assert len(shortened("x" * 10**6)) == 2003
 
 
 @settings(deadline=None, max_examples=50)

@@ -21,7 +21,7 @@ from sightline.engines import adapters
 from sightline.engines.adapters import Work, onnx_infer
 from sightline.engines.choice import INT8_TOLERANCE
 from sightline.errors import DataError, ModelFileError, RequirementNotMet, UsageError
-from sightline.exporting import release
+from sightline.exporting import int8 as making
 from sightline.exporting.floats import mixed
 from sightline.exporting.judging import Loss, speeds
 from sightline.exporting.material import VALIDATION_IMAGES, divided
@@ -305,7 +305,8 @@ def test_the_command_prints_a_table_and_the_file_or_json_and_overwrites_nothing(
     assert found["model"] == str(tmp_path / "model-int8-2.sight")
     assert [row["name"] for row in found["variants"]] == ["float", "int8"]
     assert set(found["variants"][1]) == {
-        "name", "megabytes", "metric", "value", "interval", "changed", "n", "engine", "latency_ms", "latency_p99_ms", "images_per_second",
+        "name", "megabytes", "metric", "value", "interval", "changed", "difference", "n", "engine",
+        "latency_ms", "latency_p99_ms", "batch_ms", "batch_p99_ms", "images_per_second",
     }  # fmt: skip
 
 
@@ -332,7 +333,7 @@ def scrambled(int8):
 
 def test_a_variant_broken_on_purpose_is_refused_with_its_figures_and_nothing_is_written(learnt, tmp_path, monkeypatch):
     data, run = learnt
-    monkeypatch.setattr(release, "quantised", lambda *given: scrambled(quantised(*given)))
+    monkeypatch.setattr(making, "quantised", lambda *given: scrambled(quantised(*given)))
     monkeypatch.setattr("sightline.exporting.floats.Mixed.holds", lambda self, max_loss: True)  # so that the test replay is reached
     with pytest.raises(
         RequirementNotMet, match=r"loses \d+\.\d\d points of accuracy on the 36 test images, more than --max-loss 1 .*\.png by"
@@ -343,7 +344,7 @@ def test_a_variant_broken_on_purpose_is_refused_with_its_figures_and_nothing_is_
 
 def test_a_variant_that_fails_on_validation_is_refused_before_any_test_image_is_read(learnt, tmp_path, monkeypatch):
     data, run = learnt
-    monkeypatch.setattr(release, "quantised", lambda *given: scrambled(quantised(*given)))
+    monkeypatch.setattr(making, "quantised", lambda *given: scrambled(quantised(*given)))
     monkeypatch.setattr("sightline.exporting.floats.in_float", lambda int8, graph, names: int8)
     with pytest.raises(RequirementNotMet, match="on validation images it loses too much even with half of its layers in float"):
         sightline.export(run.model, data=data, out=tmp_path / "broken.sight", threads=1, max_loss=1.0)
@@ -367,7 +368,7 @@ def test_what_is_missing_or_wrong_is_said_in_a_sentence(learnt, exported, tmp_pa
     render_shape("disc", 1).save(flat / "a.png")
     with pytest.raises(DataError):
         sightline.export(run.model, data=flat)
-    assert _exit_code(["export", str(run.model), "--data", str(data), "--precision", "fp16"]) == 2
+    assert _exit_code(["export", str(run.model), "--data", str(data), "--precision", "fp8"]) == 2
 
 
 def test_without_onnx_it_is_said_how_to_get_it(learnt, monkeypatch):

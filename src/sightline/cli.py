@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from sightline.config import (
@@ -22,12 +20,14 @@ from sightline.config import (
     ReadConfig,
     RuntimeConfig,
     ServeConfig,
+    SignConfig,
     TrainSettings,
     VerifyConfig,
 )
 from sightline.console import print_each, print_json
-from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
-from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
+from sightline.errors import RequirementNotMet
+from sightline.exits import exit_code
+from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
 @verb(*TrainSettings.stages())
@@ -143,18 +143,34 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     return None
 
 
+@verb(SignConfig)
+def sign(model: SomeModel = None, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Sign a bundle, so that others can ask for your signature with --require-signature; or make the pair of keys for it."""
+    from sightline import signing
+
+    done = signing.sign(model, **settings)
+    print_json(done.to_json()) if json else print(done)
+
+
 @verb(ReadConfig, ExportConfig)
 def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
-    """Write a smaller and faster variant of a bundle, if it keeps what the bundle does on the test images."""
+    """Write variants of a bundle, smaller, faster or for other engines, each only if it keeps what the bundle does."""
     from sightline import console, pipeline
 
-    result = pipeline.export(model, **settings)
-    if json:
-        return print_json(result.to_json())
-    for line in result.lines():
-        console.say(line)
-    print(f"Model   {result.model}")
-    return None
+    refused = None
+    try:
+        result = pipeline.export(model, **settings)
+    except RequirementNotMet as error:
+        refused, result = error, error.done  # the variants that were written are told of all the same
+    if result is not None and json:
+        print_json(result.to_json())
+    elif result is not None:
+        for line in result.lines():
+            console.say(line)
+        for variant in result.variants:
+            print(f"Model   {variant.model}")
+    if refused is not None:
+        raise refused
 
 
 @verb(ServeConfig)
@@ -236,60 +252,16 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
     from sightline.diagnosis import examine, lines
 
     found = examine()
-    if json:
-        return print_json(found)
-    print("\n".join(lines(found)))
-    return None
+    print_json(found) if json else print("\n".join(lines(found)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    sys.exit(_exit_code(arguments))
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        return _report(UsageError(f"{_sentence(error)} See 'sightline {_command(arguments)}--help'."), arguments)
-    except SightlineError as error:
-        return _report(error, arguments)
-    except KeyboardInterrupt:
-        return _report(Interrupted("Stopped."), arguments)
-    except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough
-        sys.stderr.close()
-        return 0
-    except MemoryError as error:
-        return _report(ResourceError("There is not enough memory; try a smaller --batch-size or --size."), arguments, error)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "is full; make room" if full else f"cannot be read or written ({error.strerror}); mend that"
-        return _report(ResourceError(f"{error.filename or 'The disk'}: {what} and run again."), arguments, error)
-    except Exception as error:
-        fault = f"This is a fault of Sightline, not yours ({type(error).__name__}: {error})"
-        return _report(SightlineError(f"{fault}; run again with --debug and report what it prints."), arguments, error)
-    return 0
-
-
-def _report(error: SightlineError, arguments: Sequence[str], cause: BaseException | None = None) -> int:
-    if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exception(cause or error)
-    print(f"sightline: {error}", file=sys.stderr)
-    return error.exit_code
-
-
-def _sentence(error: CycloptsError) -> str:
-    """The parser's message on one line."""
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in app else ""
+    return exit_code(app, arguments)
 
 
 if __name__ == "__main__":

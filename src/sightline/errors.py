@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class SightlineError(Exception):
@@ -67,7 +68,13 @@ class ResourceError(SightlineError):
 
 
 class RequirementNotMet(SightlineError):
+    """``done`` is what was finished all the same, such as the variants of a bundle that were not refused."""
+
     exit_code = 7
+
+    def __init__(self, message: str, done: Any = None) -> None:
+        super().__init__(message)
+        self.done = done
 
 
 class Interrupted(SightlineError):

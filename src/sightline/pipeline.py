@@ -1,12 +1,10 @@
-"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``explain``, ``verify``, ``compare``,
-``export``, ``serve`` and ``backbones`` do.
+"""The verbs, each a short list of stages: what ``sightline train`` and its like do.
 
 Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -31,23 +29,28 @@ from sightline.config import (
 )
 from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
-from sightline.data.decode import Limits, read_bytes
+from sightline.data.content import content_key
+from sightline.data.decode import Limits
 from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
+from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, ImageRef
+from sightline.records import SPLITS
+from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
+from sightline.tiling import Tiling
 
 if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
-    from sightline.exporting.release import Exported
+    from sightline.exporting.outcome import Exported
+    from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
     from sightline.trainer import Trained
 
@@ -116,11 +119,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     reading, config = make_all((ReadConfig, RuntimeConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, **_runtime(config), many=True)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
+    dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
+    if opened.tiling is not None and is_cut(dataset):
+        console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = targets_for(opened.labels, dataset, bundle.path)
 
     @cache
@@ -173,7 +178,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
@@ -187,7 +192,9 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     from sightline.explanation.explain import Explainer
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
-    explainer = Explainer.open(Path(model), config, **_runtime(using))
+    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **_runtime(using))
+    if tiling := explainer.model.tiling:
+        console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
@@ -207,7 +214,7 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     config = make(VerifyConfig, settings)
     from sightline import replay
 
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
         count, difference = replay.largest_difference(bundle, opened)
     int8 = opened.manifest.is_int8
@@ -223,31 +230,35 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported:
-    """Write an INT8 variant of a bundle beside it, if it keeps what the bundle does on the test images of ``data``.
+def export(model: str | Path, **settings: Any) -> Exported | Standalone:
+    """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name, such as ``data="photos/"``, ``max_loss=0.5``
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``;
+              with ``standalone=True`` the bundle as a plain ONNX file for any program is written instead
 
-    Raises UsageError without data or without onnx, ModelFileError for a bundle that is a variant already or cannot be quantised,
-    DataError for data that do not fit, RequirementNotMet, and nothing is written, when the variant loses more.
+    Raises UsageError for INT8 without data or a missing library, ModelFileError for a bundle that is a variant already, DataError for
+    data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
-    if config.data is None:
-        raise UsageError("--data: give the labelled images that the bundle was made from; without them nothing is known of a variant.")
-    if importlib.util.find_spec("onnx") is None:
-        raise UsageError("Exporting in INT8 needs onnx, which is not installed: pip install 'sightline[train]'.")
-    from sightline.exporting.material import divided
+    from sightline.exporting.material import material_for
     from sightline.exporting.release import released
+    from sightline.exporting.standalone import write_standalone
+    from sightline.exporting.wanted import wanted
 
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(Path(model)) as bundle:
-        if bundle.manifest.variant:
+        if bundle.manifest.variant and not config.standalone:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-        targets = targets_for(bundle.manifest.labels, dataset, bundle.path)
-        known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
-        return released(bundle, divided(dataset, targets, known, config.calibration_images), config, limits)
+        making, material = () if config.standalone else wanted(config, bundle.manifest.task, bundle.path), None
+        if config.data is not None:
+            read, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
+            dataset = cut(read, Tiling.from_json(bundle.manifest.tiles), limits)
+            targets, seen = targets_for(bundle.manifest.labels, dataset, bundle.path), seen_by(bundle)
+            known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+            material = material_for(making, dataset, targets, known, config.calibration_images)
+        if config.standalone:
+            return write_standalone(bundle, config, material, limits)
+        return released(bundle, making, material, config, limits).checked()
 
 
 def serve(models: Sequence[str | Path], *, ready: Callable[[Mapping[str, Any]], None] = lambda facts: None, **settings: Any) -> None:
@@ -285,13 +296,3 @@ def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Com
     except ModuleNotFoundError as error:
         console.warn(f"No page was written, as {error.name} is not installed: pip install 'sightline[train]'.")
         return comparison
-
-
-def content_key(ref: ImageRef, limits: Limits = Limits()) -> int:
-    """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
-    import hashlib
-
-    try:
-        return int.from_bytes(hashlib.sha256(read_bytes(ref, limits)).digest()[:8], "big")
-    except ImageError:
-        return -1

@@ -17,6 +17,7 @@ from sightline.config.using import (
     ExportConfig,
     PredictConfig,
     RuntimeConfig,
+    SignConfig,
     VerifyConfig,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "ServeConfig",
+    "SignConfig",
     "TrainConfig",
     "TrainSettings",
     "TrialConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sightline.config.using import ENGINES, PRECISIONS
+from sightline.config.using import ENGINES, PRECISIONS, REQUIRE_SIGNATURE
 from sightline.settings import setting
 
 
@@ -38,5 +38,5 @@ class ServeConfig:
         "Numbers to compute in; auto takes bf16 only where it is faster and changes no answer on the photographs in the bundle.",
         choices=PRECISIONS,
     )
-    require_signature: str | None = setting(None, "Serve only bundles that are signed with the key whose public half is in this file.")
+    require_signature: str | None = setting(None, REQUIRE_SIGNATURE)
     watch: bool = setting(True, "Look every second whether a bundle was replaced, and serve the new one without a pause.")

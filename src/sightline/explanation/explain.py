@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from sightline.explanation.tested import LEAST_SCORE, Score, delete_and_insert, 
 from sightline.explanation.written import Written, drawn
 from sightline.predictions import Prediction
 from sightline.records import ImageRef
-from sightline.reference import Known
+from sightline.reference import Known, reference_of
 from sightline.runtime import Model
 from sightline.saving.names import stem_of
 from sightline.scenes import frame_of, laid_back
@@ -127,22 +126,21 @@ class Explainer:
             hint = did_you_mean(config.label, model.labels) or f" It has {_listed(model.labels)}."
             raise UsageError(f"--label {config.label}: the model has no such label.{hint}")
         self.method = self._method(known.get("head_weight"))
-        verdict = report.get(SECTION, {})
-        fits = verdict.get("method") == self.method.name and "sentence" in verdict
-        self.trust = {"trusted": verdict.get("trusted"), "sentence": verdict["sentence"]} if fits else None
+        verdict = report.get(SECTION)
+        fits = isinstance(verdict, dict) and verdict.get("method") == self.method.name and isinstance(verdict.get("sentence"), str)
+        trusted = verdict.get("trusted") if fits and isinstance(verdict.get("trusted"), bool) else None
+        self.trust = {"trusted": trusted, "sentence": verdict["sentence"]} if fits else None
 
     @classmethod
-    def open(cls, path: Path, config: ExplainConfig, **settings: Any) -> Explainer:
+    def open(cls, path: Path, config: ExplainConfig, *, require_signature: str | None = None, **settings: Any) -> Explainer:
         """Of a ``*.sight`` file; ``settings`` as ``Model.of`` takes them. Raises ModelFileError too, as ``Model.open`` does."""
-        with Bundle.open(path) as bundle:
+        with Bundle.open(path, require_signature=require_signature) as bundle:
             return cls.of(bundle, Model.of(bundle, **settings, outputs=OUTPUTS), config)
 
     @classmethod
     def of(cls, bundle: Bundle, model: Model, config: ExplainConfig) -> Explainer:
         """Of a bundle that is open already, and may be closed afterwards, and its model, opened to give ``OUTPUTS`` too."""
-        known = bundle.arrays("reference") if bundle.has("reference") else {}
-        report = json.loads(bundle.read("report_data")) if bundle.has("report_data") else {}
-        return cls(model, bundle.path, config, known, report)
+        return cls(model, bundle.path, config, reference_of(bundle), bundle.numbers())
 
     def stream(self, refs: Iterable[ImageRef], limits: Limits = Limits()) -> Iterator[Explained | ImageError]:
         """An explanation for each image in order, or why it could not be read."""

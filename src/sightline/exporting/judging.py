@@ -31,10 +31,12 @@ SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 4.0, 5, 200
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds of one image (median and 99th percentile) and images a second in batches of ``BATCH`` (median)."""
+    """Milliseconds of one image and of a batch of ``BATCH`` (median and 99th percentile each), and images a second in such batches."""
 
     latency_ms: float
     latency_p99_ms: float
+    batch_ms: float
+    batch_p99_ms: float
     images_per_second: float
 
 
@@ -56,21 +58,57 @@ class Loss:
 
 @dataclass(frozen=True)
 class Figures:
-    """A row of the table; ``interval`` is that of ``value``, the task's ``metric``; ``changed`` the share of answers that differ."""
+    """A row of the table, of n test images or, without any, of the images in the bundle.
+
+    value, interval  the task's ``metric`` and its interval; None without test images
+    changed          share of answers that are others than the source's
+    difference       the largest in the task's measure, of what computes in fp32 or INT8
+    """
 
     name: str
     megabytes: float
     metric: str
-    value: float
-    interval: tuple[float, float]
+    value: float | None
+    interval: tuple[float, float] | None
     changed: float
+    difference: float
     n: int
     engine: str
     speed: Speed
 
     def to_json(self) -> dict[str, Any]:
-        plain = asdict(self)
-        return {**{name: value for name, value in plain.items() if name != "speed"}, **plain["speed"], "interval": list(self.interval)}
+        plain = {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+        return {**{name: value for name, value in plain.items() if name != "speed"}, **plain["speed"]}
+
+    def cells(self) -> list[str]:
+        low, high = self.interval or (None, None)
+        return [
+            self.name, f"{self.megabytes:.1f}", "–" if self.value is None else f"{self.value:.4f}",
+            "–" if low is None else f"{low:.4f} to {high:.4f}", f"{self.changed:.2%}", f"{self.difference:.1e}",
+            f"{self.speed.latency_ms:.2f}", f"{self.speed.latency_p99_ms:.2f}", f"{self.speed.batch_ms:.2f}",
+            f"{self.speed.batch_p99_ms:.2f}", f"{self.speed.images_per_second:.0f}", self.engine,
+        ]  # fmt: skip
+
+
+def table(rows: Sequence[Figures]) -> list[str]:
+    """A line for each row below the heads, in columns."""
+    heads = [
+        "",
+        "MB",
+        rows[0].metric,
+        "95% interval",
+        "changed",
+        "differs",
+        "ms",
+        "p99",
+        f"ms of {BATCH}",
+        "p99",
+        "images/s",
+        "computed by",
+    ]
+    cells = [heads, *(row.cells() for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(heads))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 @dataclass(frozen=True)
@@ -100,18 +138,8 @@ class Judge:
         points = 100 * (self.score(expected, targets)[0] - self.score(raw, targets)[0])
         return Loss(points, int(self.changed(raw, expected).sum()), len(targets))
 
-    def farthest(self, raw: Raw, expected: Raw, count: int) -> list[tuple[int, float]]:
-        """Places of the images whose outputs differ most, and by how much in the task's measure."""
-        n = len(next(iter(expected.values())))
-        apart = [self.task.difference(_row(raw, place), _row(expected, place), self.manifest.decision) for place in range(n)]
-        return [(place, apart[place]) for place in sorted(range(n), key=lambda place: -apart[place])[:count]]
-
     def _decoded(self, raw: Raw) -> list[Prediction]:
         return self.task.decode(raw, self.manifest.labels, self.manifest.decision)
-
-
-def _row(raw: Raw, place: int) -> Raw:
-    return {name: values[place : place + 1] for name, values in raw.items()}
 
 
 def replayed(infers: Mapping[str, Infer], images: Images, prepare: Prepare, limits: Limits, what: str) -> tuple[dict[str, Raw], Images]:
@@ -144,9 +172,12 @@ def speeds(infers: Mapping[str, Infer], shape: Sequence[int]) -> dict[str, Speed
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
     single, many = _rounds(infers, images[:1]), _rounds(infers, images)
     return {
-        side: Speed(1000 * median(single[side]), 1000 * float(np.quantile(single[side], 0.99)), BATCH / median(many[side]))
+        side: Speed(
+            1000 * median(single[side]), 1000 * float(np.quantile(single[side], 0.99)),
+            1000 * median(many[side]), 1000 * float(np.quantile(many[side], 0.99)), BATCH / median(many[side]),
+        )
         for side in infers
-    }
+    }  # fmt: skip
 
 
 def _rounds(infers: Mapping[str, Infer], images: NDArray[np.uint8]) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import DataError
+from sightline.exporting.wanted import Wanted
 from sightline.records import NO_TARGET, Dataset, ImageRef
 
 # Enough to see a change of half a point; more would only take longer.
@@ -45,9 +46,7 @@ def divided(dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | 
 
     The same data give the same images. Raises DataError where a part would have no images.
     """
-    labelled = targets != NO_TARGET if targets.ndim == 1 else np.ones(len(dataset), bool)
-    split = dataset.splits if dataset.splits is not None else np.where(known, "train", "test")
-    train, validation, test = (np.flatnonzero((split == name) & labelled) for name in ("train", "validation", "test"))
+    train, validation, test = (_labelled_rows(dataset, targets, known, name) for name in ("train", "validation", "test"))
     rng = np.random.default_rng(seed)
     train = rng.permutation(train)
     if len(train) < LEAST and dataset.splits is None:
@@ -66,3 +65,22 @@ def divided(dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | 
     chosen = train[:count], rng.permutation(validation)[:VALIDATION_IMAGES], test
     calibration, validating, testing = (Images([dataset.refs[row] for row in rows.tolist()], targets[rows]) for rows in chosen)
     return Material(calibration, validating, testing)
+
+
+def material_for(
+    making: Sequence[Wanted], dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | None, count: int
+) -> Material | Images:
+    """``divided`` where anything is in INT8, and else the test images alone: DataError where there are none."""
+    if any(one.precision == "int8" for one in making):
+        return divided(dataset, targets, known, count)
+    test = _labelled_rows(dataset, targets, known, "test")
+    if not len(test):
+        raise DataError(f"{dataset.root}: has no labelled test images, which a variant is judged on.")
+    return Images([dataset.refs[row] for row in test.tolist()], targets[test])
+
+
+def _labelled_rows(dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | None, name: str) -> NDArray[np.int64]:
+    """The rows of a split that have labels."""
+    labelled = targets != NO_TARGET if targets.dtype.kind == "i" else np.ones(len(dataset), bool)
+    split = dataset.splits if dataset.splits is not None else np.where(known, "train", "test")
+    return np.flatnonzero((split == name) & labelled)

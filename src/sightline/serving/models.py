@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,11 @@ from sightline.data.decode import Limits
 from sightline.errors import SightlineError, did_you_mean
 from sightline.onnx_check import graph_io
 from sightline.processor import processors
+from sightline.reference import reference_of
 from sightline.runtime import Model
 from sightline.serving.batching import Batcher
 from sightline.serving.metrics import Metrics
 from sightline.serving.places import Places
-from sightline.serving.signature import check_signature, signature_of
 
 if TYPE_CHECKING:
     from sightline.explanation.explain import Explainer
@@ -159,10 +158,8 @@ class Models:
     def _opened(self, name: str) -> Served:
         path, config = self.paths[name], self.config
         known_by = _known_by(path)
-        bundle = Bundle.open(path)
+        bundle = Bundle.open(path, require_signature=config.require_signature)
         try:
-            if config.require_signature is not None:
-                check_signature(bundle, Path(config.require_signature))
             settings: dict[str, Any] = {
                 "threads": self.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size,
             }  # fmt: skip
@@ -180,21 +177,18 @@ class Models:
 
 
 def _known_by(path: Path) -> tuple[int, ...]:
-    """What changes when a file or its signature is replaced; nothing where there is no file."""
+    """What changes when a file is replaced; nothing where there is none."""
     try:
-        facts = [os.stat(path)]
+        facts = os.stat(path)
     except OSError:
         return ()
-    with suppress(OSError):
-        facts.append(os.stat(signature_of(path)))
-    return tuple(number for fact in facts for number in (fact.st_ino, fact.st_size, fact.st_mtime_ns))
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _facts(bundle: Bundle) -> dict[str, bool]:
-    known = bundle.arrays("reference") if bundle.has("reference") else {}
     outputs = {output.name for output in graph_io(bundle.read("graph"), str(bundle.path))[1]}
     return {
-        "report": bundle.has("report"), "card": bundle.has("card"), "nearest": "embeddings" in known,
+        "report": bundle.has("report"), "card": bundle.has("card"), "nearest": "embeddings" in reference_of(bundle),
         "explains": {"embedding", "features"} <= outputs,
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sightline.errors import UsageError
 
-LIBRARIES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client", "cryptography")
+LIBRARIES = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
 INSTALL = "pip install 'sightline[serve]'"
 
 
