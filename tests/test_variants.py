@@ -28,10 +28,10 @@ from sightline.onnx_check import check_graph
 
 needs_openvino = pytest.mark.skipif(version_of("openvino") is None, reason="OpenVINO is not installed: sightline[fast]")
 QUIETLY = {"threads": 1, "engine": "onnxruntime"}
-# The architectures that people ship, each at a size that its export takes seconds at.
+# The architectures that people ship, those that come in miniature so, and the forms each is written in: torch takes seconds for each.
 NETWORKS = {
-    "mobilenetv2_050": (64, {"pad_type": "same"}), "resnet18": (64, {}), "efficientnet_lite0": (64, {}), "convnext_atto": (64, {}),
-    "vit_tiny_patch16_224": (64, {}), "inception_v3": (96, {}),
+    "mobilenetv2_050": (64, {"pad_type": "same"}), "test_resnet": (64, {}), "test_efficientnet": (64, {}), "test_convnext": (64, {}),
+    "test_vit": (64, {}), "inception_v3": (80, {}),
 }  # fmt: skip
 
 
@@ -128,10 +128,11 @@ def test_weights_in_half_are_those_of_layers_and_the_rest_keeps_its_digits(graph
     assert len(made) < 0.7 * len(graph)
 
 
-def test_a_weight_that_half_cannot_hold_stays_whole(graph):
+@pytest.mark.parametrize("scale", [1e6, 1e-9])
+def test_weights_that_half_cannot_hold_stay_whole(graph, scale):
     model = onnx.load_from_string(graph)
     head = next(tensor for tensor in model.graph.initializer if tensor.name == "head")
-    head.CopyFrom(onnx.numpy_helper.from_array(np.full((3, 48), 1e5, np.float32), "head"))
+    head.CopyFrom(onnx.numpy_helper.from_array(scale * np.random.default_rng(0).normal(0, 1, (3, 48)).astype(np.float32), "head"))
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(halved(model.SerializeToString())).graph.initializer}
     assert kinds["head"] == onnx.TensorProto.FLOAT
     assert "kernels_in_half" in kinds
@@ -288,7 +289,10 @@ def test_a_bundle_without_weights_has_no_program_for_torch_and_the_others_are_wr
 
 
 def decided_network(name, size, arguments):
-    """A network of random weights that has seen images and is sure of some: its norms have their statistics, its logits their spread."""
+    """A network of random weights whose head makes of what differs between images what a trained one would: logits apart by about 1.5.
+
+    Its norms keep the statistics that they begin with: with those of few images a deep random network magnifies any rounding.
+    """
     import torch
     from torch import nn
 
@@ -300,17 +304,16 @@ def decided_network(name, size, arguments):
     torch.manual_seed(0)
     spec = BackboneSpec(name, size, arguments)
     backbone = build(spec)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     prepare = Prepare(size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic")
-    network = Network(backbone, make_head(backbone.num_features, len(SHAPES), 0.0), prepare)
-    images = torch.from_numpy(np.stack([prepare(np.asarray(render_shape(kind, seed)))[0] for kind in SHAPES for seed in range(8)]))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+    network = Network(backbone, make_head(backbone.num_features, len(SHAPES), 0.0), prepare).eval()
+    images = torch.from_numpy(np.stack([prepare(np.asarray(render_shape(kind, seed)))[0] for kind in SHAPES for seed in range(4)]))
     with torch.no_grad():
-        network(images)
-        seen = network.eval()(images)["embedding"].double().numpy()
-    spread = seen.std(axis=0) + 1e-3 * seen.std()
-    head = np.random.default_rng(0).normal(0, 3 / np.sqrt(seen.shape[1]), (len(SHAPES), seen.shape[1])) / spread
+        seen = network(images)["embedding"].double().numpy()
+    spread = np.maximum(seen.std(axis=0), 0.3 * np.sqrt((seen**2).mean()))
+    head = np.random.default_rng(0).normal(0, 1.5 / np.sqrt(seen.shape[1]), (len(SHAPES), seen.shape[1])) / spread
     network.head.set_linear(head, -head @ seen.mean(axis=0))
     return network, spec, prepare
 
@@ -344,7 +347,7 @@ def test_float_variants_of_a_network_answer_as_torch_does_in_every_form(name, tm
         assert (gaps[found.argmax(axis=1) != expected.argmax(axis=1)] < tolerance.tie).all(), variant.wanted.name
     sizes = {row.name: row.megabytes for row in made.figures}
     for form in ("", "openvino ", "torch "):
-        assert sizes[f"{form}fp16"] < 0.65 * sizes[f"{form}fp32"]
+        assert sizes[f"{form}fp16"] < 0.9 * sizes[f"{form}fp32"]  # the operators of such small networks take room as well
 
 
 @pytest.mark.usefixtures("one_thread", "hurried")

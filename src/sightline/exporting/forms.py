@@ -164,9 +164,12 @@ class TorchForm:
     def open(self, path: Path, engine: str, threads: int) -> Opened:
         import torch
 
+        from sightline.model.export import quiet
+
         extra = {DESCRIPTION: ""}
         try:
-            run = torch.export.load(path, extra_files=extra).module()
+            with quiet():
+                run = torch.export.load(path, extra_files=extra).module()
         except Exception as error:
             raise ModelFileError(f"{path}: torch cannot load it ({_first_line(error)}).") from error
         manifest = _manifest(extra[DESCRIPTION], path)
