@@ -39,7 +39,7 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
         ("auditing", "findings; the gate"), ("trust", "harder conditions, groups, baselines"), ("package", "export, judge, release"),
-        ("exporting", "variants, judged"),
+        ("exporting", "variants, judged"), ("shrinking", "smaller, on purpose"),
     ]),
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),

@@ -17,7 +17,7 @@ ORDER = [
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference"),
     ("engines", "tiling", "runtime", "replay", "saving", "explanation", "serving"),
-    ("model", "training", "report", "auditing", "trust", "package", "exporting"),
+    ("model", "training", "report", "auditing", "trust", "package", "exporting", "shrinking"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "exits", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
@@ -26,7 +26,7 @@ PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings"
            "engines", "tiling", "runtime", "replay", "saving", "explanation", "serving", "comparison", "pipeline", "signing", "flags",
            "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
-              "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics")  # fmt: skip
+              "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 
 

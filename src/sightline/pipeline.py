@@ -35,7 +35,7 @@ from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
 from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
-from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
+from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
 from sightline.records import SPLITS
@@ -43,7 +43,6 @@ from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
-from sightline.tiling import Tiling
 
 if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from sightline.exporting.outcome import Exported
     from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
+    from sightline.shrinking.shrink import Shrunk
     from sightline.trainer import Trained
 
 
@@ -230,8 +230,9 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported | Standalone:
-    """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``.
+def export(model: str | Path, **settings: Any) -> Exported | Standalone | Shrunk:
+    """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``; or,
+    where ``latency`` or ``size`` is given, one smaller model that is as fast or as small as that.
 
     settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``;
               with ``standalone=True`` the bundle as a plain ONNX file for any program is written instead
@@ -240,25 +241,18 @@ def export(model: str | Path, **settings: Any) -> Exported | Standalone:
     data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
-    from sightline.exporting.material import material_for
-    from sightline.exporting.release import released
-    from sightline.exporting.standalone import write_standalone
-    from sightline.exporting.wanted import wanted
+    if config.latency is not None or config.size is not None:
+        from sightline.shrinking.asked import Asked
+        from sightline.trainer import check_libraries
 
-    limits = Limits(config.max_pixels, config.max_bytes)
-    with Bundle.open(Path(model)) as bundle:
-        if bundle.manifest.variant and not config.standalone:
-            raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        making, material = () if config.standalone else wanted(config, bundle.manifest.task, bundle.path), None
-        if config.data is not None:
-            read, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-            dataset = cut(read, Tiling.from_json(bundle.manifest.tiles), limits)
-            targets, seen = targets_for(bundle.manifest.labels, dataset, bundle.path), seen_by(bundle)
-            known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
-            material = material_for(making, dataset, targets, known, config.calibration_images)
-        if config.standalone:
-            return write_standalone(bundle, config, material, limits)
-        return released(bundle, making, material, config, limits).checked()
+        asked = Asked.of(config)  # mistakes in flags are told before seconds are spent on importing torch
+        check_libraries("Making a smaller model", "sightline.shrinking.shrink")
+        from sightline.shrinking.shrink import shrunk
+
+        return shrunk(Path(model), asked, reading, config)
+    from sightline.exporting.export import exported
+
+    return exported(Path(model), reading, config)
 
 
 def serve(models: Sequence[str | Path], *, ready: Callable[[Mapping[str, Any]], None] = lambda facts: None, **settings: Any) -> None:

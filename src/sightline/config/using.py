@@ -102,8 +102,19 @@ class ExportConfig:
     standalone: bool = setting(
         False, "Instead one plain ONNX file for any program: decoded pixels of any size in, probabilities out. Needs no --data."
     )
+    latency: str | None = setting(
+        None,
+        "Make a model that takes at most so long for an image on this machine, such as 20ms: in INT8, by a smaller input, with fewer "
+        "channels, or as a smaller network that learns from this one.",
+    )
+    size: str | None = setting(None, "Make a model whose file is at most so large, such as 4MB; with --latency both must hold.")
+    epochs: int | None = setting(
+        None, "Passes over the training images for each smaller model that is trained; 8 to 30 when not given.", low=1, high=10_000
+    )
     out: str | None = setting(
-        None, "File for the variant, folder for several; MODEL-int8.sight and the like when not given, with -2 behind a name that is taken."
+        None,
+        "File for the variant, folder for several; MODEL-int8.sight and the like, or MODEL-small.sight with --latency or --size, when not "
+        "given, with -2 behind a name that is taken.",
     )
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
     engine: str = setting("auto", "What each bundle is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
