@@ -207,7 +207,7 @@ def test_a_fault_of_the_engine_is_told_to_those_in_the_batch_and_the_next_is_com
     assert "the engine stopped" in capsys.readouterr().err
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(["red", "green", "blue", "none"]), min_size=1, max_size=24), st.integers(1, 9))
 def test_each_caller_gets_the_answer_to_its_own_image(kinds, batch_size):
     files = {"red": RED, "green": GREEN, "blue": BLUE, "none": b"no image"}
