@@ -1,7 +1,7 @@
 """Pictures of the server's page for ``docs/page.md``, taken in Debian's chromium.
 
-    sightline serve shapes.sight cells.sight --port 8000
-    python docs/picture_page.py http://127.0.0.1:8000 shapes=disc.png shapes=noise.png cells=blood.png
+    sightline serve shapes.sight figures.sight --port 8000
+    python docs/picture_page.py http://127.0.0.1:8000 shapes=disc.png shapes=stripes.png figures=shapes.png
 
 Each MODEL=IMAGE gives the image to that model; docs/pictures/ gets a JPEG of the page for each window in ``WINDOWS``. The pictures in the
 project are of rendered images, by models that were trained on rendered images.
@@ -52,6 +52,7 @@ def _answered(page: Page, address: str, model: str, image: str) -> None:
     if why.count():
         why.click()
     page.locator("#list .busy").wait_for(state="detached", timeout=PATIENCE)
+    page.mouse.move(0, 0)  # what it points at is lit up
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(400)  # what fades in is there
 

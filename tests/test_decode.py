@@ -358,7 +358,7 @@ def test_a_broken_or_foreign_profile_is_ignored(profile):
 # ---- draft, window, frame, sources -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(height=st.integers(1, 200), width=st.integers(1, 200), min_side=st.integers(1, 250))
 def test_draft_keeps_the_shorter_side_at_least_min_side(height, width, min_side):
     data = saved(Image.new("RGB", (width, height), "red"), "JPEG")
@@ -664,19 +664,19 @@ def pixels_or_image_error(data: bytes) -> None:
         assert pixels.shape[2] == 3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300), st.sampled_from([b"", *(whole[:12] for whole in WHOLE), b"II*\0", b"\0\0\0\x1cftypavif", b"P2 ", b"Pf "]))
 def test_random_bytes_give_pixels_or_an_image_error(data, start):
     pixels_or_image_error(start + data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(WHOLE), st.floats(0, 1))
 def test_any_truncation_gives_pixels_or_an_image_error(whole, share):
     pixels_or_image_error(whole[: round(share * len(whole))])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(WHOLE), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8))
 def test_any_flipped_bits_give_pixels_or_an_image_error(whole, flips):
     data = bytearray(whole)

@@ -154,7 +154,7 @@ def test_enlarging_is_bilinear(cells, size):
     np.testing.assert_allclose(enlarged(grid, (size, size)), expected.numpy(), atol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     fit=st.sampled_from(["crop", "pad", "squash"]),
     width=st.integers(40, 200),
@@ -185,7 +185,6 @@ def test_heat_comes_back_to_the_pixels_that_it_was_made_of(fit, width, height, a
 # ---- tests of maps ---------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40))
 def test_rank_correlation_is_spearmans(seed, n):
     values, other = np.random.default_rng(seed).integers(0, 10, (2, n))
@@ -435,7 +434,7 @@ def test_a_word_that_is_too_long_is_measured_a_few_times_a_row():
     assert len(shortened("x" * 10**6)) == 2003
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=80), st.integers(40, 300))
 def test_wrapped_rows_hold_every_letter_and_fit(text, width):
     text = printable(text, FONT)

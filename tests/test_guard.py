@@ -26,7 +26,7 @@ HOST = ("host", "127.0.0.1:8000")
 FORM = ("content-type", "multipart/form-data; boundary=line")
 
 # Other work on the machine makes everything slow at times.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass

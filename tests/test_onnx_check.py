@@ -229,7 +229,7 @@ def test_a_model_with_a_broken_end_is_refused(tail):
         check_graph(model().SerializeToString() + tail)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_garbage_gives_no_other_error(data):
     for function in (check_graph, graph_io):

@@ -18,6 +18,7 @@ from sightline.runtime import Model
 from sightline.serving.batching import Batcher
 from sightline.serving.declined import Declined
 from sightline.serving.metrics import Metrics
+from sightline.tiling import Tiling
 
 LONG = 1000.0
 
@@ -41,9 +42,9 @@ class Engine:
         return {"logits": images.mean(axis=(1, 2)).astype(np.float32) / 20}
 
 
-def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=2, ahead=100):
+def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=2, ahead=100, model=None):
     """What a scenario gives, which is called with a batcher over the engine."""
-    model = Model(manifest(), engine, threads=1)
+    model = model or Model(manifest(), engine, threads=1)
     model.prepare = prepare or model.prepare
 
     async def whole():
@@ -55,7 +56,7 @@ def run(engine, scenario, *, batch_size=4, max_wait=0.0, prepare=None, decoders=
             try:
                 return await scenario(batcher)
             finally:
-                engine.free.set()
+                getattr(engine, "free", threading.Event()).set()
 
     return asyncio.run(whole())
 
@@ -206,7 +207,7 @@ def test_a_fault_of_the_engine_is_told_to_those_in_the_batch_and_the_next_is_com
     assert "the engine stopped" in capsys.readouterr().err
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(["red", "green", "blue", "none"]), min_size=1, max_size=24), st.integers(1, 9))
 def test_each_caller_gets_the_answer_to_its_own_image(kinds, batch_size):
     files = {"red": RED, "green": GREEN, "blue": BLUE, "none": b"no image"}
@@ -231,3 +232,20 @@ def test_answers_are_those_of_the_model():
     found = run(Engine(), scenario, max_wait=LONG)
     assert [each.prediction for each in found] == model.predict(files)
     assert model.prepare.size == SIDE
+
+
+def test_a_model_of_tiles_sees_an_image_in_tiles():
+    def per_pixel(images):
+        assert images.shape[1:3] == (SIDE, SIDE)
+        return {"logits": np.moveaxis(images, 3, 1).astype(np.float32)}
+
+    model = Model(manifest(task="segment", tiles=Tiling(SIDE).to_json()), per_pixel, threads=1)
+    picture = png((200, 30, 20), (3 * SIDE, 2 * SIDE))
+    found = run(per_pixel, lambda batcher: batcher.predict(picture), model=model)
+    assert found.size == (3 * SIDE, 2 * SIDE)
+    assert found.prediction.classes.shape == (2 * SIDE, 3 * SIDE)
+    np.testing.assert_array_equal(found.prediction.classes, model.predict(picture).classes)
+    broken = Model(model.manifest, Engine(), threads=1)  # gives what is no map
+    with pytest.raises(Declined):
+        run(broken.infer, lambda batcher: batcher.predict(picture), model=broken)
+    assert isinstance(run(per_pixel, lambda batcher: batcher.predict(b"no image"), model=model), ImageError)

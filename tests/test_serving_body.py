@@ -43,7 +43,7 @@ def refused(body: bytes, kind: str, **more) -> tuple[int, str]:
     return caught.value.status, caught.value.sentence
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.integers(1, 200))
 def test_a_form_gives_the_bytes_that_were_sent_however_it_is_cut(files, pieces):
     body, kind = form(files)

@@ -39,7 +39,7 @@ def test_whatever_is_asked_is_answered_as_promised(schema, operation, mode):
     method, path = operation.split()
 
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
-    @settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     def asked(case):
         case.call_and_validate(checks=CHECKS)
 

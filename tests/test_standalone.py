@@ -60,7 +60,7 @@ PREPARES = [
 # The graph's resizing is Pillow's
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 150), st.integers(1, 150), st.sampled_from(PREPARES), st.integers(0, 2**32 - 1))
 @example(32, 32, PREPARES[0], 0)
 @example(37, 140, PREPARES[2], 0)

@@ -74,7 +74,7 @@ boxes_of_integers = st.tuples(st.integers(0, 380), st.integers(0, 280), st.integ
 
 
 @given(st.lists(boxes_of_integers, min_size=1, max_size=6), st.integers(20, 250), st.floats(0, 0.6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_pixel_of_an_object_is_in_a_window_that_has_its_box(boxes, side, overlap):
     objects, windows = ships(*boxes), [window for row in Tiling(side, overlap).rows(400, 300) for window in row]
     covered = [np.zeros((300, 400), bool) for _ in boxes]
@@ -95,7 +95,7 @@ def test_every_pixel_of_an_object_is_in_a_window_that_has_its_box(boxes, side, o
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_boxes_go_through_windows_and_come_back(seed):
     """A detector that finds what each window is said to show, its answers joined, finds what the picture shows."""
     rng, rows = np.random.default_rng(seed), Tiling(100, 0.3).rows(310, 260)

@@ -1,4 +1,4 @@
-"""What ``sightline export`` does where nothing smaller is asked for: the data as the bundle knows them, then variants or a standalone file."""
+"""What ``sightline export`` does where nothing smaller is asked for: data as a bundle knows them, then variants or a standalone file."""
 
 from __future__ import annotations
 

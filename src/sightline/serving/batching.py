@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.data.decode import Limits
+from sightline.data.decode import Limits, decode_picture
 from sightline.errors import ImageError
 from sightline.predictions import Prediction
 from sightline.runtime import Model, Prepared, prepared
@@ -71,7 +71,25 @@ class Batcher:
         Raises Declined where the engine fails.
         """
         async with self._ahead:
-            return await self._predicted(data)
+            return await (self._predicted(data) if self.model.tiling is None else self._in_tiles(data))
+
+    async def _in_tiles(self, data: bytes) -> Found | ImageError:
+        """By a model that was trained on tiles: those of an image are batches of their own, between the batches of other models."""
+
+        def found() -> Found | ImageError:
+            started = time.perf_counter()
+            (prediction,) = self.model.stream([data], batch_size=self.batch_size, limits=self.limits)
+            if isinstance(prediction, ImageError):
+                self.metrics.unreadable.inc()
+                return prediction
+            _, size = decode_picture(data, min_side=1, limits=self.limits, reading=self.model.prepare.reading)
+            self.metrics.computed(1, time.perf_counter() - started)
+            return Found(prediction, size)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.computing, found)
+        except Exception as fault:
+            raise self._declined(fault, 1) from fault
 
     async def _predicted(self, data: bytes) -> Found | ImageError:
         loop = asyncio.get_running_loop()
@@ -132,9 +150,7 @@ class Batcher:
     def _answer(self, batch: list[_Waiting], computed: asyncio.Future[list[Found]]) -> None:
         self._computes = False
         fault = asyncio.CancelledError() if computed.cancelled() else computed.exception()
-        error = None if fault is None else Declined(503, f"{self.name} could not compute this: send it again later.", 1)
-        if fault is not None:
-            console.warn(f"{self.name}: a batch of {len(batch)} could not be computed ({type(fault).__name__}: {fault}).")
+        error = None if fault is None else self._declined(fault, len(batch))
         for place, waiting in enumerate(batch):
             if waiting.answer.done():
                 continue
@@ -143,3 +159,7 @@ class Batcher:
             else:
                 waiting.answer.set_exception(error)
         self._go()
+
+    def _declined(self, fault: BaseException, images: int) -> Declined:
+        console.warn(f"{self.name}: a batch of {images} could not be computed ({type(fault).__name__}: {fault}).")
+        return Declined(503, f"{self.name} could not compute this: send it again later.", 1)

@@ -28,7 +28,8 @@ from sightline.serving.recording import AccessLog
 from sightline.serving.token import VARIABLE, page_address, settled_token
 
 # When everything is answered, clients are told for so many seconds that the server has stopped, and then those that are connected already.
-FAREWELL_SECONDS, LAST_WORDS_SECONDS = 1.0, 0.5
+FAREWELL_SECONDS, LAST_WORDS_SECONDS = 1.0, 1.0
+EMPTYING_SECONDS = 0.1
 KEEP_ALIVE_SECONDS = 30
 # In which a client must have taken its answer once the server stops.
 LAST_SECONDS = 10
@@ -96,9 +97,11 @@ class Server(uvicorn.Server):
         self._models, self._places, self._tell = models, places, started
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listeners: list[socket.socket] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._listeners = sockets or []
         self._loop = asyncio.get_running_loop()
         if self._models.config.watch:
             self._tasks.append(self._loop.create_task(self._models.watch()))
@@ -128,6 +131,10 @@ class Server(uvicorn.Server):
             while self._places.taken:
                 await asyncio.sleep(0.02)
             await self._alone(FAREWELL_SECONDS)
+            # Who is in the queue of the system when a listener is closed is hung up on, so it is emptied first.
+            for listener in self._listeners:
+                listener.listen(0)
+            await asyncio.sleep(EMPTYING_SECONDS)
             for server in self.servers:
                 server.close()
             await self._alone(LAST_WORDS_SECONDS)

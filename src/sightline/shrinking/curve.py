@@ -125,7 +125,8 @@ def _asked(pen: ImageDraw.ImageDraw, axes: _Axes, limit: float, asked: Asked, lo
     if axes.y[0] <= lowest <= axes.y[1]:
         for start in range(PLOT[0], PLOT[2], 14):
             pen.line((start, axes.up(lowest), min(start + 7, PLOT[2]), axes.up(lowest)), ASKED, 1)
-        _text(pen, (PLOT[2] - 8, axes.up(lowest) + 4), f"--max-loss {max_loss:g}", 16, ASKED, "ra")
+        far = PLOT[0] + 8 if x > sum(PLOT[::2]) / 2 else PLOT[2] - 8  # from the other line
+        _text(pen, (far, axes.up(lowest) + 4), f"--max-loss {max_loss:g}", 16, ASKED, "la" if far < x else "ra")
 
 
 def _unbeaten(points: Sequence[Point], axes: _Axes) -> list[Point]:

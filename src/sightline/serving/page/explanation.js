@@ -4,7 +4,7 @@ import { element, named, percent } from "./elements.js";
 
 const VERDICTS = new Map([
   [true, ["good", "The heat map passed its test"]],
-  [false, ["poor", "The heat map failed its test"]],
+  [false, ["poor", "The heat map failed its test: do not rely on it"]],
   [null, ["fair", "The heat map was not tested"]],
 ]);
 
