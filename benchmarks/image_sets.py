@@ -18,6 +18,7 @@ from sightline.data.writing import write_coco, write_yolo
 from sightline.records import Dataset
 
 PHOTOGRAPH = (1800, 1200)
+WEB, WEB_QUALITY = (900, 600), 85
 # A camera's or a phone's, the spread of its grain in levels, and its JPEG quality.
 CAMERA, GRAIN, CAMERA_QUALITY = (4032, 3024), 3.0, 90
 QUALITIES = (75, 96)
@@ -162,6 +163,17 @@ def photographs(n: int) -> Path:
             crop.save(folder / f"{photograph}{right}{low}-{number:05d}.jpg", quality=int(rng.integers(*QUALITIES)))
 
     return made(f"photographs-{n}", make)
+
+
+def web_photographs(n: int) -> Path:
+    """The same as a page or an app would send them: of 900 x 600."""
+
+    def make(folder: Path) -> None:
+        for file in sorted(photographs(n).iterdir()):
+            with Image.open(file) as image:
+                image.resize(WEB, Image.Resampling.LANCZOS).save(folder / file.name, quality=WEB_QUALITY)
+
+    return made(f"web-photographs-{n}", make)
 
 
 def photographs_by_corner(n: int) -> Path:

@@ -110,7 +110,7 @@ class _PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self.finished.is_set():
-            if now := sum(_proportional_bytes(pid) for pid in tree(self.pid)):
+            if now := sum(proportional_bytes(pid) for pid in tree(self.pid)):
                 self.bytes = max(self.bytes or 0, now)
             self.finished.wait(MEMORY_SAMPLE_SECONDS)
 
@@ -124,7 +124,7 @@ def tree(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in tree(child))]
 
 
-def _proportional_bytes(pid: int) -> int:
+def proportional_bytes(pid: int) -> int:
     """A process's share of memory: a page that n processes use counts an nth for each. 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -21,6 +21,8 @@ TITLES = {
     "files_to_labels": "Files to labels",
     "look_once": "Looking once",
     "int8": "INT8 that is checked",
+    "serving": "A server that holds",
+    "standalone": "One ONNX file for any language",
     "startup": "The command line answers at once",
     "tiles": "Large pictures in tiles",
     "memorise": "Every network learns",
@@ -32,6 +34,8 @@ TITLES = {
     "audit_copies": "The audit finds what was planted",
     "audit_speed": "The audit takes no longer than twice the decoding",
     "near_million": "Near copies among a million",
+    "fuzz_images": "Images without trust",
+    "fuzz_bundles": "Bundles without trust",
 }
 NEEDED = ("claim", "date", "n", "machine", "checks", "sides")
 INTRODUCTION = """# What was measured

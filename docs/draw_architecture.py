@@ -26,13 +26,15 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("evaluation", "metrics, intervals"), ("tasks", "what a task means"),
     ]),
     ("the meeting point", [
-        ("archive", "a ZIP without trust"), ("manifest", "what a bundle says"), ("onnx_check", "a graph without trust"),
-        ("bundle", "read and write *.sight"), ("reference", "what to hold images against"),
+        ("archive", "a ZIP without trust"), ("npz", "arrays without trust"), ("manifest", "what a bundle says"),
+        ("onnx_check", "a graph without trust"), ("signature", "whose a bundle is"), ("bundle", "read and write *.sight"),
+        ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
         ("saving", "answers as pictures and files"), ("explanation", "heat maps, and tests of them"),
+        ("serving", "requests in batches, within limits"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
@@ -41,7 +43,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ]),
     ("the verbs", [
         ("diagnosis", "what this machine has"), ("comparison", "runs side by side"), ("trainer", "data to a run"),
-        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("flags", "from settings"), ("cli", "flags to pipeline"),
+        ("folds", "one run a fold"), ("pipeline", "the verbs"), ("signing", "keys"),
+        ("flags", "from settings"), ("exits", "codes"), ("cli", "flags to pipeline"),
     ]),
 ]  # fmt: skip
 

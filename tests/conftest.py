@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 DATA = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WEIGHTS = DATA / "weights" / "mobilenetv2_100_same_imagenet.safetensors"
+
+# No test is timed: examples take long where other programs want the processors.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data is not at {DATA}; set SIGHTLINE_DATA")
 

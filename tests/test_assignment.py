@@ -98,7 +98,7 @@ def test_pictures_without_objects_are_all_background(targets):
     assert found.quality.sum() == 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_looking_at_few_objects_at_once_changes_nothing(seed, objects):
     torch.manual_seed(seed)

@@ -142,7 +142,7 @@ def test_no_image_one_image_and_two_the_same(tmp_path, count):
     assert quality_findings(facts_of(images, tmp_path).select(np.arange(count)), list(images)[:count]) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 30), st.integers(0, 2**32))
 def test_whatever_the_facts_every_image_named_is_one_of_them_and_each_kind_comes_once(n, seed):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -91,7 +91,6 @@ def test_rotations_keep_to_their_bound(degrees):
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(FITS), st.floats(0.1, 1.0), configs, st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_without_rotation_every_view_lies_in_what_evaluation_may_show(height, width, fit, crop_fraction, config, seed):
     """For crop and squash that is the image, for pad the grey square around it."""
     prepare = Prepare(32, fit, crop_fraction)
@@ -107,7 +106,6 @@ def test_without_rotation_every_view_lies_in_what_evaluation_may_show(height, wi
 
 
 @given(st.integers(8, 200), st.integers(8, 200), st.floats(0.05, 0.99), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_a_crop_keeps_no_more_than_the_image_and_no_less_than_asked_where_that_fits(height, width, scale, seed):
     config = AugmentConfig(crop_scale=scale, rotate=0.0, flip=False)
     affine = sample_affine(np.random.default_rng(seed), height, width, Prepare(32), config)
@@ -139,7 +137,6 @@ def test_factors_of_one_change_nothing():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 2), st.floats(0, 2))
-@settings(deadline=None)
 def test_colours_stay_in_range(seed, brightness, contrast, saturation):
     images = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (2, 4, 4, 3), np.uint8))
     found = recolour(images, torch.tensor([[brightness, contrast, saturation]] * 2))
@@ -166,7 +163,6 @@ def test_each_image_of_a_batch_has_its_own_factors():
 
 
 @given(st.integers(8, 200), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_erasing_paints_one_rectangle_of_2_to_33_percent_of_the_area_and_leaves_the_rest(side, seed):
     image = np.full((side, side, 3), 300, np.int16)  # a value that noise never has
     erase(np.random.default_rng(seed), image, 1.0)

@@ -36,7 +36,7 @@ def epoch_of(batches: TrainBatches, epoch: int) -> tuple[torch.Tensor, torch.Ten
 
 
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5), st.integers(1, 3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_an_epoch_shows_every_image_once_but_a_last_single_one(n, batch_size, seed, epoch):
     batches = numbered(n, batch_size, seed=seed)
     found = list(batches.epoch(epoch))

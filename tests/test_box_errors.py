@@ -64,7 +64,7 @@ def test_errors_say_on_which_image_they_are():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-3, 3))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_each_detection_and_object_has_one_kind(seed, threshold):
     found, truth = random_set(seed)
     errors = box_errors(found, truth, 3, np.full(3, threshold))
@@ -99,7 +99,7 @@ def test_the_curve_and_threshold_of_a_hand_worked_class():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_no_threshold_gives_a_higher_f1(seed):
     found, truth = random_set(seed, images=3, most=8)
     thresholds = best_thresholds(match(found, truth, 3, limit=1000), neutral=0.0)

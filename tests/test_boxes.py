@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision import ops
 
@@ -19,7 +19,6 @@ def random_boxes(rng: np.random.Generator, count: int, side: float = 100) -> np.
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_overlaps_agree_with_torchvision(found, truth, seed):
     rng = np.random.default_rng(seed)
     first, second = random_boxes(rng, found), random_boxes(rng, truth)
@@ -46,7 +45,6 @@ def test_boxes_are_cut_to_the_image():
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_pairs_in_blocks_are_those_of_the_whole(found, truth, least, seed):
     rng = np.random.default_rng(seed)
     first, second, crowd = random_boxes(rng, found), random_boxes(rng, truth), rng.random(truth) < 0.3

@@ -101,7 +101,7 @@ def test_write_returns_the_manifest_that_is_read(path):
     assert written.members[0] == Member("model.onnx", "graph", len(GRAPH), hashlib.sha256(GRAPH).hexdigest(), False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     labels=st.lists(st.text(st.characters()), max_size=5),
     thresholds=st.dictionaries(st.text(), st.floats(-1e9, 1e9)),
@@ -763,7 +763,7 @@ def test_an_npz_bomb_is_refused(tmp_path):
         arrays_of(tmp_path, data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200), st.integers(0, 2000))
 def test_a_broken_npz_gives_no_other_error(tmp_path_factory, noise, at):
     data = bytearray(PARTS[2].data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -344,7 +344,6 @@ def test_labels_from_outside_break_nothing():
         assert " ".join(printable(label).split()) in words(page)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_plain_words_read_as_they_are(text):
     expected = " ".join(printable(text).split())
@@ -355,7 +354,6 @@ def test_plain_words_read_as_they_are(text):
     assert [html.unescape(found) for found in re.findall(r"<td>(.*?)</td>", cells)] == [expected or "-", "end"]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_names_in_code_read_as_they_are(text):
     expected = " ".join(printable(text).split())

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.predictions import Decision
@@ -46,7 +46,6 @@ def test_decoding_no_images_gives_no_predictions():
 
 
 @given(st.integers(1, 20), st.integers(2, 7), st.integers(0, 2**32 - 1), st.floats(0.1, 10))
-@settings(deadline=None)
 def test_a_prediction_holds_every_label_once_and_scores_that_fall_and_add_up(n, classes, seed, temperature):
     logits = np.random.default_rng(seed).normal(0, 3, (n, classes)).astype(np.float32)
     labels = [str(index) for index in range(classes)]

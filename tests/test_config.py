@@ -18,13 +18,14 @@ from sightline.config import (
     NetworkConfig,
     RunConfig,
     RuntimeConfig,
+    ServeConfig,
     TrainConfig,
     TrainSettings,
 )
 from sightline.errors import ConfigError
 from sightline.settings import make, names_of
 
-STAGES = (DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig, RuntimeConfig)
+STAGES = (DataConfig, NetworkConfig, TrainConfig, AugmentConfig, RunConfig, RuntimeConfig, ServeConfig)
 SETTINGS = [pytest.param(stage, entry, id=f"{stage.__name__}.{entry.name}") for stage in STAGES for entry in fields(stage)]
 
 
@@ -57,7 +58,7 @@ def test_every_bound_is_inclusive_and_holds(stage, entry):
 
 
 def test_no_name_stands_in_two_stages_of_training():
-    stages = [stage for stage in STAGES if stage is not RuntimeConfig]
+    stages = [stage for stage in STAGES if stage not in (RuntimeConfig, ServeConfig)]
     assert len(set().union(*map(names_of, stages))) == sum(len(names_of(stage)) for stage in stages)
 
 

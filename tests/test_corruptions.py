@@ -38,7 +38,7 @@ def change(name: str, image: np.ndarray, strength: int, seed: int = 0) -> float:
 
 
 @given(names, images, st.sampled_from(STRENGTHS))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_an_image_of_any_size_and_number_of_channels_keeps_them_and_is_the_same_again(name, shape, strength):
     height, width, channels, seed = shape
     image = photograph(height, width, channels, seed)
@@ -52,7 +52,7 @@ def test_an_image_of_any_size_and_number_of_channels_keeps_them_and_is_the_same_
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @given(st.integers(16, 96), st.integers(16, 96), st.sampled_from((1, 3, 4)), st.integers(0, 1000))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_the_same_case_changes_the_image_more_at_every_strength(name, height, width, channels, seed):
     cases = [(photograph(height, width, channels, seed + number), seed + number) for number in range(6)]
     changes = [np.mean([change(name, image, strength, number) for image, number in cases]) for strength in STRENGTHS]
@@ -181,7 +181,7 @@ def _left(image: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(8, 60), st.integers(8, 60), st.floats(0, 12), st.floats(0, 3.15), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_blurring_is_scipys_convolution(height, width, reach, angle, line):
     image = photograph(height, width)
     kernel = line_kernel(reach, angle) if line else disc_kernel(reach)
@@ -206,7 +206,6 @@ def test_a_kernel_of_no_size_changes_nothing():
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_cloudy_noise_stays_in_range(height, width, seed):
     found = smooth_noise(np.random.default_rng(seed), height, width)
     assert found.shape == (height, width)

@@ -94,7 +94,7 @@ def test_every_figure_agrees_on_random_boxes(library, seed):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_figure_agrees_whatever_the_set(seed, images, classes, most):
     found, truth = random_set(seed, images, classes, most)
     if (found.labels >= 0).any():
@@ -165,7 +165,7 @@ def test_ten_thousand_boxes_in_an_image(limit):
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_weighted_images_are_repeated_images(seed):
     found, truth = random_set(seed)
     # Equal scores of different images come in the order of the images, which repetition changes.

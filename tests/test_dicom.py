@@ -296,7 +296,7 @@ WHOLE = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(WHOLE), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=8), st.floats(0, 1))
 def test_any_damage_gives_pixels_or_an_image_error_without_the_patient(whole, flips, share):
     data = bytearray(whole)

@@ -50,7 +50,7 @@ def test_the_first_colours_differ_for_those_who_see_no_red_or_no_green():
 
 
 @given(st.floats(-20, 180), st.floats(-20, 130), st.floats(0, 160), st.floats(0, 120), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_only_the_boxs_border_changes(left, top, width, height, dashed):
     picture, pen = Image.new("RGB", (160, 110), (90, 90, 90)), Pen(3, 1, 12)
     box = left, top, left + width, top + height

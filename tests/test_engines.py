@@ -142,6 +142,24 @@ def infer(threads):
 
 
 @needs_openvino
+def test_a_signal_is_survived_after_openvino_was_let_go_of(run):
+    """In another thread than the one that asked for it, OpenVINO takes a stack for signals away that is in use (where there is AMX)."""
+    code = """
+import gc, signal, threading
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+models = [infer(1)]
+other = threading.Thread(target=lambda: (models.clear(), gc.collect()))
+other.start()
+other.join()
+os.kill(os.getpid(), signal.SIGTERM)
+assert heard
+"""
+    done = openvino_child(code, run)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_openvino
 def test_openvinos_telemetry_is_never_imported_and_nothing_is_printed(run):
     code = """
 infer(1)

@@ -119,7 +119,8 @@ def test_float_variants_of_every_task_keep_its_answers(trained, tmp_path, form):
     if form == "openvino":
         pytest.importorskip("openvino", reason="OpenVINO is not installed: sightline[fast]")
     task, data, run = trained
-    made = sightline.export(run.model, to=form, precision="fp32,fp16", data=str(data), max_loss=5.0, out=str(tmp_path), threads=1)
+    how = {"threads": 1, "engine": "onnxruntime", "max_loss": 5.0, "out": str(tmp_path)}
+    made = sightline.export(run.model, to=form, precision="fp32,fp16", data=str(data), **how)
     assert [variant.loss.n for variant in made.variants] == [run.numbers["test"]["n"]] * 2
     assert made.figures[0].metric == load_task(task).METRIC
     assert made.figures[1].value == pytest.approx(run.numbers["test"]["metrics"][load_task(task).METRIC], abs=1e-4)

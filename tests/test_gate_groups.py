@@ -82,7 +82,7 @@ def test_a_class_that_lies_in_one_group_is_refused_in_words(looked):
 
 
 @pytest.mark.parametrize("fold", [None, 2])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(random=st.randoms(use_true_random=False))
 def test_the_order_of_the_data_set_changes_nothing(looked, fold, random):
     dataset, store = with_columns(looked, groups=lambda label, place: f"{label}{place // 2}" if place % 3 else "")

@@ -21,7 +21,6 @@ def test_the_values_of_newcombe_1998(successes, n, low, high):
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.floats(0.5, 0.999))
-@settings(deadline=None)
 def test_the_interval_is_scipys_and_holds_the_share(n, share, level):
     successes = round(share * n)
     low, high = wilson_interval(successes, n, level)
@@ -66,7 +65,7 @@ def test_the_bootstrap_takes_back_what_resampling_itself_does_to_a_figure():
 
 
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_interval_holds_the_figure_even_where_most_resamples_are_above_it(n, columns, seed):
     values = np.random.default_rng(seed).normal(0, 1, (n, columns))
 

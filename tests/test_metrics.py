@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sklearn_metrics
@@ -29,7 +29,6 @@ def answers(draw):
 
 
 @given(answers())
-@settings(deadline=None)
 def test_confusion_and_accuracy_agree_with_scikit_learn(case):
     targets, predicted, classes = case
     confusion = confusion_matrix(targets, predicted, classes)
@@ -39,7 +38,6 @@ def test_confusion_and_accuracy_agree_with_scikit_learn(case):
 
 
 @given(answers())
-@settings(deadline=None)
 def test_class_scores_agree_with_scikit_learn(case):
     targets, predicted, classes = case
     scores = class_scores(confusion_matrix(targets, predicted, classes))
@@ -49,7 +47,6 @@ def test_class_scores_agree_with_scikit_learn(case):
 
 
 @given(answers())
-@settings(deadline=None)
 def test_macro_means_are_over_the_classes_with_images(case):
     targets, predicted, classes = case
     macro = class_scores(confusion_matrix(targets, predicted, classes)).macro()
@@ -67,7 +64,6 @@ def test_a_class_absent_from_the_split_is_not_a_failed_one():
 
 
 @given(st.integers(2, 7), st.integers(1, 30), st.integers(0, 2**32 - 1), st.data())
-@settings(deadline=None)
 def test_top_k_agrees_with_scikit_learn(classes, n, seed, data):
     rng = np.random.default_rng(seed)
     probabilities = softmax(rng.normal(0, 2, (n, classes)))
@@ -104,7 +100,6 @@ def test_calibration_error_is_zero_where_confidence_is_the_share_of_right_answer
 
 
 @given(st.integers(1, 5), st.integers(1, 50), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_calibration_error_is_a_share_and_no_larger_than_the_mean_gap_of_single_images(classes, n, seed):
     rng = np.random.default_rng(seed)
     probabilities = softmax(rng.normal(0, 3, (n, classes)))
@@ -114,7 +109,6 @@ def test_calibration_error_is_a_share_and_no_larger_than_the_mean_gap_of_single_
 
 
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32)))
-@settings(deadline=None)
 def test_softmax_gives_probabilities_in_the_order_of_the_logits(logits):
     probabilities = softmax(logits)
     assert probabilities.dtype == np.float64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
@@ -41,7 +41,6 @@ def theirs(targets: np.ndarray, given_: np.ndarray, **options):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_average_precision_agrees_with_scikit_learn(case):
     targets, scores = case
     found = average_precision(targets, scores)
@@ -56,7 +55,6 @@ def test_average_precision_agrees_with_scikit_learn(case):
 
 
 @given(cases(), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_a_weighted_average_precision_is_that_of_repeated_images(case, seed):
     targets, scores = case
     weights = np.random.default_rng(seed).integers(0, 4, len(targets))
@@ -88,7 +86,6 @@ def test_chance_nears_the_share_of_positives_and_is_unknown_without_one():
 
 
 @given(cases(), st.floats(0, 1))
-@settings(deadline=None)
 def test_label_scores_agree_with_scikit_learn(case, threshold):
     targets, scores = case
     answers = scores >= threshold
@@ -101,7 +98,6 @@ def test_label_scores_agree_with_scikit_learn(case, threshold):
 
 
 @given(cases(), st.floats(0, 1))
-@settings(deadline=None)
 def test_means_over_labels_and_over_decisions_agree_with_scikit_learn(case, threshold):
     targets, scores = case
     answers = scores >= threshold
@@ -114,7 +110,6 @@ def test_means_over_labels_and_over_decisions_agree_with_scikit_learn(case, thre
 
 
 @given(cases(), st.floats(0, 1))
-@settings(deadline=None)
 def test_whole_images_and_single_decisions_agree_with_scikit_learn(case, threshold):
     targets, scores = case
     answers = scores >= threshold
@@ -129,7 +124,6 @@ def test_whole_images_and_single_decisions_agree_with_scikit_learn(case, thresho
 
 
 @given(cases())
-@settings(deadline=None)
 def test_no_threshold_has_a_higher_f1_than_the_best(case):
     targets, scores = case[0][:, 0], case[1][:, 0]
     threshold = best_threshold(targets, scores)
@@ -158,7 +152,6 @@ def test_the_best_threshold_parts_neighbouring_numbers():
 
 
 @given(cases())
-@settings(deadline=None)
 def test_the_calibration_error_is_that_of_scikit_learns_curve(case):
     targets, scores = case[0].ravel(), case[1].ravel()
     bins = 15
@@ -175,7 +168,6 @@ def test_the_expected_overlap_of_hand_worked_cases():
 
 
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0.1, 10))
-@settings(deadline=None)
 def test_sigmoid_is_the_logistic_function_whatever_the_size(labels, n, seed, temperature):
     logits = np.random.default_rng(seed).normal(0, 5, (n, labels)).astype(np.float32)
     np.testing.assert_allclose(sigmoid(logits, temperature), 1 / (1 + np.exp(-logits.astype(np.float64) / temperature)))

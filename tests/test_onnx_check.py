@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sightline import onnx_check
 from sightline.errors import ModelFileError
-from sightline.onnx_check import GraphValue, check_graph, graph_io
+from sightline.onnx_check import GraphValue, check_graph, graph_io, load_cost
 
 
 def tensor(name: str = "w", external: bool = False) -> TensorProto:
@@ -141,6 +141,57 @@ def test_foreign_operators_are_named(wrap, domain, operator):
         check_graph(wrap(helper.make_node(operator, [], ["y"], domain=domain)).SerializeToString(), "m.sight: its model.onnx")
 
 
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan", "BeamSearch"])
+def test_loops_and_branches_are_refused(kind):
+    """They need not end, whatever operator holds them and by whatever name."""
+    body = branch(constant(external=False)).attribute[0]
+    node = helper.make_node(kind, ["x"], ["y"], domain="com.microsoft" if kind == "BeamSearch" else "")
+    node.attribute.append(body)
+    with pytest.raises(ModelFileError, match="holds a loop or a branch, which is refused"):
+        check_graph(model(graph([node])).SerializeToString())
+    node.attribute[0].CopyFrom(helper.make_attribute("many", [body.g]))
+    with pytest.raises(ModelFileError, match="holds a loop or a branch, which is refused"):
+        check_graph(model(graph([node])).SerializeToString())
+
+
+def test_operators_defined_in_the_file_are_refused():
+    """Thirty that use each other twice would unfold to a billion."""
+    with pytest.raises(ModelFileError, match="defines operators of its own, which is refused"):
+        check_graph(model_with_function(constant(external=False)).SerializeToString())
+
+
+def test_instructions_for_training_are_refused():
+    made = model()
+    made.training_info.add().algorithm.CopyFrom(graph())
+    with pytest.raises(ModelFileError, match="holds instructions for training"):
+        check_graph(made.SerializeToString())
+
+
+def test_sparse_tensors_are_refused():
+    """Three numbers may stand for terabytes, which are made when the graph is loaded."""
+    for made in (model(graph(sparse_initializer=[sparse(False)])), model(graph([constant(sparse_value=sparse(False))]))):
+        with pytest.raises(ModelFileError, match="holds a sparse tensor that may unpack to any size, which is refused"):
+            check_graph(made.SerializeToString())
+
+
+def test_what_is_done_while_a_graph_is_loaded_is_counted():
+    def node(inputs, outputs):
+        return helper.make_node("Add", inputs, outputs)
+
+    sums = [node(["w", "w"], ["a"]), node(["a", ""], ["b"]), node(["image", "b"], ["c"]), node(["c", "a"], ["d"]), constant(external=False)]
+    size = len(tensor().SerializeToString())
+    assert load_cost(model(graph(sums, initializer=[tensor()])).SerializeToString()) == (3, size)
+    assert load_cost(model(graph(sums[::-1], initializer=[tensor()])).SerializeToString()) == (5, size)
+    assert load_cost(model(graph([node(["image", "w"], ["a"]), node(["a", "w"], ["b"])], initializer=[tensor()])).SerializeToString()) == (
+        0,
+        2 * size,
+    )
+    assert load_cost(model().SerializeToString()) == (0, 0)
+    for sample in changed(model(graph(sums, initializer=[tensor()])).SerializeToString(), 500):
+        with contextlib.suppress(ModelFileError):
+            load_cost(sample)
+
+
 def test_an_import_without_a_use_is_harmless():
     made = model()
     made.opset_import.append(helper.make_opsetid("pkg.onnxscript.torch_lib", 1))
@@ -178,7 +229,7 @@ def test_a_model_with_a_broken_end_is_refused(tail):
         check_graph(model().SerializeToString() + tail)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_garbage_gives_no_other_error(data):
     for function in (check_graph, graph_io):

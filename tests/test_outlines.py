@@ -56,7 +56,7 @@ def test_what_holds_no_run_lengths_is_refused(text):
         unpacked(text)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(polygons)
 def test_a_pixel_is_inside_when_its_centre_is(polygon):
     """By the even-odd rule: an odd number of edges is crossed on the way to the left."""
@@ -77,7 +77,6 @@ def regular(corners: int, radius: float, turn: float) -> np.ndarray:
     return np.stack([50 + radius * np.cos(angles), 40 + radius * np.sin(angles)], axis=1)
 
 
-@settings(deadline=None)
 @given(st.integers(3, 12), st.floats(15, 38), st.floats(0, 3))
 def test_polygons_cover_what_pycocotools_says_but_for_pixels_on_their_edge(corners, radius, turn):
     coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -44,7 +44,6 @@ def test_the_interval_ends_where_the_score_test_rejects(gained, lost, n):
 
 
 @given(COUNTS, st.floats(0.5, 0.99))
-@settings(deadline=None)
 def test_the_interval_holds_the_difference_and_mirrors(counts, level):
     gained, lost, same = counts
     n = gained + lost + same
@@ -63,7 +62,6 @@ def test_without_a_change_the_interval_is_not_a_point():
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000))
-@settings(deadline=None)
 def test_mcnemars_p_is_scipys_binomial_test(gained, lost):
     expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1
     assert mcnemar_exact(gained, lost) == pytest.approx(expected, rel=1e-8, abs=1e-300)

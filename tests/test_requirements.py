@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import planted_scenes
@@ -80,7 +80,6 @@ def test_how_one_may_be_written(text, expected):
     assert str(found.bound)[0] != "-" or found.bound < 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(Requirement, st.sampled_from(sorted(FIGURES)), st.sampled_from(sorted(RELATIONS)), st.floats(0.001, 0.999)),
@@ -93,7 +92,6 @@ def test_what_is_written_out_is_read_back(asked):
     assert parse(", ".join(map(str, asked))) == tuple(asked)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_in_words(text):
     try:
@@ -252,7 +250,6 @@ def test_what_was_not_measured_is_not_met(value, relation):
     assert missing.sentence == "accuracy could not be measured (no test image has a label), so it is not met"
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0.001, 0.999))
 def test_a_figure_meets_a_floor_or_misses_it_like_the_ceiling_below(value, bound):
     met = {relation: checked([Requirement("recall", relation, bound)], {"recall": value})[0].met for relation in RELATIONS}

@@ -226,7 +226,7 @@ def test_no_time_is_a_reason():
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=120), st.integers(0, 5))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_beginning_of_the_order_has_the_classes_in_proportion(targets, seed):
     classes = np.array(targets)
     order = stratified(classes, seed)

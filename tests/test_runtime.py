@@ -124,7 +124,7 @@ def test_a_slow_first_image_holds_the_order_but_not_the_others():
     assert [batch.size for batch in batches] == [4] * 5
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(bad=st.sets(st.integers(0, 19)), batch=st.integers(1, 9), streams=st.integers(1, 3))
 def test_whichever_images_are_bad_the_others_keep_their_places(bad, batch, streams):
     sources = [b"no image" if place in bad else grey(place) for place in range(20)]

@@ -31,7 +31,6 @@ def dataset(targets: list) -> Dataset:
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(FITS), st.integers(1, 3), st.integers(0, 99))
-@settings(deadline=None)
 def test_boxes_that_are_laid_in_and_back_are_where_they_were(width, height, rows, columns, fit, reduced, seed):
     about = frame(Prepare(columns, fit, height=rows), width, height, reduced)
     corners = np.sort(np.random.default_rng(seed).random((5, 2, 2)), axis=1) * (width, height)
@@ -83,7 +82,7 @@ def test_the_fingerprint_changes_with_a_box():
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 60), st.integers(1, 60), st.integers(0, 50))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_classes_at_the_originals_size_are_those_of_torch(rows, columns, height, width, seed):
     logits = np.random.default_rng(seed).normal(size=(3, rows, columns)).astype(np.float32)
     about = frame(Prepare(4 * columns, "squash", height=4 * rows), width, height)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from torchmetrics.functional.classification import (
@@ -36,7 +36,6 @@ def map_pairs(draw):
 
 
 @given(map_pairs())
-@settings(deadline=None)
 def test_overlaps_agree_with_torchmetrics(pair):
     truth, predicted, classes = pair
     if classes < 2 or (truth == 255).all():
@@ -93,7 +92,6 @@ def boundary_of(labels: np.ndarray, label: int) -> np.ndarray:
 
 
 @given(map_pairs(), st.sampled_from([0.0, 0.02, 0.0751, 0.2]))
-@settings(deadline=None)
 def test_boundary_counts_agree_with_distance_maps(pair, tolerance):
     truth, predicted, classes = pair
     counts = boundary_counts(truth, predicted, classes, tolerance)

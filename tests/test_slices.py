@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -168,7 +168,6 @@ def test_a_group_of_few_patients_is_too_small():
 
 
 @given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60), st.data())
-@settings(deadline=None)
 def test_the_lower_tail_is_scipys(size, others, right, data):
     n = size + others
     right = min(right, n)

@@ -66,7 +66,7 @@ def units_a_class(data, unit) -> list[int]:
 # ---- drawn -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tied(), st.integers(0, 3), st.floats(0.05, 0.45), st.floats(0.05, 0.45))
 def test_groups_and_links_never_straddle_and_every_class_is_in_train(case, seed, validation, test):
     data, links = case
@@ -79,7 +79,7 @@ def test_groups_and_links_never_straddle_and_every_class_is_in_train(case, seed,
     assert set(data.targets[parts == "train"]) == set(data.targets)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tied(one_class_a_unit=True), st.integers(0, 3), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 def test_every_class_is_in_every_split_with_its_share_to_within_a_unit(case, seed, validation, test):
     data, links = case

@@ -30,7 +30,7 @@ def tagged(targets, **columns) -> Dataset:
 # ---- folds -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tied(), st.integers(2, 5), st.integers(0, 3), st.floats(0.05, 0.4))
 def test_every_image_is_tested_once_and_units_stay_whole(case, folds, seed, validation):
     data, links = case
@@ -44,7 +44,7 @@ def test_every_image_is_tested_once_and_units_stay_whole(case, folds, seed, vali
             assert len(set(part[unit == number])) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tied(one_class_a_unit=True), st.integers(2, 5), st.integers(0, 3))
 def test_where_a_unit_has_one_class_its_folds_differ_by_its_largest_unit_at_most_and_all_can_learn_it(case, folds, seed):
     data, links = case
@@ -102,7 +102,7 @@ def tags(draw):
     return tagged(targets, groups=groups)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tags(), st.integers(3, 5), st.integers(0, 3))
 def test_tagged_images_are_tested_once_whatever_tags_are_rare(data, folds, seed):
     unit = units_of(data, [])
@@ -115,7 +115,7 @@ def test_tagged_images_are_tested_once_whatever_tags_are_rare(data, folds, seed)
             assert len(set(part[unit == number])) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tags(), st.integers(0, 3))
 def test_a_tag_of_one_unit_stays_in_training_and_one_of_two_is_not_lost_from_it(data, seed):
     unit = units_of(data, [])

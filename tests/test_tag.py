@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
@@ -76,7 +76,6 @@ def test_decoding_no_images_gives_no_predictions():
 
 
 @given(st.integers(1, 15), st.integers(1, 6), st.integers(0, 2**32 - 1), st.floats(0.1, 10))
-@settings(deadline=None)
 def test_a_prediction_holds_every_label_once_and_gives_those_at_their_threshold(n, k, seed, temperature):
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(0, 3, (n, k)).astype(np.float32), [str(index) for index in range(k)]

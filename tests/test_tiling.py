@@ -51,7 +51,7 @@ def found(prediction: Detections) -> set[tuple]:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.25, 0.4]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_objects_smaller_than_the_overlap_are_found_once_as_they_are(seed, overlap):
     pixels, said = scattered(seed, 311, 257, largest=24, count=40)
     joined = predict_tiles(pixels, Tiling(100, overlap), lambda tiles: map(rectangles, tiles))
@@ -105,7 +105,7 @@ def test_label_maps_are_taken_from_the_window_whose_centre_is_nearest():
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.2, 0.5]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_map_that_every_tile_gets_right_is_right(seed, overlap):
     classes = np.random.default_rng(seed).integers(0, 3, (73, 91)).astype(np.uint8)
     pixels = np.repeat(classes[:, :, None], 3, axis=2)

@@ -99,7 +99,7 @@ def check_same(dataset: Dataset, again: Dataset, tolerance: float, *, areas: boo
                 assert all(a == pytest.approx(b, abs=tolerance) for a, b in zip(one, two, strict=True))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(datasets(), st.booleans())
 def test_a_round_trip_through_coco_changes_nothing(images, made, single):
     dataset, has_objects = made[0](images), made[1]
@@ -112,7 +112,7 @@ def test_a_round_trip_through_coco_changes_nothing(images, made, single):
             check_same(dataset.replace(splits=None) if single else dataset, again, 1e-6, areas=True)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(datasets(outlines=(None, polygon), crowds=False))
 def test_a_round_trip_through_yolo_changes_nothing(images, made):
     dataset, has_objects = made[0](images), made[1]

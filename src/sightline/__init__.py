@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Public names and where they live. They are imported when first used, so that importing the package costs nothing.
 _PUBLIC = {
     "train": "pipeline", "audit": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline", "compare": "pipeline",
-    "backbones": "pipeline", "explain": "pipeline", "export": "pipeline",
+    "backbones": "pipeline", "explain": "pipeline", "export": "pipeline", "sign": "signing",
     "Model": "runtime", "Bundle": "bundle", "Prepare": "data.prepare",
     "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "predictions", "Tags": "predictions",
     "Detections": "scenes", "Segmentation": "scenes", "Objects": "scenes", "LabelMap": "scenes",
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sightline.records import Dataset, ImageRef, Infer, Sample
     from sightline.runtime import Model
     from sightline.scenes import Detections, LabelMap, Objects, Segmentation
+    from sightline.signing import sign
 
 
 def __getattr__(name: str) -> Any:
@@ -61,5 +62,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "Detections", "DeviceError", "ImageError", "ImageRef", "Infer", "LabelMap", "Model",
     "ModelFileError", "Objects", "Prepare", "RequirementNotMet", "ResourceError", "Sample", "Segmentation", "SightlineError", "Tags",
-    "UsageError", "audit", "backbones", "compare", "evaluate", "explain", "export", "predict", "train", "verify",
+    "UsageError", "audit", "backbones", "compare", "evaluate", "explain", "export", "predict", "sign", "train",
+    "verify",
 ]  # fmt: skip

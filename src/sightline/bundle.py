@@ -15,34 +15,28 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
-import re
 import secrets
 import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
-from sightline.archive import CHUNK, MAX_INFLATED, SAFE_NAME, Entry, Refused, add_entry, read_entries, refusing, unpacked
+from sightline.archive import CHUNK, MAX_INFLATED, Entry, Refused, add_entry, read_entries, refusing, unpacked
 from sightline.errors import ModelFileError, ResourceError
 from sightline.manifest import MANIFEST, ROLES, Manifest, Member, check_roles
+from sightline.npz import arrays_to_bytes as arrays_to_bytes
+from sightline.npz import plain_array
+from sightline.signature import check_signature
 
 MAX_MANIFEST = 16 << 20
 _DEFLATED_SUFFIXES = (".json", ".md")  # the rest is dense already: weights, compressed images
-# The head of a plain array as numpy writes it; nothing else (objects, records, dates) is parsed.
-_ARRAY_HEAD = re.compile(
-    rb"\x93NUMPY\x01\x00(..)\{'descr': '(\|b1|[|<>][iu][1248]|[<>]f[248]|[<>]c(?:8|16)|\|S[1-9]\d{0,8}|[<>]U[1-9]\d{0,8})', "
-    rb"'fortran_order': (?:True|False), 'shape': \(((?:\d{1,18}, ?){0,32}\d{0,18})\), \} *\n",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,8 @@ class Part:
     required: bool = False
 
 
-def _read_manifest(file: BinaryIO, entries: Mapping[str, Entry], source: Path) -> Manifest:
-    """The manifest, after comparing it with the entries. Raises Refused or ModelFileError."""
+def _read_manifest(file: BinaryIO, entries: Mapping[str, Entry], source: Path) -> tuple[Manifest, bytes]:
+    """The manifest and its text, after comparing it with the entries. Raises Refused or ModelFileError."""
     entry = entries.get(MANIFEST)
     if entry is None or entry.size > MAX_MANIFEST:
         raise Refused(f"has no {MANIFEST} of at most {MAX_MANIFEST >> 20} MB, so it is no Sightline bundle: name a .sight file")
@@ -73,7 +67,7 @@ def _read_manifest(file: BinaryIO, entries: Mapping[str, Entry], source: Path) -
         if stated[name] != entries[name].size:
             raise Refused(f"holds {name!r} in another size than its manifest states: copy or download it again")
     check_roles(manifest, source)
-    return manifest
+    return manifest, text
 
 
 def _no_constant(name: str) -> None:
@@ -86,17 +80,22 @@ class Bundle:
     Roles that this version does not know are left out.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, file: BinaryIO, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, path: Path, manifest: Manifest, text: bytes, file: BinaryIO, entries: Mapping[str, Entry]) -> None:
         self.path = path
         self.manifest = manifest
+        self.text = text
         self._file = file
         self._entries = entries
         self._lock = threading.Lock()
         self._members = {member.role: member for member in manifest.members if member.role in ROLES}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open and check a file. Raises ModelFileError for every fault in it; memory stays flat however large it is."""
+    def open(cls, path: str | os.PathLike[str], *, require_signature: str | os.PathLike[str] | None = None) -> Bundle:
+        """Open and check a file. Raises ModelFileError for every fault in it; memory stays flat however large it is.
+
+        require_signature  a file with the public key (PEM, Ed25519) that the bundle must be signed with; UsageError where the
+                           ``cryptography`` package is missing
+        """
         path = Path(path)
         with refusing(str(path)), contextlib.ExitStack() as undo:
             kind = path.stat().st_mode  # before opening: opening a named pipe would wait for its writer
@@ -104,15 +103,24 @@ class Bundle:
                 raise Refused(f"is {'a folder' if stat.S_ISDIR(kind) else 'not a file'}: name a .sight file")
             file = undo.enter_context(path.open("rb"))
             entries = read_entries(file)
-            bundle = cls(path, _read_manifest(file, entries, path), file, entries)
+            bundle = cls(path, *_read_manifest(file, entries, path), file, entries)
             for member in bundle.manifest.members:
                 for _ in bundle._checked(member):
                     pass
+            if require_signature is not None:
+                signature = bundle.read("signature") if bundle.has("signature") else None
+                check_signature(bundle.text, signature, Path(require_signature), str(path))
             undo.pop_all()
             return bundle
 
     def has(self, role: str) -> bool:
         return role in self._members
+
+    def sha256(self) -> str:
+        """Of the whole file that is open, as hexadecimal digits."""
+        with self._lock:
+            self._file.seek(0)
+            return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def read(self, role: str) -> bytes:
         """The bytes of the member with a role. Raises ModelFileError if there is none or if it has changed since opening."""
@@ -130,7 +138,41 @@ class Bundle:
         stream = io.BytesIO(self.read(role))
         with refusing(f"{self.path}: its {self._members[role].name}"):
             entries = read_entries(stream)
-            return {name.removesuffix(".npy"): _array(b"".join(unpacked(stream, entry)), name) for name, entry in entries.items()}
+            return {name.removesuffix(".npy"): plain_array(b"".join(unpacked(stream, entry)), name) for name, entry in entries.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the report; empty for a bundle without. Raises ModelFileError where they are no object in JSON."""
+        if not self.has("report_data"):
+            return {}
+        with refusing(f"{self.path}: its {self._members['report_data'].name}"):
+            found = json.loads(str(self.read("report_data"), "utf-8"), parse_constant=_no_constant)
+            if not isinstance(found, dict):
+                raise Refused("is not an object in JSON: copy or train it again")
+            return found
+
+    def put(self, part: Part) -> None:
+        """Write the file anew with a member more, in the place of the one of its role; the manifest and all else stay as they are.
+
+        This bundle goes on reading what it had. Raises ModelFileError and ResourceError as ``write`` does.
+        """
+        path, added, stated = self.path.resolve(), _measured(part), json.loads(str(self.text, "utf-8"))
+        stays = [member for member in self.manifest.members if member.role != part.role]
+        names = {member.name for member in stays}
+        stated["members"] = [*(member for member in stated["members"] if member["name"] in names), asdict(added)]
+        text = _json(stated, path)
+        Manifest.from_json(stated, str(path))
+
+        def fill(file: BinaryIO) -> None:
+            with zipfile.ZipFile(file, "w") as archive, zipfile.ZipFile(self._file) as ours, _source(part) as source:
+                add_entry(archive, MANIFEST, io.BytesIO(text), len(text), deflate=True)
+                for member in stays:
+                    with ours.open(member.name) as kept:
+                        if add_entry(archive, member.name, kept, member.size, self._entries[member.name].deflated) != member.sha256:
+                            raise Refused(f"was altered while it was read ({member.name}): copy or download it again")
+                add_entry(archive, part.name, source, added.size, deflate=part.name.endswith(_DEFLATED_SUFFIXES))
+
+        with self._lock, refusing(str(self.path)):
+            _publish(path, fill)
 
     def close(self) -> None:
         with self._lock:
@@ -152,36 +194,6 @@ class Bundle:
             raise Refused(f"is damaged or was altered ({member.name} does not match its sha256): copy or download it again")
 
 
-def _array(data: bytes, name: str) -> NDArray[Any]:
-    """One ``.npy``, with its size compared to what its head states before numpy makes room for it. Raises Refused."""
-    head = _ARRAY_HEAD.match(data)
-    if head is None or not name.endswith(".npy") or int.from_bytes(head[1], "little") != head.end() - 10:
-        raise Refused(f"holds {name!r}, which is not a plain array: do not use it")
-    count = math.prod(int(size) for size in head[3].split(b",") if size.strip())
-    if len(data) != head.end() + count * np.dtype(head[2].decode()).itemsize:
-        raise Refused(f"holds {name!r}, whose data are not of the size it states: do not use it")
-    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    if array.dtype.kind == "U" and np.frombuffer(data, f"{array.dtype.str[0]}u4", offset=head.end()).max(initial=0) > 0x10FFFF:
-        raise Refused(f"holds {name!r}, whose text is not Unicode: do not use it")  # Python would fail on it much later
-    return array
-
-
-def arrays_to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """A ``.npz`` of plain arrays (numbers, booleans, fixed-length texts); equal arrays give equal bytes.
-
-    Raises ValueError for a name or an array that ``Bundle.arrays`` would refuse.
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(arrays):
-            plain = io.BytesIO()
-            np.lib.format.write_array(plain, np.asanyarray(arrays[name]), allow_pickle=False)
-            if not SAFE_NAME.fullmatch(f"{name}.npy") or not _ARRAY_HEAD.match(plain.getbuffer()):
-                raise ValueError(f"{name!r} is not a name for an array, or its type {arrays[name].dtype} is not a plain one")
-            add_entry(archive, f"{name}.npy", plain, len(plain.getbuffer()), deflate=False)
-    return buffer.getvalue()
-
-
 def write(path: str | os.PathLike[str], manifest: Manifest, parts: Sequence[Part]) -> Manifest:
     """Write a bundle and return its manifest with the members; equal inputs give equal bytes.
 
@@ -190,18 +202,30 @@ def write(path: str | os.PathLike[str], manifest: Manifest, parts: Sequence[Part
     """
     path = Path(path)
     members = tuple(_measured(part) for part in parts)
+    text = _json(replace(manifest, members=members).to_json(), path)
+    manifest = Manifest.from_json(json.loads(text), str(path))
+    check_roles(manifest, path)
+    _publish(path, lambda file: _write_zip(file, text, parts, members))
+    return manifest
+
+
+def _json(stated: Mapping[str, Any], path: Path) -> bytes:
+    """A manifest as text; raises ModelFileError for what cannot be one."""
     try:
-        text = json.dumps(replace(manifest, members=members).to_json(), indent=1, sort_keys=True, allow_nan=False).encode()
+        text = json.dumps(stated, indent=1, sort_keys=True, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be written, because its manifest holds what JSON cannot: {error}.") from error
     if len(text) > MAX_MANIFEST:
         raise ModelFileError(f"{path} cannot be written, because its manifest is larger than {MAX_MANIFEST >> 20} MB: shorten it.")
-    manifest = Manifest.from_json(json.loads(text), str(path))
-    check_roles(manifest, path)
+    return text
+
+
+def _publish(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+    """A file that appears under its name only when it is complete and on the disk; raises ResourceError."""
     temporary = path.parent / f".{secrets.token_hex(8)}.sight.part"
     try:
         with temporary.open("xb") as file:
-            _write_zip(file, text, parts, members)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -212,7 +236,6 @@ def write(path: str | os.PathLike[str], manifest: Manifest, parts: Sequence[Part
     finally:
         with contextlib.suppress(OSError):  # what went wrong first is what the user must hear of
             temporary.unlink(missing_ok=True)
-    return manifest
 
 
 def _write_zip(file: BinaryIO, text: bytes, parts: Sequence[Part], members: Sequence[Member]) -> None:

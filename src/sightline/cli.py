@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import json as jsonlib
-import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from sightline.config import (
@@ -22,11 +19,15 @@ from sightline.config import (
     PredictConfig,
     ReadConfig,
     RuntimeConfig,
+    ServeConfig,
+    SignConfig,
     TrainSettings,
     VerifyConfig,
 )
-from sightline.errors import DataError, Interrupted, RequirementNotMet, ResourceError, SightlineError, UsageError
-from sightline.flags import Debug, ImagePaths, Json, ModelPath, app, verb
+from sightline.console import print_each, print_json
+from sightline.errors import RequirementNotMet
+from sightline.exits import exit_code
+from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
 @verb(*TrainSettings.stages())
@@ -47,7 +48,7 @@ def train(
 
     run = pipeline.train(data, resume=resume, started=process_start(), **settings)
     if json:
-        _print_json(run.to_json())
+        print_json(run.to_json())
     else:
         print(run.to_json()["verdict"])
         print(f"Model   {run.model}\nReport  {run.report}")
@@ -67,7 +68,7 @@ def audit(
 
     found = pipeline.audit(data, **settings)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     for line in found.lines():
         print(line)
     return None
@@ -89,7 +90,7 @@ def evaluate(
 
     result = pipeline.evaluate(model, data, split=split, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{result['n']} images of the {result['split']} split")
     for name, value in result["metrics"].items():
         interval = result["intervals"].get(name)
@@ -116,7 +117,7 @@ def predict(
         words: str = found.in_words(top)
         return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
-    _print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
+    print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
 
 
 @verb(ExplainConfig, RuntimeConfig)
@@ -125,7 +126,7 @@ def explain(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debu
     from sightline import pipeline
 
     answers = pipeline.explain(model, images, **settings)
-    _print_each(
+    print_each(
         answers, json, lambda _, found: found.to_json(), lambda found: f"{found.label} {found.score:.1%} by {found.method}; {found.picture}"
     )
 
@@ -137,9 +138,18 @@ def verify(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
 
     result = pipeline.verify(model, **settings)
     if json:
-        return _print_json(result)
+        return print_json(result)
     print(f"{model}: sound. {result['n']} images replayed, largest difference {result['max_difference']:.1e}.")
     return None
+
+
+@verb(SignConfig)
+def sign(model: SomeModel = None, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Sign a bundle, so that others can ask for your signature with --require-signature; or make the pair of keys for it."""
+    from sightline import signing
+
+    done = signing.sign(model, **settings)
+    print_json(done.to_json()) if json else print(done)
 
 
 @verb(ReadConfig, ExportConfig)
@@ -153,7 +163,7 @@ def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
     except RequirementNotMet as error:
         refused, result = error, error.done  # the variants that were written are told of all the same
     if result is not None and json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif result is not None:
         for line in result.lines():
             console.say(line)
@@ -161,6 +171,27 @@ def export(model: ModelPath, /, *, json: Json = False, debug: Debug = False, **s
             print(f"Model   {variant.model}")
     if refused is not None:
         raise refused
+
+
+@verb(ServeConfig)
+def serve(
+    models: Annotated[tuple[Path, ...], Parameter(help="One or several *.sight bundles; the first is the default.")],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+    **settings: Any,
+) -> None:
+    """Answer requests over HTTP, with a page at the same address, until Ctrl-C or SIGTERM."""
+    from sightline import pipeline
+
+    def ready(facts: Mapping[str, Any]) -> None:
+        if json:
+            return print_json(facts)
+        print(f"Serving {', '.join(facts['models'])} at {facts['address']}", flush=True)
+        return None
+
+    pipeline.serve(models, ready=ready, **settings)
 
 
 @verb(CatalogueConfig)
@@ -181,7 +212,7 @@ def backbones(
     for problem in filter(None, (entry.problem for entry in found.entries)):
         console.warn(problem)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     if found.matching == 1:
         for name, value in found.entries[0].to_json().items():
             print(f"{name.replace('_', ' '):<18} {'-' if value is None else value}")
@@ -206,7 +237,7 @@ def compare(
 
     found = pipeline.compare(runs, out=out)
     if json:
-        return _print_json(found.to_json())
+        return print_json(found.to_json())
     from sightline.comparison.tables import terminal_lines
 
     print("\n".join(terminal_lines(found)))
@@ -221,78 +252,16 @@ def doctor(*, json: Json = False, debug: Debug = False) -> None:
     from sightline.diagnosis import examine, lines
 
     found = examine()
-    if json:
-        return _print_json(found)
-    print("\n".join(lines(found)))
-    return None
-
-
-def _print_each(answers: Iterable[tuple[str, Any]], json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]) -> None:
-    """A line an image, those that could not be read on stderr or as JSON with their reason; DataError where all are such."""
-    good = 0
-    for path, found in answers:
-        failed = isinstance(found, DataError)
-        good += not failed
-        if json:
-            _print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
-        else:
-            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
-    if not good:
-        raise DataError("None of the images could be read.")
-
-
-def _print_json(value: Any) -> None:
-    print(jsonlib.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    print_json(found) if json else print("\n".join(lines(found)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    sys.exit(_exit_code(arguments))
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
 def _exit_code(arguments: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        return _report(UsageError(f"{_sentence(error)} See 'sightline {_command(arguments)}--help'."), arguments)
-    except SightlineError as error:
-        return _report(error, arguments)
-    except KeyboardInterrupt:
-        return _report(Interrupted("Stopped."), arguments)
-    except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough
-        sys.stderr.close()
-        return 0
-    except MemoryError as error:
-        return _report(ResourceError("There is not enough memory; try a smaller --batch-size or --size."), arguments, error)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "is full; make room" if full else f"cannot be read or written ({error.strerror}); mend that"
-        return _report(ResourceError(f"{error.filename or 'The disk'}: {what} and run again."), arguments, error)
-    except Exception as error:
-        fault = f"This is a fault of Sightline, not yours ({type(error).__name__}: {error})"
-        return _report(SightlineError(f"{fault}; run again with --debug and report what it prints."), arguments, error)
-    return 0
-
-
-def _report(error: SightlineError, arguments: Sequence[str], cause: BaseException | None = None) -> int:
-    if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exception(cause or error)
-    print(f"sightline: {error}", file=sys.stderr)
-    return error.exit_code
-
-
-def _sentence(error: CycloptsError) -> str:
-    """The parser's message on one line."""
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in app else ""
+    return exit_code(app, arguments)
 
 
 if __name__ == "__main__":

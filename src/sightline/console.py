@@ -1,11 +1,14 @@
-"""What a person is told while something runs: lines and progress bars, on stderr only. And results as a table, on stdout."""
+"""What a person is told while something runs: lines and progress bars, on stderr only. And results on stdout: JSON, lines, a table."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sightline.errors import DataError
 
 Item = TypeVar("Item")
 
@@ -57,6 +60,27 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     finally:
         if shown:
             progress.stop()
+
+
+def print_json(value: Any) -> None:
+    """A result on a line of stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_each(
+    answers: Iterable[tuple[str, Any]], as_json: bool, in_json: Callable[[str, Any], Any], in_words: Callable[[Any], str]
+) -> None:
+    """A line an image, those that could not be read on stderr or as JSON with their reason; DataError where all are such."""
+    good = 0
+    for path, found in answers:
+        failed = isinstance(found, DataError)
+        good += not failed
+        if as_json:
+            print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
+        else:
+            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
+    if not good:
+        raise DataError("None of the images could be read.")
 
 
 def show_table(rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) -> None:

@@ -22,6 +22,7 @@ Json = Annotated[bool, Parameter(negative="", help="Print the result as JSON.")]
 Debug = Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")]
 ImagePaths = Annotated[tuple[Path, ...], Parameter(help="Image files, or folders and archives of them.")]
 ModelPath = Annotated[Path, Parameter(help="A *.sight bundle.")]
+SomeModel = Annotated[Path | None, Parameter(help="A *.sight bundle.")]
 
 
 def verb(*stages: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 PROMISES = tuple(entry.name for entry in fields(Decision))[2:]
 # Every role this version knows, with the usual name of its member.
 ROLES = {"graph": "model.onnx", "weights": "weights.safetensors", "card": "card.md", "report": "report.html",
-         "report_data": "report.json", "reference": "reference.npz", "replay": "replay.npz"}  # fmt: skip
+         "report_data": "report.json", "reference": "reference.npz", "replay": "replay.npz", "signature": "signature.json"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Manifest:
     ``fingerprint`` is the data set's, ``licences`` those of code and weights; ``members`` are filled in by ``write``. ``variant``
     says of a bundle that was made from another what it is and how it was measured; empty for all others, earlier versions ignore it.
     ``promises`` are the fields of ``Decision`` from ``promise`` on, those that are known; earlier versions ignore them and answer always.
-    ``unfit`` are sentences on what was required of the model and is not met; empty for a model that is fit."""
+    ``unfit`` are sentences on what was required of the model and is not met; empty for a model that is fit. ``tiles`` are the ``side`` in
+    pixels and the ``overlap`` of the parts of pictures that it was trained on; empty for whole pictures, earlier versions ignore it."""
 
     task: str
     labels: tuple[str, ...]
@@ -58,6 +59,7 @@ class Manifest:
     variant: dict[str, Any] = field(default_factory=dict)
     promises: dict[str, float] = field(default_factory=dict)
     unfit: tuple[str, ...] = ()
+    tiles: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_int8(self) -> bool:
@@ -99,7 +101,7 @@ _KINDS: dict[str, Any] = {
     "config": {str: object}, "seed": int, "fingerprint": str, "versions": {str: str}, "licences": {str: str},
     "created": str, "backbone": {str: object}, "members": [{str: object}], "format_version": int,
 }  # fmt: skip
-_OPTIONAL_KINDS: dict[str, Any] = {"variant": {str: object}, "promises": {str: float}, "unfit": [str]}
+_OPTIONAL_KINDS: dict[str, Any] = {"variant": {str: object}, "promises": {str: float}, "unfit": [str], "tiles": {str: float}}
 _WORDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false", object: "anything"}
 
 

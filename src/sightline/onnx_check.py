@@ -5,7 +5,9 @@ ONNX IR specification (``onnx.proto``); a test compares every one with the insta
 keeps memory in proportion to the nesting, and looks at every occurrence of a field: protobuf merges repeated occurrences
 of a message, so that a second ``graph`` or tensor value could otherwise carry what the first does not show.
 
-Operators of the default domain are not listed here: ONNX Runtime refuses the ones it does not know when it loads the graph.
+Operators of the default domain are not listed here: ONNX Runtime refuses the ones it does not know when it loads the graph. But no
+operator may hold a graph of its own, and none may be defined in the file: loops need not end, and definitions that use each other twice
+unfold to any size. No network that Sightline exports has either.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ CHILDREN: dict[str, dict[int, str]] = {
 # The other fields that are read here.
 FIELDS: dict[str, dict[str, int]] = {
     "ModelProto": {"ir_version": 1, "graph": 7},
-    "GraphProto": {"initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
-    "NodeProto": {"op_type": 4, "domain": 7},
+    "GraphProto": {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
+    "NodeProto": {"input": 1, "output": 2, "op_type": 4, "domain": 7},
+    "AttributeProto": {"g": 6, "graphs": 11},
     "TensorProto": {"name": 8, "external_data": 13, "data_location": 14},
     "SparseTensorProto": {"values": 1},
     "OperatorSetIdProto": {"domain": 1, "version": 2},
@@ -51,6 +54,9 @@ FIELDS: dict[str, dict[str, int]] = {
 ELEMENTS = ("undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool", "float16",
             "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16")  # fmt: skip
 
+# What no network that Sightline exports has, and with which a small file can ask for any amount of time or memory.
+_NEEDLESS = {"FunctionProto": "defines operators of its own", "TrainingInfoProto": "holds instructions for training",
+             "SparseTensorProto": "holds a sparse tensor that may unpack to any size"}  # fmt: skip
 _MAX_DEPTH = 100  # messages in messages; the same bound as protobuf's own parsers
 _MAX_FIELDS = 4_000_000  # a network of 20,000 operators has about 600,000; the bound keeps a hostile file to seconds
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -79,7 +85,7 @@ def check_graph(data: bytes | memoryview, source: str = "The graph") -> None:
 
     ``source`` begins the message. Raises ModelFileError for: bytes that are no ModelProto; external data in a tensor anywhere
     (initializers, attributes, sparse tensors, subgraphs, functions, training information); an operator of a domain that is
-    not in ``NEWEST_OPSET`` or that loads files; an operator set newer than ``NEWEST_OPSET``.
+    not in ``NEWEST_OPSET`` or that loads files; an operator set newer than ``NEWEST_OPSET``; loops, branches, functions and training.
     """
     try:
         _walk(memoryview(data), source)
@@ -107,6 +113,43 @@ def graph_io(data: bytes | memoryview, source: str = "The graph") -> tuple[tuple
     except _Malformed as error:
         _refuse_malformed(source, error)
     return tuple(value for value in inputs if value.name not in fixed), outputs
+
+
+class LoadCost(NamedTuple):
+    """What an engine does when it loads a graph.
+
+    constants  operators that depend on no image, which are computed then; where operators stand before those that they depend on, all
+    weights    bytes of the weights of each operator, which are laid out anew for it: weights that many share count many times
+    """
+
+    constants: int
+    weights: int
+
+
+def load_cost(data: bytes | memoryview, source: str = "The graph") -> LoadCost:
+    """Of a checked graph; raises ModelFileError for bytes that are no ModelProto."""
+    try:
+        bodies = _bodies(memoryview(data), FIELDS["ModelProto"]["graph"])
+        graph, node = FIELDS["GraphProto"], FIELDS["NodeProto"]
+        sizes = {name: len(body) for body in _within(bodies, graph["initializer"]) for name in [_name(body, "TensorProto")]}
+        fixed = {b"", *sizes}
+        known = fixed | {_name(body, "ValueInfoProto") for body in _within(bodies, graph["input"])}
+        constants = weights = 0
+        nodes, in_order = _within(bodies, graph["node"]), True
+        for body in nodes:
+            inputs, outputs = ({bytes(name) for name in _bodies(body, node[field])} for field in ("input", "output"))
+            weights += sum(sizes.get(name, 0) for name in inputs)
+            in_order &= inputs <= known
+            known |= outputs
+            if inputs <= fixed:
+                fixed, constants = fixed | outputs, constants + 1
+    except _Malformed as error:
+        _refuse_malformed(source, error)
+    return LoadCost(constants if in_order else len(nodes), weights)
+
+
+def _name(body: memoryview, kind: str) -> bytes:
+    return bytes(_body(_last(body, FIELDS[kind]["name"], _NOTHING)))
 
 
 def _refuse_malformed(source: str, error: _Malformed) -> NoReturn:
@@ -144,6 +187,11 @@ def _check_message(kind: str, found: dict[int, int | memoryview | None], source:
     if kind == "TensorProto" and (at["external_data"] in found or _number(found.get(at["data_location"], 0))):
         name = _text(found.get(at["name"], _NOTHING))
         raise ModelFileError(f"{source} keeps the tensor {name[:80]!r} in another file: export it again with all data inside.")
+    if kind == "AttributeProto" and (at["g"] in found or at["graphs"] in found):
+        raise ModelFileError(f"{source} holds a loop or a branch, which is refused: export it with a fixed order of operators.")
+    if kind in _NEEDLESS:
+        what = _NEEDLESS[kind]
+        raise ModelFileError(f"{source} {what}, which is refused: export it with standard ONNX operators, for inference alone.")
     if kind == "NodeProto":
         operator, domain = _text(found.get(at["op_type"], _NOTHING)), _text(found.get(at["domain"], _NOTHING))
         if not operator:

@@ -16,6 +16,7 @@ from sightline.auditing.gate import Gated
 from sightline.bundle import Part, arrays_to_bytes
 from sightline.config import TrainSettings
 from sightline.data.decode import Limits
+from sightline.data.windows import Tiling, is_cut
 from sightline.energy import Meter
 from sightline.manifest import Manifest
 from sightline.model.choose import Choice
@@ -102,15 +103,21 @@ def _manifest(dataset: Dataset, choice: Choice, settings: TrainSettings) -> Mani
     return Manifest(
         task=dataset.task, labels=dataset.labels, prepare=choice.prepare.to_json(), thresholds={}, temperature=1.0,
         config=settings.to_json(), seed=settings.run.seed, fingerprint=dataset.fingerprint, versions=library_versions(),
-        licences=licences, created=now(), backbone=choice.spec.to_json(),
+        licences=licences, created=now(), backbone=choice.spec.to_json(), tiles=_tiles(dataset, settings),
     )  # fmt: skip
 
 
+def _tiles(dataset: Dataset, settings: TrainSettings) -> dict[str, float]:
+    """How pictures were cut; nothing where none was."""
+    tiling = Tiling.asked(settings.data.tile, settings.data.overlap) if is_cut(dataset) else None
+    return {} if tiling is None else tiling.to_json()
+
+
 def _seen(dataset: Dataset) -> NDArray[np.uint64]:
-    """The content keys of the images that the model learned from or was chosen on, sorted."""
+    """The content keys of the files that the model learned from or was chosen on, sorted."""
     rows = np.concatenate([dataset.rows_of("train"), dataset.rows_of("validation")])
     assert dataset.content_ids is not None
-    return np.sort(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
+    return np.unique(np.array([int(dataset.content_ids[row][:16], 16) for row in rows], np.uint64))
 
 
 def _numbers(
@@ -121,7 +128,7 @@ def _numbers(
     dataset = gated.dataset
     return {
         "format": FORMAT, "title": dataset.root.name, "created": now(), "sightline": library_versions()["sightline"], "task": dataset.task,
-        "verdict": task.verdict(test), "data": gated.summary(), "test": test,
+        "verdict": task.verdict(test), "data": {**gated.summary(), "tiles": _tiles(dataset, settings)}, "test": test,
         "network": {"backbone": choice.spec.name, "weights": choice.weights_source or "random", "weights_licence": choice.licence,
                     "parameters": count_parameters(trained.network), "size": choice.spec.size, "height": choice.prepare.shape[0],
                     "reasons": list(choice.reasons)},

@@ -1,5 +1,4 @@
-"""The verbs, each a short list of stages: what ``train``, ``audit``, ``evaluate``, ``predict``, ``explain``, ``verify``, ``compare``,
-``export`` and ``backbones`` do.
+"""The verbs, each a short list of stages: what ``sightline train`` and its like do.
 
 Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, and their rooms are imported when they are called.
 """
@@ -7,7 +6,7 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +16,30 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.bundle import Bundle
-from sightline.config import AuditConfig, CatalogueConfig, ExplainConfig, ExportConfig, LookConfig, ReadConfig, RuntimeConfig, VerifyConfig
+from sightline.config import (
+    AuditConfig,
+    CatalogueConfig,
+    ExplainConfig,
+    ExportConfig,
+    LookConfig,
+    ReadConfig,
+    RuntimeConfig,
+    ServeConfig,
+    VerifyConfig,
+)
 from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
-from sightline.data.decode import Limits, read_bytes
+from sightline.data.content import content_key
+from sightline.data.decode import Limits
 from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
+from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
-from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError, did_you_mean
+from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS, ImageRef
+from sightline.records import SPLITS
+from sightline.reference import seen_by
 from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
@@ -37,6 +49,7 @@ if TYPE_CHECKING:
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
     from sightline.exporting.outcome import Exported
+    from sightline.exporting.standalone import Standalone
     from sightline.model.catalogue import Catalogue
     from sightline.shrinking.shrink import Shrunk
     from sightline.trainer import Trained
@@ -106,11 +119,13 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     reading, config = make_all((ReadConfig, RuntimeConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, **_runtime(config), many=True)
-        seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
+        seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset, _ = read_dataset(Path(data), reading, opened.manifest.task, limits)
+    dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
+    if opened.tiling is not None and is_cut(dataset):
+        console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = targets_for(opened.labels, dataset, bundle.path)
 
     @cache
@@ -163,7 +178,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
 
     config, using = make_all((PredictConfig, RuntimeConfig), settings)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, **_runtime(using), many=several or config.tile is not None)
+    opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
@@ -177,7 +192,9 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     from sightline.explanation.explain import Explainer
 
     config, using = make_all((ExplainConfig, RuntimeConfig), settings)
-    explainer = Explainer.open(Path(model), config, **_runtime(using))
+    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **_runtime(using))
+    if tiling := explainer.model.tiling:
+        console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
@@ -197,7 +214,7 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     config = make(VerifyConfig, settings)
     from sightline import replay
 
-    with Bundle.open(Path(model)) as bundle:
+    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
         opened = Model.of(bundle, threads=config.threads, engine=config.engine, precision=config.precision)
         count, difference = replay.largest_difference(bundle, opened)
     int8 = opened.manifest.is_int8
@@ -213,45 +230,46 @@ def verify(model: str | Path, **settings: Any) -> dict[str, Any]:
     return {"model": str(model), "n": count, "max_difference": difference, "tolerance": tolerance, "engine": opened.engine}
 
 
-def export(model: str | Path, **settings: Any) -> Exported | Shrunk:
+def export(model: str | Path, **settings: Any) -> Exported | Standalone | Shrunk:
     """Write variants of a bundle, each only if it keeps what the bundle does on its own images and on the test images of ``data``; or,
     where ``latency`` or ``size`` is given, one smaller model that is as fast or as small as that.
 
-    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``
+    settings  fields of ``config.ExportConfig`` and ``config.ReadConfig`` by name: ``to="onnx,torch"``, ``precision="fp16"``;
+              with ``standalone=True`` the bundle as a plain ONNX file for any program is written instead
 
     Raises UsageError for INT8 without data or a missing library, ModelFileError for a bundle that is a variant already, DataError for
     data that do not fit, RequirementNotMet, with the others written and in its ``done``, when one loses more.
     """
     reading, config = make_all((ReadConfig, ExportConfig), settings)
     if config.latency is not None or config.size is not None:
-        return _shrunk(Path(model), reading, config)
-    from sightline.exporting.material import material_for
-    from sightline.exporting.release import released
-    from sightline.exporting.wanted import wanted
+        from sightline.shrinking.asked import Asked
+        from sightline.trainer import check_libraries
 
-    limits = Limits(config.max_pixels, config.max_bytes)
-    with Bundle.open(Path(model)) as bundle:
-        if bundle.manifest.variant:
-            raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        making, material = wanted(config, bundle.manifest.task, bundle.path), None
-        if config.data is not None:
-            dataset, _ = read_dataset(Path(config.data), reading, bundle.manifest.task, limits)
-            targets = targets_for(bundle.manifest.labels, dataset, bundle.path)
-            seen = set(bundle.arrays("reference")["seen"].tolist()) if bundle.has("reference") else set()
-            known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
-            material = material_for(making, dataset, targets, known, config.calibration_images)
-        return released(bundle, making, material, config, limits).checked()
+        asked = Asked.of(config)  # mistakes in flags are told before seconds are spent on importing torch
+        check_libraries("Making a smaller model", "sightline.shrinking.shrink")
+        from sightline.shrinking.shrink import shrunk
+
+        return shrunk(Path(model), asked, reading, config)
+    from sightline.exporting.export import exported
+
+    return exported(Path(model), reading, config)
 
 
-def _shrunk(model: Path, reading: ReadConfig, config: ExportConfig) -> Shrunk:
-    from sightline.shrinking.asked import Asked
-    from sightline.trainer import check_libraries
+def serve(models: Sequence[str | Path], *, ready: Callable[[Mapping[str, Any]], None] = lambda facts: None, **settings: Any) -> None:
+    """Serve bundles over HTTP until SIGTERM or Ctrl-C; each has its file's name, or its folder's where the file is called model.
 
-    asked = Asked.of(config)  # mistakes in flags are told before seconds are spent on importing torch
-    check_libraries("Making a smaller model", "sightline.shrinking.shrink")
-    from sightline.shrinking.shrink import shrunk
+    ready     told ``{"address", "models", "workers", "pid"}`` once requests are taken
+    settings  fields of ``config.ServeConfig`` by name, such as ``port=0``
 
-    return shrunk(model, asked, reading, config)
+    Raises UsageError without the ``serve`` extra and for an address that cannot be listened at, and what ``Model.open`` raises.
+    """
+    from sightline.serving.names import check_libraries, names_of
+
+    config = make(ServeConfig, settings)
+    check_libraries()
+    from sightline.serving.run import serve as carry_out
+
+    carry_out(config, names_of([Path(model) for model in models]), ready)
 
 
 def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:
@@ -272,13 +290,3 @@ def compare(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Com
     except ModuleNotFoundError as error:
         console.warn(f"No page was written, as {error.name} is not installed: pip install 'sightline[train]'.")
         return comparison
-
-
-def content_key(ref: ImageRef, limits: Limits = Limits()) -> int:
-    """The first eight bytes of the sha256 of an image's bytes, by which a bundle knows what it was trained on; -1 if unreadable."""
-    import hashlib
-
-    try:
-        return int.from_bytes(hashlib.sha256(read_bytes(ref, limits)).digest()[:8], "big")
-    except ImageError:
-        return -1

@@ -11,8 +11,11 @@ from PIL import Image
 
 from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
+from sightline.data.decode import Limits, decode
+from sightline.data.reading import Reading
 from sightline.engines.evidence import replay_of
-from sightline.errors import ModelFileError
+from sightline.errors import ImageError, ModelFileError
+from sightline.records import ImageRef
 from sightline.runtime import Model, raw_outputs
 
 MAX_IMAGES = 64
@@ -45,6 +48,16 @@ def _file_of(image: NDArray[np.uint8]) -> bytes:
     return sink.getvalue()
 
 
+def file_of_window(ref: ImageRef, reading: Reading, limits: Limits = Limits()) -> bytes:
+    """A file that is read as the window of another is, with its bands where ``reading`` looks for them; raises ImageError."""
+    pixels = decode(ref, limits=limits, reading=reading)
+    if reading.bands is None:
+        return _file_of(pixels)
+    laid = np.zeros((*pixels.shape[:2], max(reading.bands)), np.uint8)
+    laid[:, :, np.array(reading.bands) - 1] = pixels
+    return _file_of(laid)
+
+
 def choose_images(files: Sequence[bytes]) -> list[bytes]:
     """The first of the files, up to ``MAX_IMAGES`` and ``MAX_BYTES``."""
     chosen: list[bytes] = []
@@ -75,7 +88,10 @@ def largest_difference(bundle: Bundle, model: Model) -> tuple[int, float]:
     Raises ModelFileError when the bundle carries no replay or one that is not whole.
     """
     replay = replay_of(bundle, model.task.OUTPUTS)
-    found = _raw(model, replay.files)
+    try:
+        found = _raw(model, replay.files)
+    except ImageError as error:
+        raise ModelFileError(f"{bundle.path}: its replay is not whole ({error.reason}); copy or train it again.") from error
     if any(found[name].shape != values.shape for name, values in replay.expected.items()):
         raise ModelFileError(f"{bundle.path}: its replay is not whole (its outputs do not fit the graph's); copy or train it again.")
     return len(replay.files), model.task.difference(found, replay.expected, model.manifest.decision)

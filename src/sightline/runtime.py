@@ -25,7 +25,7 @@ from sightline.data.decode import Limits, decode, decode_picture, size_of
 from sightline.data.prepare import Prepare
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
-from sightline.engines.evidence import evidence_of
+from sightline.engines.evidence import evidence_of, shapes_of
 from sightline.errors import ImageError, UsageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
@@ -36,7 +36,7 @@ from sightline.reference import embeddings_of
 from sightline.scenes import frame_of
 from sightline.tasks import Task, load_task
 from sightline.tasks.confidence import cautions
-from sightline.tiling import OVERLAP, Tiling, predict_tiles
+from sightline.tiling import Tiling, predict_tiles
 
 Source = str | Path | ImageRef | bytes | NDArray[np.uint8] | Image.Image
 Prepared = tuple[NDArray[np.uint8], NDArray[np.float64]] | ImageError
@@ -77,7 +77,7 @@ def raw_outputs(
     """
     start, pending = 0, deque[Future[RawBatch]]()
     with _pool(threads or processors()) as preparing, _pool(streams) as computing:
-        ahead = _ahead(sources, lambda source: preparing.submit(_prepared, source, prepare, limits), streams * batch_size)
+        ahead = _ahead(sources, lambda source: preparing.submit(prepared, source, prepare, limits), streams * batch_size)
         while futures := list(islice(ahead, batch_size)):
             images = [future.result() for future in futures]
             pending.append(computing.submit(_computed, infer, images, start))
@@ -125,11 +125,12 @@ def _computed(infer: Infer, images: list[Prepared], start: int) -> RawBatch:
     errors = [(place, image) for place, image in enumerate(images, start) if isinstance(image, ImageError)]
     if not readable:
         return RawBatch([], {}, errors, len(images))
-    prepared, frames = zip(*readable.values(), strict=True)
-    return RawBatch(list(readable), {**infer(np.stack(prepared)), "frame": np.stack(frames)}, errors, len(images))
+    inputs, frames = zip(*readable.values(), strict=True)
+    return RawBatch(list(readable), {**infer(np.stack(inputs)), "frame": np.stack(frames)}, errors, len(images))
 
 
-def _prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
+def prepared(source: Source, prepare: Prepare, limits: Limits) -> Prepared:
+    """The network's input (height, width, channels) uint8 and its frame (10,), or why the image cannot be read; never raises that."""
     try:
         picture, size = decode_picture(_named(source), min_side=prepare.min_side, limits=limits, reading=prepare.reading)
         pixels, back = prepare(picture)
@@ -168,15 +169,17 @@ class Model:
         self.threads = threads or processors()
         self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)
+        self.tiling = Tiling.from_json(manifest.tiles)
         self.task = load_task(manifest.task)
 
     @classmethod
-    def open(cls, path: str | Path, **settings: Any) -> Model:
+    def open(cls, path: str | Path, *, require_signature: str | Path | None = None, **settings: Any) -> Model:
         """Open and check a ``*.sight`` file; raises ModelFileError when it is broken, altered, foreign or too new.
 
-        settings  as ``of`` takes them
+        require_signature  a file with the public key that the bundle must be signed with; ModelFileError where it is not
+        settings           as ``of`` takes them
         """
-        with Bundle.open(Path(path)) as bundle:
+        with Bundle.open(Path(path), require_signature=require_signature) as bundle:
             return cls.of(bundle, **settings)
 
     @classmethod
@@ -211,7 +214,8 @@ class Model:
         share = batch_share(batch_size, streams)
         familiar = embeddings_of(bundle)
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
-        work = Work(bundle.read("graph"), tuple(wanted), str(bundle.path), shape, threads, batch=share, streams=streams, int8=int8)
+        outputs, shapes = tuple(wanted), shapes_of(bundle, familiar)
+        work = Work(bundle.read("graph"), outputs, str(bundle.path), shape, threads, share, streams, int8=int8, shapes=shapes)
         infer, chosen = choose_engine(work, evidence_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)
@@ -242,18 +246,19 @@ class Model:
 
     def stream(
         self, images: Iterable[Source], *, batch_size: int = 16, limits: Limits = Limits(),
-        tile: int | None = None, overlap: float = OVERLAP,
+        tile: int | None = None, overlap: float | None = None,
     ) -> Iterator[Prediction | ImageError]:  # fmt: skip
         """Predictions in the order of the images, in bounded memory, decoding beside inference.
 
         With ``tile``, images are seen at full size, in windows of so many pixels whose neighbours share ``overlap`` of their side
-        (``tiling.py``), and there is no caution, as promises are of whole images. Raises UsageError where that cannot be.
+        (``tiling.py``), and there is no caution, as promises are of single views. A model that was trained on tiles looks at such tiles
+        where nothing else is asked for. Raises UsageError where that cannot be.
         """
-        if tile is None:
+        tiling = Tiling.asked(tile, overlap, self.tiling)
+        if tiling is None:
             return self._stream(images, batch_size, limits)
         if self.task.SCENES is None:
             raise UsageError(f"--tile: a model for {self.manifest.task} answers for whole images, so it takes no tiles.")
-        tiling = Tiling(tile, overlap)
         return (self._in_tiles(image, tiling, batch_size, limits) for image in images)
 
     def _stream(self, images: Iterable[Source], batch_size: int, limits: Limits) -> Iterator[Prediction | ImageError]:

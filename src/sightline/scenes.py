@@ -84,13 +84,13 @@ class Objects:
 class LabelMap:
     """The class of each pixel of an image; ``data.masks.read_map`` reads it.
 
-    source  an image file whose values are classes, or objects whose outlines are painted in order
+    source  an image file whose values are classes, or its bytes, or objects whose outlines are painted in order
     values  of the file: a number or (red, green, blue) -> index of the class, or ``IGNORED``; shared by all maps of a data set
     pixels  (k,) int64, how many pixels each class has
     size    width and height
     """
 
-    source: ImageRef | Objects
+    source: ImageRef | Objects | bytes
     values: Mapping[int | tuple[int, int, int], int]
     pixels: NDArray[np.int64]
     size: tuple[int, int]

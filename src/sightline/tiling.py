@@ -7,7 +7,6 @@ box that its window cuts yields to the whole one of the other, two whole ones ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,41 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import UsageError
+from sightline.data.windows import Tiling as Tiling
+from sightline.data.windows import Window
 from sightline.evaluation.boxes import overlapping
 from sightline.scenes import Detections, Segmentation
 
-OVERLAP, MOST_OVERLAP = 0.2, 0.9
 # Boxes of one label that overlap by so much, in the strip that two windows share, are of one object.
 SAME = 0.5
 # A box that ends within this share of its window's side (or so many pixels) of a seam may go on behind it.
 EDGE, EDGE_PIXELS = 0.01, 2.0
-
-Window = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a picture is cut: squares of ``side`` pixels, neighbours of which share at least ``overlap`` of it, in [0, 1)."""
-
-    side: int
-    overlap: float = OVERLAP
-
-    def __post_init__(self) -> None:
-        if self.side < 1 or not 0 <= self.overlap <= MOST_OVERLAP:
-            raise UsageError(f"--tile {self.side} --overlap {self.overlap}: give at least 1 pixel, and an overlap of 0 to {MOST_OVERLAP}.")
-
-    def rows(self, width: int, height: int) -> list[list[Window]]:
-        """Rows of (left, top, right, bottom) windows that cover a picture, evenly spread; smaller only where the picture is."""
-        across, down = self._starts(width), self._starts(height)
-        return [
-            [(left, top, min(width, left + self.side), min(height, top + self.side)) for left in across] for top in down
-        ]  # fmt: skip
-
-    def _starts(self, length: int) -> list[int]:
-        rest = max(0, length - self.side)
-        steps = math.ceil(rest / max(1.0, self.side * (1 - self.overlap)))
-        return [round(rest * step / max(1, steps)) for step in range(steps + 1)]
 
 
 def predict_tiles(

@@ -7,18 +7,19 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline import console
-from sightline.config import TrainSettings
+from sightline.config import NetworkConfig, TrainSettings
 from sightline.data.decode import Limits, decode
 from sightline.data.look import median_size
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
+from sightline.data.windows import Tiling, cut, is_cut, surplus
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError, did_you_mean
 from sightline.processor import keep_memory, processors, share_processors
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sightline.training.run import Run
 
 TIMED_FILES = 12
+# The longest side of a network's input for tiles that nobody asked for otherwise.
+MOST_TILE = 1024
 AUDIT = "audit.json"
 
 
@@ -132,23 +135,45 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
 
     chosen = start.settings
     limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
-    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
-    console.say(found)
-    if chosen.trial.require is not None:
-        check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
-    decisions = _decided(dataset, chosen.data.decisions)
+    dataset, decisions = _read(start, limits)
     reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
     choice = (
         Choice.from_json(start.record["choice"], start.module) if begun
-        else choose(chosen.network, median_size(dataset, limits), reading, start.module, scenes=dataset.is_scenes)
+        else choose(_of_tiles(chosen, dataset), median_size(dataset, limits), reading, start.module, scenes=dataset.is_scenes)
     )  # fmt: skip
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
     kept = decisions.kept(dataset)
     gated = gate(decisions.applied(dataset), store.select(kept), chosen.data, chosen.run.seed, start.fold)
+    if len(bare := surplus(gated.dataset, chosen.run.seed)):
+        why = f"{len(bare)} tiles that show nothing were left out of training, so that no more of them are there than of others."
+        gated = gated.without(bare, why)
     gated.announce()
     return choice, Seen(dataset, store, gated)
+
+
+def _read(start: Start, limits: Limits) -> tuple[Dataset, Decisions]:
+    """The data, cut into tiles where that is asked for, and what a person decided about them that is not done yet."""
+    chosen = start.settings
+    tiling = Tiling.asked(chosen.data.tile, chosen.data.overlap)
+    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
+    console.say(found)
+    if chosen.trial.require is not None:
+        check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
+    decisions = _decided(dataset, chosen.data.decisions)
+    if tiling is None:
+        return dataset, decisions
+    # Decisions are about whole pictures, so they come first.
+    return cut(decisions.applied(dataset), tiling, limits), type(decisions)()
+
+
+def _of_tiles(chosen: TrainSettings, dataset: Dataset) -> NetworkConfig:
+    """The network's settings; where tiles are learned, they are seen at full size, as far as the processor can bear."""
+    asked = chosen.network
+    if asked.size is not None or chosen.data.tile is None or not is_cut(dataset):
+        return asked
+    return replace(asked, size=min(chosen.data.tile, MOST_TILE))
 
 
 def _decided(dataset: Dataset, path: str | None) -> Decisions:
@@ -169,7 +194,8 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
 
     if (run.folder / AUDIT).exists():
         return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
-    decided = start.settings.data.decisions is not None
+    # What decisions changed cannot be told from tiles, which are all cut after them.
+    decided = start.settings.data.decisions is not None and start.settings.data.tile is None
     seed, quick = start.settings.run.seed, start.budget.limited
     found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, seed, decided=decided, quick=quick)
     run.write_json(AUDIT, found)
@@ -253,10 +279,12 @@ def _known(task: str | None) -> str | None:
 
 
 def read_seconds(dataset: Dataset, prepare: Prepare, limits: Limits) -> float:
-    """Seconds from a test image's file to the network's input, the median of some."""
+    """Seconds from a test image's file to the network's input, the median of some; the mean of the windows of one picture."""
     test, taken = dataset.of_split("test").refs, []
-    for ref in test[:: max(1, len(test) // TIMED_FILES)]:
+    whole = replace(test[0], window=None)
+    of_one = [ref for ref in test if ref.window and replace(ref, window=None) == whole]
+    for ref in of_one or test[:: max(1, len(test) // TIMED_FILES)]:
         started = time.perf_counter()
         prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))
         taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+    return float(np.mean(taken) if of_one else np.median(taken))

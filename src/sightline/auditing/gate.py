@@ -66,6 +66,19 @@ class Gated(Usable):
     def n_train(self) -> int:
         return len(self.dataset.rows_of("train"))
 
+    def without(self, rows: NDArray[np.int64], why: str) -> Gated:
+        """The same without some rows, which ``origin`` then says."""
+        stay = np.setdiff1d(np.arange(len(self.dataset)), rows)
+        place = {row: number for number, row in enumerate(stay.tolist())}
+
+        def among(pairs: list[CopyPair]) -> list[CopyPair]:
+            return [replace(pair, a=place[pair.a], b=place[pair.b]) for pair in pairs if pair.a in place and pair.b in place]
+
+        return replace(
+            self, dataset=self.dataset.select(stay), store=self.store.select(stay), names=[self.names[row] for row in stay.tolist()],
+            copies=among(self.copies), leaks=among(self.leaks), conflicts=among(self.conflicts), origin=f"{self.origin} {why}",
+        )  # fmt: skip
+
     @property
     def refs(self) -> dict[str, ImageRef]:
         """Where each image is, by the name it has in the findings."""
@@ -143,15 +156,22 @@ def usable(dataset: Dataset, store: Store, *, near: bool = True) -> Usable:
     names, facts = [relative_name(ref, dataset.root) for ref in dataset.refs], store.facts
     rows = _in_order(dataset, facts.sha256, np.flatnonzero(facts.readable))
     kept, readable = store.select(rows), dataset.select(rows).replace(content_ids=facts.sha256[rows])
+    copies = [pair for pair in find_copies(kept, near=near) if _of_two_pictures(readable, pair)]
     return Usable(
         readable,
         kept,
         [names[row] for row in rows],
         _refused(dataset, facts),
         [(names[row], str(facts.note[row])) for row in rows if facts.note[row]],
-        find_copies(kept, near=near),
+        copies,
         _straddling(readable),
     )
+
+
+def _of_two_pictures(dataset: Dataset, pair: CopyPair) -> bool:
+    """Neighbouring windows of one picture share a part of it, which makes no copies of them."""
+    one, other = (replace(dataset.refs[row], window=None) for row in (pair.a, pair.b))
+    return one != other or dataset.refs[pair.a] == dataset.refs[pair.b]
 
 
 def _in_order(dataset: Dataset, contents: NDArray[np.str_], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -62,7 +62,8 @@ def _pixels_of(data: Dataset) -> NDArray[np.int64]:
 def _small(data: Dataset, names: Sequence[str]) -> Finding | None:
     items, several = [], 0
     for name, objects in zip(names, _objects(data), strict=True):
-        sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1, initial=np.inf)
+        # Of an object at the edge of a window a strip may be left, of which nothing is asked, as of a crowd.
+        sides = np.where(objects.crowd, np.inf, (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1, initial=np.inf))
         small = np.flatnonzero(sides < SMALLEST)
         several += len(small)
         if len(small):
@@ -85,7 +86,9 @@ def _small(data: Dataset, names: Sequence[str]) -> Finding | None:
 def _whole(found: Usable) -> Finding | None:
     data, items = found.dataset, []
     areas = (found.store.facts.width * found.store.facts.height).astype(np.float64)
-    for name, objects, area in zip(found.names, _objects(data), areas.tolist(), strict=True):
+    for name, ref, objects, area in zip(found.names, data.refs, _objects(data), areas.tolist(), strict=True):
+        if ref.window is not None:  # a window within a large object
+            continue
         covers = np.prod(objects.boxes[:, 2:] - objects.boxes[:, :2], axis=1) >= WHOLE * area
         items += [Item((name,), f"{_box(data, objects, place)} covers the whole image") for place in np.flatnonzero(covers).tolist()]
     if not items:

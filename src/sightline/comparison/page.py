@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sightline.comparison import tables
 from sightline.comparison.pairs import Comparison, Pair, in_words
 from sightline.comparison.runs import Answer, FinishedRun
 from sightline.data.container import is_archive
-from sightline.data.decode import decode, read_bytes
+from sightline.data.content import content_id
+from sightline.data.decode import decode
 from sightline.data.table import is_table
 from sightline.errors import ImageError, ResourceError
 from sightline.records import ImageRef
@@ -25,6 +27,8 @@ from sightline.tasks.measures import MEASURES, SCENES, measure_of
 
 NAME = "compare.html"
 SHOWN = 24
+# How a window is told from others behind the name of its picture.
+WINDOW = re.compile(r"@(\d+),(\d+),(\d+),(\d+)\Z")
 SAME_TEST = "Copies of an image count once. Runs on data that did not come split share all their test images when they share the seed."
 
 Common = tuple[Answer, Answer]
@@ -210,19 +214,21 @@ def _thumbnails(comparison: Comparison, galleries: Sequence[Sequence[Block]]) ->
 
 
 def image_at(data: Path, name: str) -> ImageRef:
-    """Where the image is that a row of ``predictions.csv`` names: below a folder, in an archive, or by a table's folder."""
+    """Where the image is that a row of ``predictions.csv`` names: below a folder, in an archive, or by a table's folder; or the window."""
+    if found := WINDOW.search(name):
+        left, top, right, bottom = map(int, found.groups())
+        return replace(image_at(data, name[: found.start()]), window=(left, top, right, bottom))
     if is_archive(data):
         return ImageRef(str(data), member=name)
     return ImageRef(str((data.parent if is_table(data) else data) / name))
 
 
-def _thumbnail(refs: Sequence[ImageRef], content_id: str) -> bytes | None:
+def _thumbnail(refs: Sequence[ImageRef], wanted: str) -> bytes | None:
     """A thumbnail from the first file with this very content, which a run from elsewhere cannot ask for without having it."""
     for ref in dict.fromkeys(refs):
         try:
-            data = read_bytes(ref)
-            if hashlib.sha256(data).hexdigest() == content_id:
-                return thumbnail(decode(data, name=str(ref), min_side=THUMBNAIL_DECODE_SIDE))
+            if content_id(ref) == wanted:
+                return thumbnail(decode(ref, min_side=THUMBNAIL_DECODE_SIDE))
         except ImageError:
             continue
     return None

@@ -7,6 +7,7 @@ setting is written once. ``None`` as a default means "chosen from the data", and
 from __future__ import annotations
 
 from sightline.config.data import AuditConfig, DataConfig, LookConfig, ReadConfig
+from sightline.config.serving import ServeConfig
 from sightline.config.training import AugmentConfig, NetworkConfig, RunConfig, TrainConfig, TrainSettings, TrialConfig
 from sightline.config.using import (
     ENGINES,
@@ -16,6 +17,7 @@ from sightline.config.using import (
     ExportConfig,
     PredictConfig,
     RuntimeConfig,
+    SignConfig,
     VerifyConfig,
 )
 
@@ -34,6 +36,8 @@ __all__ = [
     "ReadConfig",
     "RunConfig",
     "RuntimeConfig",
+    "ServeConfig",
+    "SignConfig",
     "TrainConfig",
     "TrainSettings",
     "TrialConfig",

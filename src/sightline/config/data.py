@@ -50,6 +50,11 @@ class DataConfig(LookConfig):
     folds: int | None = setting(
         None, "Cross-validation for small sets: train once for each of so many folds, each the test set once.", low=2, high=20
     )
+    tile: int | None = setting(
+        None, "Learn boxes or label maps on squares of so many pixels of the images, to find small things on large pictures.",
+        low=16, high=100_000,
+    )  # fmt: skip
+    overlap: float | None = setting(None, "Share of a tile's side that neighbours both show; 0.2 when not given.", low=0.0, high=0.9)
     near_copies: bool = setting(True, "Look for near-copies and keep them on one side of the split.")
 
 

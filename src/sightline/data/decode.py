@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from sightline.data import dicom, exif, tiff
 from sightline.data.colour import as_stored, srgb
 from sightline.data.compression import jpeg_quality
 from sightline.data.formats import format_of, note_on_name
+from sightline.data.kept import Kept, file_key
 from sightline.data.limits import Limits as Limits
 from sightline.data.opening import opened, page_of
 from sightline.data.opening import read_bytes as read_bytes
@@ -33,6 +34,7 @@ from sightline.records import ImageRef
 
 Pixels = NDArray[np.uint8]
 Picture = Image.Image | Pixels  # in mode RGB, or (h, w, channels)
+Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,16 @@ class Header:
 UNNAMED = "the image"
 # Of a JPEG, enough for what a camera writes in front of the pixels.
 HEAD_BYTES = 2**16
+# The pictures that windows were last cut from.
+_WHOLE: Kept[tuple[Header, Pixels]] = Kept()
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
 
 
 def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
-    """(width, height) that a viewer shows, by the file's header alone; raises ImageError."""
+    """(width, height) that a viewer shows, by the file's header alone, or of a window; raises ImageError."""
+    if ref.window is not None:
+        left, top, right, bottom = _inside(ref.window, read_size(replace(ref, window=None), limits), str(ref))
+        return right - left, bottom - top
     name, data = str(ref), _head(ref, limits)
     with one_reason(name, data):
         if format_of(data) == "DICOM":
@@ -83,12 +90,14 @@ def _head(ref: ImageRef, limits: Limits) -> bytes:
     return read_bytes(ref, limits)
 
 
-def read_values(ref: ImageRef, limits: Limits = Limits(), *, colours: bool = False) -> NDArray[Any]:
+def read_values(source: ImageRef | bytes, limits: Limits = Limits(), *, colours: bool = False) -> NDArray[Any]:
     """What the pixels of a mask say, upright: the numbers that are stored, (h, w), of a palette its indices; raises ImageError.
 
-    With ``colours``, and where a file has nothing else, (h, w, 3) uint8: red, green and blue as they are stored.
+    ``source`` is a reference, whose window is not heeded, or a file's bytes. With ``colours``, and where a file has nothing else,
+    (h, w, 3) uint8: red, green and blue as they are stored.
     """
-    name, data = str(ref), read_bytes(ref, limits)
+    ref = source if isinstance(source, ImageRef) else ImageRef(UNNAMED)
+    name, data = str(ref), read_bytes(ref, limits) if isinstance(source, ImageRef) else source
     with one_reason(name, data):
         if format_of(data) == "DICOM":
             raise ImageError(name, "is a DICOM file, which is not read as a mask; save it as PNG")
@@ -148,24 +157,42 @@ def decode_picture(
     ref = source if isinstance(source, ImageRef) else ImageRef(UNNAMED)
     name = name or str(ref)
     if isinstance(source, ImageRef):
+        if source.window is not None:
+            _, pixels = decode_window(source, name=name, limits=limits, reading=reading)
+            return pixels, size_of(pixels)
         source = read_bytes(source, limits)
     elif not isinstance(source, bytes | np.ndarray | Image.Image):
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
     if isinstance(source, bytes):
-        side = min_side if ref.window is None else None
-        header, picture = _picture_with_header(source, name, ref.frame, side, limits, reading)
-        size = header.width, header.height
-    else:
-        with one_reason(name, source):
-            picture = _picture_of(source, name, reading)
-        size = size_of(picture)
-    if ref.window is None:
-        return picture, size
-    pixels = _array(picture, name)
-    (left, top, right, bottom), (height, width, _) = ref.window, pixels.shape
+        header, picture = _picture_with_header(source, name, ref.frame, min_side, limits, reading)
+        return picture, (header.width, header.height)
+    with one_reason(name, source):
+        picture = _picture_of(source, name, reading)
+    return picture, size_of(picture)
+
+
+def decode_window(ref: ImageRef, *, name: str = "", limits: Limits = Limits(), reading: Reading = Reading()) -> tuple[Header, Pixels]:
+    """The facts about a file, with the window's width and height, and the pixels in its window, (h, w, reading.channels) uint8.
+
+    Of windows that are asked for one after the other, the picture is decoded once. Raises ImageError, also for a window outside it.
+    """
+    name, key = name or str(ref), (file_key(ref), ref.frame, limits, reading)
+
+    def decoded() -> tuple[Header, Pixels]:
+        return decode_with_header(read_bytes(ref, limits), name, frame=ref.frame, limits=limits, reading=reading)
+
+    header, whole = _WHOLE.get(key, decoded, lambda made: made[1].nbytes)
+    left, top, right, bottom = _inside(ref.window, (header.width, header.height), name)
+    return replace(header, width=right - left, height=bottom - top), whole[top:bottom, left:right].copy()
+
+
+def _inside(window: Window | None, size: tuple[int, int], name: str) -> Window:
+    """A window of a picture of this size, or all of it; raises ImageError for one that is not inside."""
+    width, height = size
+    left, top, right, bottom = window or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ImageError(name, f"its window {left},{top},{right},{bottom} is not inside the image of {width} x {height} pixels")
-    return pixels[top:bottom, left:right].copy(), (right - left, bottom - top)
+    return left, top, right, bottom
 
 
 def size_of(picture: Picture) -> tuple[int, int]:

@@ -22,7 +22,9 @@ class Limits:
         _check(size, self.max_bytes, name, "holds", "megabytes")
 
     def check_pixels(self, width: int, height: int, name: str, bands: int = 1) -> None:
-        """Raises ImageError."""
+        """Raises ImageError, also for an image without pixels."""
+        if min(width, height, bands) < 1:
+            raise ImageError(name, f"declares {width} x {height} pixels in {bands} bands, which is no image")
         _check(width * height, self.max_pixels, name, f"declares {width} x {height} =", "megapixels")
         most = VALUES_A_PIXEL * self.max_pixels
         _check(width * height * bands, most, name, f"declares {width} x {height} x {bands} bands =", "million values")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.data.channels import changed, picture_of
-from sightline.data.decode import Limits, decode_with_header, read_bytes, read_size
+from sightline.data.content import file_id, window_id
+from sightline.data.decode import Limits, decode_window, decode_with_header, read_bytes, read_size
 from sightline.data.reading import Reading
 from sightline.errors import ImageError
 from sightline.records import Dataset, ImageRef
@@ -76,11 +77,14 @@ def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", re
     """
     sha256 = ""
     try:
-        data = read_bytes(ref, limits)
-        sha256 = hashlib.sha256(data).hexdigest()
+        data = read_bytes(ref, limits) if ref.window is None else None
+        sha256 = window_id(file_id(ref, limits), ref) if data is None else hashlib.sha256(data).hexdigest()
         if sha256 == known_sha256:
             return None
-        header, image = decode_with_header(data, str(ref), frame=ref.frame, min_side=side, limits=limits, reading=reading)
+        if data is None:
+            header, image = decode_window(ref, limits=limits, reading=reading)
+        else:
+            header, image = decode_with_header(data, str(ref), frame=ref.frame, min_side=side, limits=limits, reading=reading)
     except ImageError as error:
         return Look.refused(error.reason, sha256)
     pixels = changed(image, lambda picture: _scaled(picture, side))

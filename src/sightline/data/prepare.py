@@ -23,6 +23,9 @@ from sightline.errors import ModelFileError
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
 MAX_SIZE = 8192
+# Of one input: a batch of such images still fits into the memory of a small machine.
+MAX_VALUES = 4 * 4096 * 4096
+LEAST_CROP = 0.01
 # An image may be decoded at reduced size as long as this many decoded pixels remain for each one of the input.
 DECODE_MARGIN = 2
 
@@ -33,7 +36,7 @@ class Prepare:
 
     size           side of the square input in pixels, or width of one that is not square
     fit            "crop": the middle square, "pad": all of it on grey, "squash": all of it, aspect ratio lost
-    crop_fraction  share of the shorter side that "crop" keeps, in (0, 1]
+    crop_fraction  share of the shorter side that "crop" keeps, in [0.01, 1]
     interpolation  "bilinear" or "bicubic", antialiased when shrinking
     mean, std      of each channel, for inputs scaled to [0, 1]
     channels       3: RGB, unless bands say otherwise
@@ -126,12 +129,18 @@ class Prepare:
             made = cls(**{**fields, "mean": mean, "std": std, "window": reading.window, "bands": reading.bands})
             sound = (
                 all(type(side) is int and 1 <= side <= MAX_SIZE for side in made.shape) and made.fit in FITS
-                and made.interpolation in RESAMPLE
-                and made.channels == len(made.mean) == len(made.std) == reading.channels and 0 < made.crop_fraction <= 1
+                and made.interpolation in RESAMPLE and math.prod(made.shape) * len(made.mean) <= MAX_VALUES
+                and type(made.channels) is int and made.channels == len(made.mean) == len(made.std) == reading.channels
+                and LEAST_CROP <= made.crop_fraction <= 1
                 and all(map(math.isfinite, made.mean)) and all(0 < spread < math.inf for spread in made.std)
             )  # fmt: skip
         except (TypeError, KeyError, OverflowError) as error:
-            raise ModelFileError(f"The model's preprocessing is not understood ({error}); upgrade Sightline.") from error
+            raise _not_understood(error) from error
         if not sound:
-            raise ModelFileError(f"The model's preprocessing is not understood ({made}); upgrade Sightline.")
+            raise _not_understood(made)
         return made
+
+
+def _not_understood(what: object) -> ModelFileError:
+    told = " ".join(str(what).split())[:200]
+    return ModelFileError(f"The model's preprocessing is not understood ({told}); upgrade Sightline.")

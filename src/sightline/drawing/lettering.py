@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from bisect import bisect_right
+from functools import lru_cache
 
 from PIL import ImageFont
 
@@ -15,9 +16,11 @@ INSTALLED = (
 )  # fmt: skip
 # No letter, so that what a font draws for it is what it draws for letters that it lacks.
 NO_LETTER = "\uffff"
+# Letters of a text that are drawn: several times the longest sentence of ours.
+LONGEST = 2000
 
 
-@cache
+@lru_cache(1000)
 def font_for(text: str, size: int) -> Font:
     """A font of so many pixels for a text: Pillow's own where it has all letters or no other does."""
     own = ImageFont.load_default(size)
@@ -43,6 +46,11 @@ def printable(text: str, font: Font) -> str:
     return "".join(letter if letter.isascii() or bytes(font.getmask(letter)) != lacking else "?" for letter in sound)
 
 
+def shortened(text: str) -> str:
+    """A text that takes a moment to draw, whoever wrote it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def wrapped(text: str, font: Font, width: int) -> list[str]:
     """The text in rows no wider than ``width`` pixels, broken between words and, where one is too long, inside it; at least one row."""
     rows = [""]
@@ -52,7 +60,7 @@ def wrapped(text: str, font: Font, width: int) -> list[str]:
             rows[-1] = longer
             continue
         rows.append(word)
-        while font.getlength(rows[-1]) > width and len(rows[-1]) > 1:
-            fits = max((length for length in range(1, len(rows[-1])) if font.getlength(rows[-1][:length]) <= width), default=1)
-            rows[-1:] = [rows[-1][:fits], rows[-1][fits:]]
+        while font.getlength(rest := rows[-1]) > width and len(rest) > 1:
+            fits = max(1, bisect_right(range(1, len(rest)), width, key=lambda length, rest=rest: font.getlength(rest[:length])))
+            rows[-1:] = [rest[:fits], rest[fits:]]
     return [row for row in rows if row] or [""]

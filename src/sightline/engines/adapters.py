@@ -7,25 +7,32 @@ bf16, on processors that have instructions for it. A new engine is a function he
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import queue
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.engines.outputs import checked
 from sightline.errors import DeviceError, ModelFileError, UsageError, did_you_mean
-from sightline.onnx_check import check_graph, graph_io
-from sightline.processor import bf16_features, processor_name
+from sightline.onnx_check import check_graph, graph_io, load_cost
+from sightline.processor import bf16_features, memory_bytes, processor_name
 from sightline.records import Infer
 
 # An engine's name on the command line, which is also its package's: what it is called in words.
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 PRECISIONS = ("fp32", "bf16")
 INSTALL = "pip install 'sightline[fast]'"
+# Of the memory that this process may use, what ONNX Runtime's graphs may take.
+MEMORY_SHARE = 0.5
+# What is made of a graph while it is loaded may take so much, and so many times what the graph itself takes.
+LOAD_BYTES, LOAD_TIMES = 256 << 20, 4
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Work:
     streams  batches that are computed beside each other, each called from a thread of its own, with their share of the threads:
              one has a batch done soonest, as many as there are threads get most done, because no thread waits for another
     int8     whether the graph rounds to eight bits, in which case engines differ by more than in float
+    shapes   sizes behind the first of outputs by name: numbers, or names of sizes that are the same wherever the name stands
     """
 
     graph: bytes
@@ -51,6 +59,7 @@ class Work:
     batch: int = 16
     streams: int = 1
     int8: bool = False
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,15 @@ def onnx_infer(work: Work) -> Infer:
     # Threads that spin while they wait take the processor from those that decode (decision 008).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    # Otherwise a file that is both would be read as ONNX Runtime's own format, which nothing here checks.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    _bound_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # What depends on no image is computed while the graph is loaded, outside of that bound; versions before 1.27 know no limit.
+    each = (LOAD_BYTES + LOAD_TIMES * len(work.graph)) // max(1, load_cost(work.graph).constants)
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(max(1, each)))
     try:
-        session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         reason = f"ONNX Runtime cannot load its graph ({_lines(error)[0]})"
         raise ModelFileError(f"{work.source}: {reason}; upgrade onnxruntime or export again.") from error
@@ -92,7 +108,20 @@ def onnx_infer(work: Work) -> Infer:
     def infer(batch: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         return dict(zip(names, session.run(names, {images: batch}), strict=True))
 
-    return infer
+    return checked(infer, work)
+
+
+@lru_cache(1)
+def _bound_memory() -> None:
+    """Let all of this process's graphs together take no more than a share of the memory: a graph from elsewhere may ask for any amount,
+    and the system would end the process, or another one."""
+    import onnxruntime
+
+    where = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
+    # Grown by what is asked for (1), the rest as it is otherwise (-1). Grown by powers of two it ends at exactly the bound, and weights
+    # that are laid out for another graph, which count but are not bounded, would take what is left below nought: to no bound at all.
+    most = onnxruntime.OrtArenaCfg(int(MEMORY_SHARE * memory_bytes()), 1, -1, -1)
+    onnxruntime.create_and_register_allocator(where, most)
 
 
 def openvino_infer(work: Work) -> Infer:
@@ -107,7 +136,13 @@ def openvino_bf16_infer(work: Work) -> Infer:
 
 def _openvino_infer(work: Work, precision: str) -> Infer:
     _image_input(work)
-    return compiled_in_openvino(lambda core: core.read_model(model=work.graph), work, precision)
+    return compiled_in_openvino(lambda _: _of_onnx(work.graph), work, precision)
+
+
+def _of_onnx(graph: bytes) -> Any:
+    """A graph as ONNX and nothing else: by itself OpenVINO tries a file as each of its formats, of which nothing here checks the others."""
+    reader = import_openvino().frontend.FrontEndManager().load_by_framework("onnx")
+    return reader.convert(reader.load(io.BytesIO(graph)))
 
 
 def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str = "f32") -> Infer:
@@ -123,7 +158,7 @@ def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str 
     }  # fmt: skip
     openvino = import_openvino()
     try:
-        core = openvino.Core()
+        core = _core(openvino)
         model = read(core)
         for result in model.get_results():
             if not result.input(0).get_source_output().get_names() & set(work.outputs):
@@ -147,7 +182,16 @@ def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str 
         finally:
             requests.put(request)
 
-    return infer
+    return checked(infer, work)
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """One for the process, never let go of. Where there is AMX, OpenVINO gives the thread that first asks for it a stack for signals; were
+    it let go of in another thread, as a server does, that memory would go and the stack stay: the next Ctrl-C or SIGTERM was a segmentation
+    fault (2026.4).
+    """
+    return openvino.Core()
 
 
 def _said(error: Exception) -> str:
@@ -161,6 +205,7 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
+        import openvino.frontend
     except (ImportError, OSError) as error:
         raise UsageError(f"OpenVINO is installed but cannot be imported ({_lines(error)[0]}); install it again: {INSTALL}.") from error
     return openvino
@@ -169,6 +214,8 @@ def import_openvino() -> Any:
 def _image_input(work: Work) -> str:
     """The name of the graph's input, after the graph was checked; ModelFileError when it does not fit the work."""
     check_graph(work.graph, work.source)
+    if (weights := load_cost(work.graph, work.source).weights) > LOAD_BYTES + LOAD_TIMES * len(work.graph):
+        raise ModelFileError(f"{work.source}: its graph uses the same weights so often that they take {weights >> 20} MB; do not use it.")
     inputs, available = graph_io(work.graph, work.source)
     missing = set(work.outputs) - {value.name for value in available}
     if len(inputs) != 1 or missing:

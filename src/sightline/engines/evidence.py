@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,18 @@ def evidence_of(bundle: Bundle) -> Evidence:
     )
 
 
+def shapes_of(bundle: Bundle, familiar: NDArray[np.floating] | None) -> dict[str, tuple[int | str, ...]]:
+    """What the outputs of a bundle's graph must be, for its labels and the embeddings (m, d) beside which its own are held.
+
+    Raises ModelFileError for a bundle without labels.
+    """
+    if not (count := len(bundle.manifest.labels)):
+        raise ModelFileError(f"{bundle.path}: names no labels, so that it has nothing to say; make the bundle again.")
+    shapes = load_task(bundle.manifest.task).SHAPES.items()
+    of_labels = {name: tuple(count if size == "labels" else size for size in shape) for name, shape in shapes}
+    return {**of_labels, "embedding": ("values",) if familiar is None else (familiar.shape[1],)}
+
+
 def _framed(raw: Raw, manifest: Manifest) -> Raw:
     """With frames of images that are as the network takes them: where something lies is no matter of what is answered."""
     height, width = Prepare.from_json(manifest.prepare).shape
@@ -75,12 +88,15 @@ def replay_of(bundle: Bundle, outputs: Sequence[str]) -> Replay:
         raise ModelFileError(f"{bundle.path}: carries no images to verify it with; train it again with this version of Sightline.")
     arrays = bundle.arrays("replay")
     try:
-        lengths, expected = arrays["lengths"], {name: arrays[f"raw_{name}"] for name in outputs}
-        if lengths.ndim != 1 or not len(lengths) or (lengths < 0).any() or lengths.sum() != len(arrays["images"]):
+        lengths, expected, images = arrays["lengths"], {name: arrays[f"raw_{name}"] for name in outputs}, arrays["images"]
+        if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or images.dtype != np.uint8 or images.ndim != 1:
+            raise ValueError("its images and their lengths are of another kind")
+        ends = list(accumulate(lengths.tolist()))  # in numbers of any size, which do not overflow
+        if not ends or min(lengths) < 0 or ends[-1] != len(images):
             raise ValueError("its lengths do not fit")
-        if any(values.shape[:1] != lengths.shape for values in expected.values()):
-            raise ValueError("its outputs are not as many as its images")
-        files = [part.tobytes() for part in np.split(arrays["images"], np.cumsum(lengths)[:-1])]
+        if any(values.shape[:1] != lengths.shape or values.dtype != np.float32 for values in expected.values()):
+            raise ValueError("its outputs are not those of its images")
+        files = [part.tobytes() for part in np.split(images, ends[:-1])]
     except (KeyError, ValueError) as error:
         raise ModelFileError(f"{bundle.path}: its replay is not whole ({error}); copy or train it again.") from error
     return Replay(files, expected, rendered=not np.array_equal(arrays.get("rendered", True), False))

@@ -1,11 +1,9 @@
-"""What ``sightline explain`` does with each image: a heat map, its test, the nearest training images, a picture and its JSON."""
+"""What is found on an image that is explained: a heat map, its test, the nearest training images; and what ``sightline explain`` writes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from sightline.bundle import Bundle
 from sightline.config import ExplainConfig
 from sightline.data.decode import Header, Limits, decode_with_header, read_bytes
-from sightline.errors import ImageError, ResourceError, UsageError, did_you_mean
+from sightline.errors import ImageError, UsageError, did_you_mean
 from sightline.explanation.cam import why_no_cam
 from sightline.explanation.grid import covered, heat_of
 from sightline.explanation.methods import best_method
@@ -23,15 +21,15 @@ from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
 from sightline.explanation.scenes import CELLS, Aimed, aim_at
 from sightline.explanation.scenes import scores_of as scores_at
-from sightline.explanation.sheet import SIDE, Laid, sheet
+from sightline.explanation.sheet import SIDE
 from sightline.explanation.subject import Images, Method, Subject, label_to_explain, scores_of
 from sightline.explanation.tested import LEAST_SCORE, Score, delete_and_insert, random_maps
-from sightline.explanation.words import caption
+from sightline.explanation.written import Written, drawn
 from sightline.predictions import Prediction
 from sightline.records import ImageRef
-from sightline.reference import Known
+from sightline.reference import Known, reference_of
 from sightline.runtime import Model
-from sightline.saving.names import free_name, stem_of
+from sightline.saving.names import stem_of
 from sightline.scenes import frame_of, laid_back
 
 OUTPUTS = ("embedding", "features")
@@ -51,7 +49,8 @@ class Explained:
     tested         areas under deletion and insertion, the random maps' and how many of these are beaten; or ``{"reason"}``
     trust          the report's verdict on this model's heat maps: ``{"trusted", "sentence"}``; None where it has none for the method
     nearest        the training images that are nearest in the network's eyes; empty where the bundle keeps none
-    picture        the PNG; its JSON has the same name
+    size           width and height of the upright original image
+    picture        the PNG, whose JSON has the same name; None where nothing was written
     """
 
     path: str
@@ -66,7 +65,8 @@ class Explained:
     tested: Mapping[str, Any]
     trust: Mapping[str, Any] | None
     nearest: tuple[Neighbour, ...]
-    picture: Path
+    size: tuple[int, int]
+    picture: Path | None = None
     object: tuple[float, float, float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -75,8 +75,25 @@ class Explained:
             "method": self.method, "heat": [[round(value, 4) for value in row] for row in self.heat.tolist()], "box": list(self.box),
             **({} if self.object is None else {"object": [round(side, 2) for side in self.object]}),
             "tested": dict(self.tested), "trust": None if self.trust is None else dict(self.trust),
-            "nearest": [neighbour.to_json() for neighbour in self.nearest], "picture": str(self.picture),
+            "nearest": [neighbour.to_json() for neighbour in self.nearest],
+            **({} if self.picture is None else {"picture": str(self.picture)}),
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image as the network sees it, ``image``, and the ``pixels`` (h, w, channels) uint8 that it was made of, upright and perhaps
+    decoded at a reduced size; ``back`` (2, 3) is the affine from the one to the other, ``header`` what the file says."""
+
+    header: Header
+    pixels: Images
+    image: Images
+    back: NDArray[np.float64]
+
+    def back_to(self, width: float, height: float) -> NDArray[np.float64]:
+        """The (2, 3) affine from the network's input to the image at this size."""
+        rows, columns = self.pixels.shape[:2]
+        return np.array([[width / columns], [height / rows]]) * self.back
 
 
 @dataclass(frozen=True)
@@ -104,30 +121,26 @@ class Explainer:
         self.model, self.source, self.config = model, source, config
         self.subject = Subject(model.infer, model.task, model.labels, model.manifest.decision)
         self.known = Known.of(known)
+        self.written = Written(config.out, source)
         if config.label is not None and config.label not in model.labels:
             hint = did_you_mean(config.label, model.labels) or f" It has {_listed(model.labels)}."
             raise UsageError(f"--label {config.label}: the model has no such label.{hint}")
         self.method = self._method(known.get("head_weight"))
-        verdict = report.get(SECTION, {})
-        fits = verdict.get("method") == self.method.name and "sentence" in verdict
-        self.trust = {"trusted": verdict.get("trusted"), "sentence": verdict["sentence"]} if fits else None
+        verdict = report.get(SECTION)
+        fits = isinstance(verdict, dict) and verdict.get("method") == self.method.name and isinstance(verdict.get("sentence"), str)
+        trusted = verdict.get("trusted") if fits and isinstance(verdict.get("trusted"), bool) else None
+        self.trust = {"trusted": trusted, "sentence": verdict["sentence"]} if fits else None
 
     @classmethod
-    def open(cls, path: Path, config: ExplainConfig, **settings: Any) -> Explainer:
+    def open(cls, path: Path, config: ExplainConfig, *, require_signature: str | None = None, **settings: Any) -> Explainer:
         """Of a ``*.sight`` file; ``settings`` as ``Model.of`` takes them. Raises ModelFileError too, as ``Model.open`` does."""
-        with Bundle.open(path) as bundle:
-            model = Model.of(bundle, **settings, outputs=OUTPUTS)
-            known = bundle.arrays("reference") if bundle.has("reference") else {}
-            report = json.loads(bundle.read("report_data")) if bundle.has("report_data") else {}
-        return cls(model, path, config, known, report)
+        with Bundle.open(path, require_signature=require_signature) as bundle:
+            return cls.of(bundle, Model.of(bundle, **settings, outputs=OUTPUTS), config)
 
-    @cached_property
-    def folder(self) -> Path:
-        """Where the pictures go, made when the first is there."""
-        name = self.source.stem if self.source.stem != "model" else self.source.resolve().parent.name
-        wanted = Path(self.config.out) if self.config.out else free_name(Path("runs", "explain", name))
-        wanted.mkdir(parents=True, exist_ok=True)
-        return wanted
+    @classmethod
+    def of(cls, bundle: Bundle, model: Model, config: ExplainConfig) -> Explainer:
+        """Of a bundle that is open already, and may be closed afterwards, and its model, opened to give ``OUTPUTS`` too."""
+        return cls(model, bundle.path, config, reference_of(bundle), bundle.numbers())
 
     def stream(self, refs: Iterable[ImageRef], limits: Limits = Limits()) -> Iterator[Explained | ImageError]:
         """An explanation for each image in order, or why it could not be read."""
@@ -139,43 +152,41 @@ class Explainer:
 
     def __call__(self, ref: ImageRef, limits: Limits = Limits()) -> Explained:
         """Explain an image and write its PNG and JSON. Raises ImageError, or ResourceError where they cannot be written."""
-        prepare, data = self.model.prepare, read_bytes(ref, limits)
-        how: dict[str, Any] = {"frame": ref.frame, "limits": limits, "reading": prepare.reading}
-        header, pixels = decode_with_header(data, str(ref), min_side=prepare.min_side, **how)
-        image, back = prepare(pixels)
-        shown = pixels if max(pixels.shape[:2]) >= SIDE else decode_with_header(data, str(ref), min_side=SIDE, **how)[1]
-        height, width = pixels.shape[:2]
-        frame = frame_of(back, prepare.shape, (width, height), (header.width, header.height))
-        found = self._explained(str(ref), image, _stretched(back, header.width / width, header.height / height), header, frame)
-        enlarged = (shown.shape[1] / header.width, shown.shape[0] / header.height) * 2
-        drawn = found.object and tuple(side * factor for side, factor in zip(found.object, enlarged, strict=True))
-        laid = Laid(found.heat, _stretched(back, shown.shape[1] / width, shown.shape[0] / height), prepare.shape, drawn or None)
-        try:
-            picture = free_name(self.folder / f"{stem_of(ref)}.png", ".json")
-            picture.write_bytes(sheet(shown, laid, caption(found), found.nearest))
-            written = replace(found, picture=picture)
-            picture.with_suffix(".json").write_text(json.dumps(written.to_json(), ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
-        except OSError as error:
-            where = error.filename or self.config.out
-            raise ResourceError(f"{where}: could not be written ({error.strerror}); make room or give another --out.") from error
-        return written
+        data, name = read_bytes(ref, limits), str(ref)
+        seen = self._seen(data, name, limits, ref.frame)
+        found = self._explained(name, seen)
+        how: dict[str, Any] = {"frame": ref.frame, "limits": limits, "reading": self.model.prepare.reading}
+        large = max(seen.pixels.shape[:2]) >= SIDE
+        shown = seen.pixels if large else decode_with_header(data, name, min_side=SIDE, **how)[1]
+        back = seen.back_to(shown.shape[1], shown.shape[0])
+        return self.written(found, stem_of(ref), lambda: drawn(found, shown, back, self.model.prepare.shape))
 
-    def _explained(
-        self, path: str, image: Images, back: NDArray[np.float64], header: Header, frame: NDArray[np.float64]
-    ) -> Explained:  # fmt: skip
-        raw = {**self.subject.raw(image[None]), "frame": frame[None]}
+    def explained(self, data: bytes, name: str, limits: Limits = Limits(), frame: int = 0) -> Explained:
+        """Explain an image from its file's bytes; ``name`` is told, never opened, and nothing is written. Raises ImageError."""
+        return self._explained(name, self._seen(data, name, limits, frame))
+
+    def _seen(self, data: bytes, name: str, limits: Limits, frame: int) -> Seen:
+        prepare = self.model.prepare
+        how: dict[str, Any] = {"frame": frame, "limits": limits, "reading": prepare.reading}
+        header, pixels = decode_with_header(data, name, min_side=prepare.min_side, **how)
+        return Seen(header, pixels, *prepare(pixels))
+
+    def _explained(self, name: str, seen: Seen) -> Explained:
+        prepare, header, image = self.model.prepare, seen.header, seen.image
+        size = header.width, header.height
+        frame = frame_of(seen.back, prepare.shape, seen.pixels.shape[1::-1], size)
+        raw: dict[str, NDArray[Any]] = {**self.subject.raw(image[None]), "frame": frame[None]}
         (prediction,) = self.model.decode(raw)
         about = self._of_scene(raw) if self.model.task.SCENES else self._of_image(prediction)
         (evidence,) = self.method.evidence(about.subject, image[None], np.array([about.target]))
         neighbours = nearest(self.known, raw["embedding"][0], self.model.labels, self.config.nearest) if self.known else []
-        left, top, right, bottom = box = covered(back, self.model.prepare.shape)
+        left, top, right, bottom = box = covered(seen.back_to(*size), prepare.shape)
         whole = left <= 0 and top <= 0 and right >= header.width and bottom >= header.height
-        found = self._tested(image, about, evidence)
         return Explained(
-            path=path, label=about.label, score=about.score, answer=about.answer,
+            path=name, label=about.label, score=about.score, answer=about.answer,
             abstained=prediction.caution is not None and prediction.caution.abstained,
-            method=self.method.name, heat=heat_of(evidence), box=box, whole=whole, tested=found, trust=self.trust,
-            nearest=tuple(neighbours), picture=Path(), object=about.object,
+            method=self.method.name, heat=heat_of(evidence), box=box, whole=whole, tested=self._tested(image, about, evidence),
+            trust=self.trust, nearest=tuple(neighbours), size=size, object=about.object,
         )  # fmt: skip
 
     def _of_image(self, prediction: Prediction) -> _About:
@@ -211,11 +222,6 @@ class Explainer:
         if self.config.method == "cam" and (why := why_no_cam(weight, features)):
             raise UsageError(f"--method cam: {self.source} allows no CAM, as {why}; use --method occlusion.")
         return Occlusion() if self.config.method == "occlusion" else best_method(weight, features)
-
-
-def _stretched(back: NDArray[np.float64], x: float, y: float) -> NDArray[np.float64]:
-    """The way back to an image so many times as wide and as high."""
-    return np.array([[x], [y]]) * back
 
 
 def _listed(labels: tuple[str, ...], most: int = 10) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightline.errors import ModelFileError
 from sightline.explanation.subject import Floats
 from sightline.records import NO_TARGET
 
@@ -30,7 +31,12 @@ class Neighbour:
 
 
 def nearest(known: Known, embedding: Floats, labels: Sequence[str], count: int) -> list[Neighbour]:
-    """Up to ``count`` of the known training images, the most similar first, for an embedding (d,) of any length."""
+    """Up to ``count`` of the known training images, the most similar first, for an embedding (d,) of any length.
+
+    Raises ModelFileError where the embeddings are not of one length.
+    """
+    if embedding.shape != known.embeddings.shape[1:]:
+        raise ModelFileError("The embeddings in the bundle's reference are not those of its graph; copy or train it again.")
     length = float(np.linalg.norm(embedding))
     similarity = known.embeddings.astype(np.float32) @ (embedding / (length or 1.0)).astype(np.float32)
     order = np.argsort(-similarity, kind="stable")[:count].tolist()

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.data.channels import picture_of
-from sightline.drawing.lettering import font_for, printable, wrapped
+from sightline.data.decode import Limits, decode
+from sightline.drawing.lettering import font_for, printable, shortened, wrapped
+from sightline.errors import ImageError, ModelFileError
 from sightline.explanation.grid import laid_back
 from sightline.explanation.heat import overlay, scale
 from sightline.explanation.nearest import Neighbour
@@ -19,6 +21,8 @@ from sightline.explanation.subject import Floats, Images
 
 # Pixels: the longer side of each of the two pictures, the least width of the sheet, gaps, thumbnails, the scale, text.
 SIDE, LEAST_WIDTH, GAP, THUMB, SCALE, TEXT, TITLE = 448, 560, 16, 96, (180, 14), 15, 22
+# Of a training image's small picture, pixels and bytes.
+MOST_OF_THUMB = 1 << 20
 PAPER, INK, SOFT, WARNING = (252, 252, 251), (23, 27, 31), (89, 98, 106), (176, 40, 31)
 
 
@@ -97,8 +101,9 @@ def _scale() -> Image.Image:
 
 
 def _text(line: Line, width: int) -> Image.Image:
-    font = font_for(line.text, line.size)
-    rows = wrapped(printable(line.text, font), font, width)
+    text = shortened(line.text)
+    font = font_for(text, line.size)
+    rows = wrapped(printable(text, font), font, width)
     drawn = Image.new("RGB", (width, len(rows) * (line.size + 6)), PAPER)
     pen = ImageDraw.Draw(drawn)
     for number, row in enumerate(rows):
@@ -115,13 +120,20 @@ def _thumbs(neighbours: Sequence[Neighbour], width: int) -> Image.Image:
     for number, neighbour in enumerate(shown):
         left = number * (THUMB + GAP)
         if neighbour.thumb:
-            with Image.open(io.BytesIO(neighbour.thumb), formats=("JPEG",)) as thumb:
-                small = thumb.convert("RGB")
+            small = _picture(neighbour)
             factor = THUMB / max(small.size)
             small = small.resize((max(1, round(small.width * factor)), max(1, round(small.height * factor))), Image.Resampling.BICUBIC)
             row.paste(small, (left, high - small.height))
-        labels = ", ".join(neighbour.labels) or "no label"
+        labels = shortened(", ".join(neighbour.labels)) or "no label"
         own = font_for(labels, TEXT - 2)
         pen.text((left, high + 3), wrapped(printable(labels, own), own, THUMB)[0], INK, own)
         pen.text((left, high + TEXT + 4), f"{neighbour.similarity:.2f} alike", SOFT, font)
     return row
+
+
+def _picture(neighbour: Neighbour) -> Image.Image:
+    try:
+        return Image.fromarray(decode(neighbour.thumb, name=neighbour.name, min_side=THUMB, limits=Limits(MOST_OF_THUMB, MOST_OF_THUMB)))
+    except ImageError as error:
+        text = f"A picture in the bundle's reference cannot be read ({error.reason}); copy or train it again."
+        raise ModelFileError(text) from error

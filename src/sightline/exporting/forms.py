@@ -41,7 +41,7 @@ class Content:
 
     source    the bundle it is of
     manifest  what the variant says of itself
-    graph     the ONNX graph: the source's own, or in INT8
+    graph     the ONNX graph that it is made of: the source's own, or in INT8
     """
 
     source: Bundle
@@ -52,6 +52,11 @@ class Content:
     @property
     def in_half(self) -> bool:
         return self.manifest.variant["precision"] == "fp16"
+
+    @property
+    def stored(self) -> bytes:
+        """The graph with its weights as the variant stores them."""
+        return halved(self.graph) if self.in_half else self.graph
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class OnnxForm:
 
     def write(self, content: Content, folder: Path) -> Path:
         source, manifest = content.source, content.manifest
-        graph = halved(content.graph) if content.in_half else content.graph
+        graph = content.stored
         replay = replay_of(source, load_task(manifest.task).OUTPUTS)
         model = Model(manifest, onnx_infer(work_of(manifest, graph, str(source.path), content.threads)), threads=content.threads)
         parts = [Part("model.onnx", "graph", graph, required=True)]
@@ -130,8 +135,8 @@ class OpenvinoForm:
         path.mkdir()
         openvino = import_openvino()
         try:
-            model = openvino.Core().read_model(model=content.graph)
-            openvino.save_model(model, path / "model.xml", compress_to_fp16=content.in_half)  # its own default is fp16
+            model = openvino.Core().read_model(model=content.stored)
+            openvino.save_model(model, path / "model.xml", compress_to_fp16=False)  # which would round biases and norms as well
         except Exception as error:
             raise ModelFileError(f"{content.source.path}: OpenVINO cannot take its graph ({_last_line(error)}); use --to onnx.") from error
         (path / DESCRIPTION).write_text(_described(content.manifest), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Weights in sixteen bits: half the size, and the sums in thirty-two as before.
 
 A processor computes in fp16 only by going through fp32, so that it would lose digits and gain no time; what is gained is the size.
-OpenVINO's own fp16 files are made the same way.
+OpenVINO's own fp16 files are made the same way, but round biases and norms as well: twice the difference for one percent of the size.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _check_installed(making: Sequence[Wanted]) -> None:
     """UsageError for the first library that is needed and not there, before any work is done."""
     needs = [(one, library, extra) for one in making for library, extra in NEEDS[one.form]]
     # The graph itself is edited for all but what is taken over as it is.
-    needs += [(one, "onnx", "train") for one in making if one.precision == "int8" or (one.form, one.precision) == ("onnx", "fp16")]
+    needs += [(one, "onnx", "train") for one in making if one.precision != "fp32" and one.form != "torch"]
     for one, library, extra in needs:
         if importlib.util.find_spec(library) is None:
             raise UsageError(f"Exporting in {one} needs {library}, which is not installed: pip install 'sightline[{extra}]'.")

@@ -20,6 +20,7 @@ from sightline.report.card_words import metric, words_of
 from sightline.report.html import printable
 from sightline.report.markdown import code, plain, points, table
 from sightline.report.requirements import COLUMNS, requirement_rows
+from sightline.report.sections import tiles_said
 from sightline.requirements import at
 
 MOST_LABELS = 40
@@ -128,7 +129,7 @@ def _metrics(report: Mapping[str, Any]) -> str:
         (metric(report, name)[0], amounts.figure(name, value), interval_text(intervals.get(name)), metric(report, name)[1])
         for name, value in report["test"]["metrics"].items()
     ]
-    said = f"On {amounts.number_of(report['test']['n'], 'test image')} that took no part in training."
+    said = f"On {amounts.number_of(report['test']['n'], 'test image')} that took no part in training.{tiles_said(report)}"
     return f"{said}\n\n{table(('Figure', 'Value', '95% interval', 'What it is'), rows)}" if rows else said
 
 

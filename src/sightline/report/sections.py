@@ -170,7 +170,7 @@ def reproduce_blocks(report: Mapping[str, Any]) -> list[Block]:
 
 def _results_lead(report: Mapping[str, Any]) -> str:
     """What the numbers were measured on, and whether copies of it, or images of the same groups, were trained on."""
-    lead = f"Measured on {amounts.number_of(report['test']['n'], 'test image')} that took no part in training."
+    lead = f"Measured on {amounts.number_of(report['test']['n'], 'test image')} that took no part in training.{tiles_said(report)}"
     n_leaks = sum("test" in (leak["a_split"], leak["b_split"]) for leak in report["data"]["leaks"])
     n_groups = sum("test" in entry["splits"] for entry in report["data"]["straddling"])
     doubts = []
@@ -179,6 +179,12 @@ def _results_lead(report: Mapping[str, Any]) -> str:
     if n_groups:
         doubts.append(f"{amounts.number_of(n_groups, 'group')} of images {'is' if n_groups == 1 else 'are'} also")
     return f"{lead} But {' and '.join(doubts)} in another split: see The data." if doubts else lead
+
+
+def tiles_said(report: Mapping[str, Any]) -> str:
+    """A sentence where images are parts of pictures, with a blank before it."""
+    tiles = report["data"].get("tiles") or {}
+    return f" The figures are of tiles of {amounts.count(tiles['side'])} pixels of larger pictures, not of whole ones." if tiles else ""
 
 
 def _class_table(data: Mapping[str, Any]) -> Table:

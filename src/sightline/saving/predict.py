@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sightline import console
 from sightline.config import PredictConfig
-from sightline.data.decode import Limits
+from sightline.data.decode import Limits, read_size
 from sightline.data.given import given_images
 from sightline.errors import ConfigError, ImageError
 from sightline.predictions import Prediction
@@ -16,18 +17,17 @@ from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.saving.formats import FORMATS, OF_BOXES, Writer
 from sightline.saving.pictures import PictureFolder
-from sightline.tiling import OVERLAP
 
 
-def check_wanted(config: PredictConfig, task: str, scenes: str | None) -> None:
-    """Raises ConfigError, with everything that does not go together; ``scenes`` as ``Task.SCENES``."""
+def check_wanted(config: PredictConfig, task: str, scenes: str | None, *, tiled: bool) -> None:
+    """Raises ConfigError, with all that does not go together; ``scenes`` as ``Task.SCENES``, ``tiled`` for a model of tiles."""
     problems = []
     if config.format and not config.out:
         place = "FOLDER" if config.format == "yolo" else "FILE.json"
         problems.append(f"--format {config.format}: say where to write with --out {place}.")
     if config.out and not config.format:
         problems.append(f"--out {config.out}: say in what form with --format {', '.join(FORMATS)}; --save is for pictures.")
-    if config.overlap is not None and config.tile is None:
+    if config.overlap is not None and config.tile is None and not tiled:
         problems.append(f"--overlap {config.overlap}: is what tiles share; give --tile as well.")
     if config.format in OF_BOXES and scenes != "boxes":
         problems.append(f"--format {config.format}: holds boxes, and this model is for {task}; use --format json.")
@@ -46,11 +46,24 @@ def predicted(
 
     Raises ConfigError before anything is read.
     """
-    check_wanted(config, model.manifest.task, model.task.SCENES)
+    check_wanted(config, model.manifest.task, model.task.SCENES, tiled=model.tiling is not None)
     refs = given_images(images, limits)
-    overlap = OVERLAP if config.overlap is None else config.overlap
-    stream = model.stream(refs, batch_size=batch_size, limits=limits, tile=config.tile, overlap=overlap)
+    if config.tile is None and model.tiling is not None:
+        console.say(f"The model was trained on tiles of {model.tiling.side} pixels, so it looks at images in such; --tile N takes others.")
+    sources = _at_full_size(refs, limits) if config.full_size else refs
+    stream = model.stream(sources, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
     return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
+
+
+def _at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]:
+    """The same images as windows that show all of them: windows are cut from pixels that were not reduced."""
+    for ref in refs:
+        try:
+            width, height = read_size(ref, limits)
+        except ImageError:  # which decoding it says again, in its turn
+            yield ref
+        else:
+            yield replace(ref, window=(0, 0, width, height))
 
 
 def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,9 @@ class Task(Protocol):
     OUTPUTS: tuple[str, ...]
     """Raw outputs that ``decode`` and ``evaluate`` read."""
 
+    SHAPES: Mapping[str, tuple[int | str, ...]]
+    """Of each of them what an image has: numbers, or names of sizes, ``labels`` being how many labels there are."""
+
     ONE_LABEL: bool
     """Whether each image has exactly one label."""
 
@@ -115,5 +118,5 @@ TASKS = {
 def load_task(name: str) -> Task:
     """The module of a task; ModelFileError when this version has no such task."""
     if name not in TASKS:
-        raise ModelFileError(f"The model is for the task {name!r}, which this version of Sightline does not have; upgrade it.")
+        raise ModelFileError(f"The model is for the task {name[:100]!r}, which this version of Sightline does not have; upgrade it.")
     return cast(Task, importlib.import_module(TASKS[name].meaning))

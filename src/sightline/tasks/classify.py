@@ -23,7 +23,7 @@ from sightline.evaluation.metrics import (
 from sightline.predictions import Classification, Decision
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Matrix, Picture, Table, Tile, Tiles
 
-OUTPUTS = ("logits",)
+OUTPUTS, SHAPES = ("logits",), {"logits": ("labels",)}
 ONE_LABEL, SCENES = True, None
 METRIC = "accuracy"
 TOP = 5

@@ -37,7 +37,7 @@ from sightline.scenes import Detections, Objects, laid_back
 from sightline.tasks.blocks import Block
 from sightline.tasks.detect_report import detection_blocks, detection_verdict
 
-OUTPUTS = ("boxes", "scores")
+OUTPUTS, SHAPES = ("boxes", "scores"), {"boxes": ("places", 4), "scores": ("places", "labels")}
 ONE_LABEL = False
 SCENES = "boxes"
 METRIC = "map"

@@ -20,7 +20,7 @@ from sightline.scenes import IGNORED, Segmentation
 from sightline.tasks.blocks import Block
 from sightline.tasks.segment_report import segmentation_blocks, segmentation_verdict
 
-OUTPUTS = ("logits",)
+OUTPUTS, SHAPES = ("logits",), {"logits": ("labels", "rows", "columns")}
 ONE_LABEL = False
 SCENES = "maps"
 METRIC = "miou"

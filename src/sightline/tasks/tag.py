@@ -28,7 +28,7 @@ from sightline.evaluation.multilabel import (
 from sightline.predictions import Decision, Tags
 from sightline.tasks.blocks import Bar, Bars, Block, Gallery, Picture, Table, Tile, Tiles
 
-OUTPUTS = ("logits",)
+OUTPUTS, SHAPES = ("logits",), {"logits": ("labels",)}
 ONE_LABEL, SCENES = False, None
 METRIC = "map"
 SEPARATOR = "|"

@@ -20,6 +20,7 @@ from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.formats import format_of
+from sightline.data.reading import Reading
 from sightline.errors import RequirementNotMet
 from sightline.evaluation.promises import similarity
 from sightline.model.export import count_parameters
@@ -27,7 +28,7 @@ from sightline.model.network import Network, torch_infer
 from sightline.predictions import Decision
 from sightline.records import Dataset, Infer, presence
 from sightline.reference import DRIFT_FACTS, Known, linear_head
-from sightline.replay import MAX_IMAGES, choose_images, record, rendered_images
+from sightline.replay import MAX_IMAGES, choose_images, file_of_window, record, rendered_images
 from sightline.runtime import Model, kept, raw_outputs
 from sightline.tasks import load_task
 from sightline.tasks.confidence import Answers, calibrated
@@ -178,12 +179,13 @@ def _drift(
 
 def _replay(model: Model, test: Dataset, limits: Limits, *, pictures: bool) -> bytes:
     """The images that the bundle will replay: the user's, or stand-ins."""
-    photographs = _replay_files(test, limits) if pictures else []
+    photographs = _replay_files(test, model.prepare.reading, limits) if pictures else []
     replayed = choose_images(photographs or rendered_images(bands=max(model.prepare.reading.bands or (3,))))
     return record(model, replayed, rendered=not photographs)
 
 
-def _replay_files(test: Dataset, limits: Limits) -> list[bytes]:
-    """The user's files that a bundle may carry. A DICOM file is none of them: it says who the patient is."""
-    places = np.unique(np.linspace(0, len(test) - 1, MAX_IMAGES).astype(int))
-    return [data for data in (read_bytes(test.refs[place], limits) for place in places) if format_of(data) != "DICOM"]
+def _replay_files(test: Dataset, reading: Reading, limits: Limits) -> list[bytes]:
+    """The user's files that a bundle may carry, and the windows of files. A DICOM file is none of them: it says who the patient is."""
+    refs = [test.refs[place] for place in np.unique(np.linspace(0, len(test) - 1, MAX_IMAGES).astype(int))]
+    files = ((ref, read_bytes(ref, limits)) for ref in refs)
+    return [data if ref.window is None else file_of_window(ref, reading, limits) for ref, data in files if format_of(data) != "DICOM"]

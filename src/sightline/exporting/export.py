@@ -1,0 +1,50 @@
+"""What ``sightline export`` does where nothing smaller is asked for: data as a bundle knows them, then variants or a standalone file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sightline.bundle import Bundle
+from sightline.config import ExportConfig, ReadConfig
+from sightline.data.chosen import targets_for
+from sightline.data.content import content_key
+from sightline.data.decode import Limits
+from sightline.data.readers import read_dataset
+from sightline.data.windows import cut
+from sightline.errors import ModelFileError
+from sightline.exporting.material import Images, Material, material_for
+from sightline.exporting.outcome import Exported
+from sightline.exporting.release import released
+from sightline.exporting.standalone import Standalone, write_standalone
+from sightline.exporting.wanted import Wanted, wanted
+from sightline.reference import seen_by
+from sightline.tiling import Tiling
+
+
+def exported(model: Path, reading: ReadConfig, config: ExportConfig) -> Exported | Standalone:
+    """Write what is asked for of a bundle; raises as ``pipeline.export`` does."""
+    limits = Limits(config.max_pixels, config.max_bytes)
+    with Bundle.open(model) as bundle:
+        if config.standalone:
+            return write_standalone(bundle, config, _material(bundle, (), reading, config, limits), limits)
+        if bundle.manifest.variant:
+            raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
+        making = wanted(config, bundle.manifest.task, bundle.path)
+        return released(bundle, making, _material(bundle, making, reading, config, limits), config, limits).checked()
+
+
+def _material(
+    bundle: Bundle, making: Sequence[Wanted], reading: ReadConfig, config: ExportConfig, limits: Limits
+) -> Material | Images | None:  # fmt: skip
+    """What variants are made with and judged on; None where no data are given."""
+    if config.data is None:
+        return None
+    manifest = bundle.manifest
+    read, _ = read_dataset(Path(config.data), reading, manifest.task, limits)
+    dataset = cut(read, Tiling.from_json(manifest.tiles), limits)
+    targets, seen = targets_for(manifest.labels, dataset, bundle.path), seen_by(bundle)
+    known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+    return material_for(making, dataset, targets, known, config.calibration_images)
