@@ -255,7 +255,7 @@ def _arguments(description: str) -> argparse.ArgumentParser:
 
 
 def checks(record: Record) -> list[Check]:
-    asked = "no crash, no hang over 5 s, no other exception, nothing written outside"
+    asked = "no crash, no hang over 5 s of processor time, no other exception, nothing written outside"
     found = []
     for way in record.sides:
         tried, failed = (int(sum(record.values(way, figure))) for figure in ("tried", "failures"))
