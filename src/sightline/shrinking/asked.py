@@ -38,6 +38,8 @@ class Asked:
                 problems.append(f"--{flag} {text}: give a number above 0 and its unit, such as {example}.")
         if config.to != "onnx":
             problems.append(f"--to {config.to}: a smaller model is a bundle (onnx); leave it out.")
+        if config.standalone:
+            problems.append("--standalone: make the smaller model first, then give that as the model with --standalone.")
         if config.data is None:
             problems.append("--data: give the labelled images that the bundle was made from, which a smaller model learns from.")
         if problems:
