@@ -1,5 +1,5 @@
-"""The whole line on handwritten digits: write them as image files, train, audit, evaluate, verify, predict, explain, and say
-where the report is.
+"""The whole line on handwritten digits: write them as image files, train, audit, evaluate, verify, predict, export, explain,
+and say where the report is.
 
 The digits are scikit-learn's own 1,797 scans of 8x8 pixels, so nothing is downloaded. Every step is a command you could type.
 """
@@ -53,6 +53,7 @@ def main() -> None:
     print(sightline("evaluate", run["model"], data))
     print(sightline("verify", run["model"]))
     print(sightline("predict", run["model"], data / "3" / "0003.png", data / "8" / "0008.png", "--top", "3"))
+    print(sightline("export", run["model"], "--precision", "fp16", "--out", FOLDER / "half.sight"))
     print(sightline("explain", run["model"], data / "3" / "0003.png", "--out", FOLDER / "explained"))
     print(f"Done in {time.monotonic() - start:.0f} seconds. Open the report: {Path(run['report']).resolve()}")
 
