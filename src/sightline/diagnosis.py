@@ -17,7 +17,9 @@ from sightline.processor import bf16_features, int8_features, processor_features
 
 NEEDED = {
     "predict, evaluate, explain, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
-    "train": ("torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky", "cleanlab"),
+    "train": (
+        "torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky", "cleanlab", "torch-pruning",
+    ),  # fmt: skip
     "serve": ("fastapi", "uvicorn", "httptools", "python-multipart", "prometheus-client"),
 }
 
