@@ -19,9 +19,9 @@ NEEDED = {
     "predict, evaluate, explain, verify": ("numpy", "Pillow", "onnxruntime", "cyclopts", "rich"),
     "train": (
         "torch", "torchvision", "timm", "scikit-learn", "safetensors", "onnx", "onnxscript", "Jinja2", "loky", "cleanlab", "torch-pruning",
-    ),  # fmt: skip
+    ),
     "serve": ("fastapi", "uvicorn", "httptools", "python-multipart", "prometheus-client"),
-}
+}  # fmt: skip
 
 
 def examine() -> dict[str, Any]:
