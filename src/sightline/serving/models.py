@@ -24,12 +24,12 @@ from sightline.processor import processors
 from sightline.reference import reference_of
 from sightline.runtime import Model
 from sightline.serving.batching import Batcher
+from sightline.serving.declined import Declined
 from sightline.serving.metrics import Metrics
 from sightline.serving.places import Places
 
 if TYPE_CHECKING:
     from sightline.explanation.explain import Explainer
-from sightline.serving.declined import Declined
 
 # How often bundles are looked at, and for how long one must not change before it is opened.
 LOOK_SECONDS = 1.0
