@@ -45,7 +45,7 @@ class Tolerance:
 
 
 # In fp32 engines agree to about 1e-6. Weights in fp16 are rounded by up to 2^-12 of themselves: of 214 photographs the largest difference
-# was 0.0025 to 0.009 with MobileNetV2 (decision 029). Allowed is what an engine in bf16, which rounds eight times as much and more than
+# was 0.0025 to 0.009 with MobileNetV2 (decision 028). Allowed is what an engine in bf16, which rounds eight times as much and more than
 # the weights, is taken at (engines/choice.py). An answer may be another where each of two probabilities moves by as much.
 TOLERANCES = {"fp32": Tolerance(1e-4, 1e-3), "fp16": Tolerance(2e-2, 4e-2)}
 # Where images have several labels each, a threshold may be crossed by a hair: the share of images, of which one always may.
