@@ -97,3 +97,11 @@ def test_a_table_on_a_terminal_is_no_wider_than_it_and_loses_nothing(monkeypatch
     assert "longer[bold]" in screen.getvalue()
     assert screen.getvalue().count("x") - screen.getvalue().count("px") == 60
     assert max(map(len, lines)) <= 40
+
+
+def test_names_from_elsewhere_do_not_steer_a_terminal(capsys):
+    console.say("a\x1b[2Jb\x9b2Jc\nd\te")
+    console.print_each([("x\x1b[31m.jpg", "\rcat")], False, lambda path, found: found, lambda found: found)
+    told = capsys.readouterr()
+    assert told.err == "a\\x1b[2Jb\\x9b2Jc\nd\te\n"
+    assert told.out == "x\\x1b[31m.jpg: \\x0dcat\n"

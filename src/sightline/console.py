@@ -12,14 +12,21 @@ from sightline.errors import DataError
 
 Item = TypeVar("Item")
 
+# What would move a terminal's cursor or change its colours, were it printed as it is: names of files and labels come from anywhere.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # A bar for something short would only flicker.
 PATIENCE_SECONDS = 2.0
 PLAIN_INTERVAL_SECONDS = 30.0
 
 
+def printable(text: str) -> str:
+    """The text with control characters spelt out, apart from ends of lines and tabs."""
+    return text.translate(CONTROLS)
+
+
 def say(text: str) -> None:
     """One line to the user."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -78,7 +85,7 @@ def print_each(
         if as_json:
             print_json({"path": path, "error": found.reason} if failed else in_json(path, found))
         else:
-            print(f"{path}: {found.reason if failed else in_words(found)}", file=sys.stderr if failed else sys.stdout)
+            print(printable(f"{path}: {found.reason if failed else in_words(found)}"), file=sys.stderr if failed else sys.stdout)
     if not good:
         raise DataError("None of the images could be read.")
 

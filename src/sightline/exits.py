@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from sightline.console import printable
 from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
 
 
@@ -43,7 +44,7 @@ def _report(error: SightlineError, arguments: Sequence[str], cause: BaseExceptio
         import traceback
 
         traceback.print_exception(cause or error)
-    print(f"sightline: {error}", file=sys.stderr)
+    print(printable(f"sightline: {error}"), file=sys.stderr)
     return error.exit_code
 
 
