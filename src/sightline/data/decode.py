@@ -61,12 +61,13 @@ _WHOLE: Kept[tuple[Header, Pixels]] = Kept()
 _BY_ORIENTATION = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")  # from 2
 
 
-def read_size(ref: ImageRef, limits: Limits = Limits()) -> tuple[int, int]:
-    """(width, height) that a viewer shows, by the file's header alone, or of a window; raises ImageError."""
+def read_size(source: ImageRef | bytes, limits: Limits = Limits()) -> tuple[int, int]:
+    """(width, height) that a viewer shows, by the file's header alone, or of a window; of a file's bytes too. Raises ImageError."""
+    ref = source if isinstance(source, ImageRef) else ImageRef(UNNAMED)
     if ref.window is not None:
         left, top, right, bottom = _inside(ref.window, read_size(replace(ref, window=None), limits), str(ref))
         return right - left, bottom - top
-    name, data = str(ref), _head(ref, limits)
+    name, data = str(ref), source if isinstance(source, bytes) else _head(ref, limits)
     with one_reason(name, data):
         if format_of(data) == "DICOM":
             scan = dicom.open_scan(data, name, limits)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.data.decode import Limits, decode_picture
+from sightline.data.decode import Limits, read_size
 from sightline.errors import ImageError
 from sightline.predictions import Prediction
 from sightline.runtime import Model, Prepared, prepared
@@ -82,9 +82,8 @@ class Batcher:
             if isinstance(prediction, ImageError):
                 self.metrics.unreadable.inc()
                 return prediction
-            _, size = decode_picture(data, min_side=1, limits=self.limits, reading=self.model.prepare.reading)
             self.metrics.computed(1, time.perf_counter() - started)
-            return Found(prediction, size)
+            return Found(prediction, read_size(data, self.limits))
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self.computing, found)
