@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def saves_however_slow_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint that is due is written: after one that took over a second, as on a busy disk, the next ones would wait."""
+    from sightline.training import course
+
+    monkeypatch.setattr(course, "SAVE_SHARE", math.inf)
 
 
 def render_shape(kind: str, seed: int, side: int = 32) -> Image.Image:

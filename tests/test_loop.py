@@ -26,7 +26,7 @@ from sightline.training.optimizer import make_optimizer, schedule, set_learning_
 from sightline.training.plan import Plan, make_plan
 from tiny import shapes_store, tiny_network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "saves_however_slow_the_disk")
 CPU = torch.device("cpu")
 TRAIN, VAL = shapes_store(12), shapes_store(6, seed=1)
 
