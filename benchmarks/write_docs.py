@@ -22,6 +22,7 @@ TITLES = {
     "look_once": "Looking once",
     "int8": "INT8 that is checked",
     "serving": "A server that holds",
+    "parity": "Every form answers alike",
     "standalone": "One ONNX file for any language",
     "startup": "The command line answers at once",
     "tiles": "Large pictures in tiles",

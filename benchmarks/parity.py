@@ -1,0 +1,80 @@
+"""Claim: whatever form a float network is exported in answers as its bundle does: no probability is 0.0001 apart, no label is another.
+
+    python benchmarks/parity.py [--networks resnet50 vit_small_patch16_224 ...] [--seeds 0] [--add] [--quick]
+
+Each network learns for one epoch from the clothing photographs, from scratch where its weights are not at hand, and is exported as a
+bundle, for OpenVINO and for torch; every variant then answers all test images beside the bundle. A label may be another only where the
+best two probabilities differ by less than 0.001. Half precision and INT8 are measured beside them and nothing is asked of them here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from measure import DATA, WEIGHTS, Check, Record, arguments, finish, need_data, results_folder, run_sightline
+
+SIDE = 128
+NETWORKS = ("mobilenetv2_100", "resnet50", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224", "torchvision/inception_v3")
+TOLERANCE = 1e-4
+FORMS = ("fp32", "openvino fp32", "torch fp32")
+MEASURED = ("fp16", "openvino fp16", "int8")
+# A network that has seen few images may lose any number of points in INT8, which is what is to be measured.
+ANY_LOSS = 100
+
+
+def trained(network: str, folder: Path, seed: int) -> Path:
+    weights = WEIGHTS if network == "mobilenetv2_100" else "none"
+    words = ["--backbone", network, "--weights", weights, "--size", str(SIDE), "--epochs", "1", "--layers", "all", "--no-trial"]
+    return Path(run_sightline("train", DATA / "clothing", *words, "--seed", str(seed), "--out", folder / "run").last["model"])
+
+
+def measure(record: Record, network: str, seed: int, *, int8: bool) -> None:
+    """A run for each variant: how far it is apart and what share of the labels is another."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = trained(network, folder, seed)
+        asked = [("onnx,openvino,torch", "fp32"), ("onnx,openvino", "fp16"), *([("onnx", "int8")] if int8 else [])]
+        for to, precision in asked:
+            words = ["--data", DATA / "clothing", "--to", to, "--precision", precision, "--max-loss", str(ANY_LOSS)]
+            told = run_sightline("export", model, *words, "--out", folder / precision).last
+            lost = {one["name"]: one["loss"] for one in told["written"]}
+            for row in told["variants"]:
+                if row["name"] in lost:
+                    figures = {"largest_difference": row["difference"], "labels_changed": row["changed"], "points_lost": lost[row["name"]]}
+                    record.add(f"{network}, {row['name']}", seed, **figures, megabytes=row["megabytes"])
+
+
+def checks(record: Record, networks: list[str]) -> list[Check]:
+    found = []
+    for network in networks:
+        for form in FORMS:
+            difference = max(record.values(f"{network}, {form}", "largest_difference"))
+            changed = max(record.values(f"{network}, {form}", "labels_changed"))
+            # A variant with another label anywhere but near a tie is refused by export itself, and the run ends here.
+            what = f"{network}, {form}: largest difference of a probability, labels that are others"
+            asked = f"at most {TOLERANCE:g}, only near a tie"
+            found.append(Check(what, asked, f"{difference:.2g}, {changed:.1%}", difference <= TOLERANCE))
+    return found
+
+
+def main() -> None:
+    parser = arguments(__doc__, seeds=(0,))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    args = parser.parse_args()
+    need_data()
+    networks = args.networks[:1] if args.quick else args.networks
+    claim = "Every exported float form of a network answers as its bundle does, to 0.0001 in each probability."
+    record = Record("parity", claim, "214 test photographs a network", {"side": SIDE, "epochs": 1})
+    folder = results_folder(args)
+    if args.add:
+        record.restore(folder)
+    for seed in args.seeds:
+        for network in networks:
+            measure(record, network, seed, int8=not args.quick)
+            record.write(folder, checks(record, [name for name in NETWORKS if any(side.startswith(f"{name},") for side in record.sides)]))
+    finish(checks(record, networks))
+
+
+if __name__ == "__main__":
+    main()
