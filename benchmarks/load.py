@@ -73,6 +73,8 @@ class Line:
 
     async def ask(self, request: Prepared, told: Told) -> int | None:
         """The status of the answer; None where there was none, which is counted."""
+        if self.reader is not None and self.reader.at_eof():
+            self.hang_up()  # idle for so long that the server hung up, which is its right
         try:
             if self.writer is None:
                 self.reader, self.writer = await asyncio.open_connection(self.host, self.port, limit=1 << 20)

@@ -80,7 +80,8 @@ def measure_overload(record: Record, made: dict[str, Path], images: Path, args: 
     record.add(
         "overload", 0, capacity=full["per_second"], asked_per_second=round(OVER * full["per_second"], 1),
         sent_per_second=round(over["sent"] / args.overload_seconds, 1), answered=over["statuses"].get("200", 0),
-        declined=over["statuses"].get("503", 0), others=_others(over), memory_before_mb=round(memory / 1e6),
+        declined=over["statuses"].get("503", 0), others=_others(over), broken=over["failed"],
+        not_connected=over["refused"], memory_before_mb=round(memory / 1e6),
         most_memory_mb=round(most.bytes / 1e6), p50_ms_before=before["p50_ms"], p50_ms_after=after["p50_ms"],
         others_after=_others(after) + after["statuses"].get("503", 0),
     )  # fmt: skip
@@ -185,7 +186,7 @@ def main() -> None:
         "The server answers at least twice as many requests as FastAPI with eager torch, no fewer than LitServe, and holds under overload."
     )
     facts = machine()
-    facts["peers"] |= versions(PEERS / "bin" / "python", LIBRARIES) if "speed" in args.parts else {}
+    facts["peers"] |= versions(PEERS / "bin" / "python", LIBRARIES) if (PEERS / "bin" / "python").exists() else {}
     record = Record(
         "serving", claim, f"{count} photographs of 900 x 600", {"seconds": args.seconds, "server_cores": len(cores.server)}, facts
     )

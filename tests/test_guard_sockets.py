@@ -33,12 +33,12 @@ PATIENCE = 20
 class Served:
     """An application that reads what comes, behind the guard, on a port of its own."""
 
-    def __init__(self, protocol, limits):
+    def __init__(self, protocol, limits, **more):
         self.seen = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         quiet = {"ws": "none", "lifespan": "off", "log_config": None, "proxy_headers": False}
-        config = uvicorn.Config(guarded(self.application, limits), http=protocol, **quiet)
+        config = uvicorn.Config(guarded(self.application, limits), http=protocol, **quiet, **more)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
 
@@ -223,6 +223,29 @@ def test_what_nobody_wants_of_a_body_cannot_drip_either(hasty):
         status, _, _ = answer_of(client)
         assert status == 403
         assert refused(client) == 408
+
+
+def declined(served, client):
+    """A request is declined before its body has come; the body comes all the same, as clients send it, and the connection stays."""
+    client.sendall(served.head("POST", "/v1/predict", "Content-Length: 5", "Origin: http://evil.example") + b"h")
+    assert answer_of(client)[0] == 403
+    client.sendall(b"ello")
+
+
+def test_a_connection_whose_request_was_declined_early_waits_for_the_next_without_a_word(hasty):
+    """Under overload many are; what is said to an idle connection would be taken for the answer to its next request."""
+    with hasty.connect() as client:
+        declined(hasty, client)
+        time.sleep(3 * 0.2)
+        client.sendall(hasty.head())
+        assert answer_of(client)[0] == 200
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["httptools", "h11"])
+def test_and_is_closed_as_every_idle_one_is(protocol):
+    with Served(protocol, Limits.of(CONFIG), timeout_keep_alive=0.2) as served, served.connect() as client:
+        declined(served, client)
+        assert received(client, until_closed=True) == b""
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=["httptools", "h11"])

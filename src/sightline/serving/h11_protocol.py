@@ -18,7 +18,7 @@ class WatchedH11(Watched, H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.conn.their_state is h11.IDLE:
             self.head_begins()
-        before, came = self.cycle, len(self.cycle.body) if self.cycle else 0
+        reading, before, came = self.in_body, self.cycle, len(self.cycle.body) if self.cycle else 0
         super().data_received(data)
         if self.cycle is not before:
             self.head_ends()
@@ -27,6 +27,8 @@ class WatchedH11(Watched, H11Protocol):
             self.spare += (1 + AROUND) * (len(self.cycle.body) - came) - len(data)
             if self.spare < 0:
                 self.refuse(BAD)
+            elif reading and not self.in_body:
+                self.body_ends()
 
     @property
     def in_body(self) -> bool:

@@ -42,3 +42,4 @@ class WatchedHttptools(Watched, HttpToolsProtocol):
         self.in_body = False
         self.spare = self.head_bytes
         super().on_message_complete()
+        self.body_ends()

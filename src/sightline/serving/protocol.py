@@ -117,6 +117,12 @@ class Watched:
             # What is left of the body is thrown away; that and the next head have the time of a head.
             self.head_begins()
 
+    def body_ends(self: Any) -> None:
+        """A body has come whole. Where its answer came before, the connection is idle from now on, as after any other answer."""
+        if self.cycle is not None and self.cycle.response_complete and not self.transport.is_closing():
+            self.head_ends()
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def timeout_keep_alive_handler(self: Any) -> None:
         super().timeout_keep_alive_handler()
         self._watch_answer()
