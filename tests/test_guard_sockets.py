@@ -225,11 +225,11 @@ def test_what_nobody_wants_of_a_body_cannot_drip_either(hasty):
         assert refused(client) == 408
 
 
-def declined(served, client):
+def declined(served, client, size=5):
     """A request is declined before its body has come; the body comes all the same, as clients send it, and the connection stays."""
-    client.sendall(served.head("POST", "/v1/predict", "Content-Length: 5", "Origin: http://evil.example") + b"h")
+    client.sendall(served.head("POST", "/v1/predict", f"Content-Length: {size}", "Origin: http://evil.example") + b"h")
     assert answer_of(client)[0] == 403
-    client.sendall(b"ello")
+    client.sendall(b"x" * (size - 1))
 
 
 def test_a_connection_whose_request_was_declined_early_waits_for_the_next_without_a_word(hasty):
@@ -239,6 +239,24 @@ def test_a_connection_whose_request_was_declined_early_waits_for_the_next_withou
         time.sleep(3 * 0.2)
         client.sendall(hasty.head())
         assert answer_of(client)[0] == 200
+
+
+def test_a_large_body_of_a_declined_request_is_thrown_away(served):
+    with served.connect() as client:
+        for _ in range(3):
+            declined(served, client, 500_000)
+        client.sendall(served.head())
+        assert answer_of(client)[0] == 200
+
+
+def test_nothing_is_kept_of_a_body_that_came_with_the_head_of_a_declined_request(served):
+    """It lies with uvicorn before the guard is asked, on hundreds of connections under overload."""
+    with served.connect() as client:
+        head = served.head("POST", "/v1/predict", "Content-Length: 50000", "Origin: http://evil.example")
+        client.sendall(head + b"x" * 50_000)
+        assert answer_of(client)[0] == 403
+        connections = served.server.server_state.connections
+        wait_for(lambda: [len(kept.cycle.body) for kept in connections if not kept.answering] == [0])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=["httptools", "h11"])

@@ -23,12 +23,14 @@ class WatchedH11(Watched, H11Protocol):
         if self.cycle is not before:
             self.head_ends()
             self.spare = self.head_bytes
+        elif reading and self.cycle.response_complete:
+            # Thrown away, and limited by its time.
+            if not self.in_body:
+                self.body_ends()
         elif self.cycle is not None:
             self.spare += (1 + AROUND) * (len(self.cycle.body) - came) - len(data)
             if self.spare < 0:
                 self.refuse(BAD)
-            elif reading and not self.in_body:
-                self.body_ends()
 
     @property
     def in_body(self) -> bool:

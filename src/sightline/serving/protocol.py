@@ -111,6 +111,8 @@ class Watched:
 
     def on_response_complete(self: Any) -> None:
         super().on_response_complete()
+        if self.cycle.response_complete:
+            self.cycle.body = bytearray()  # uvicorn would keep what nobody read of it for as long as the connection is idle
         if self.transport.is_closing():
             self._watch_answer()
         elif self.in_body:
