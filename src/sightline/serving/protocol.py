@@ -17,6 +17,8 @@ LARGE_HEAD = Answer(431, "The head of the request is too large.")
 LATE = Answer(408, "The head of the request took too long to arrive.")
 FULL = Answer(503, "The server has as many connections as it takes; try again.", ((b"retry-after", b"1"),))
 
+# Bytes read from a connection before the others have their turn: hundreds that send at once would else have megabytes each lie here.
+READ_BYTES = 32 * 1024
 # Bytes that may stand around each byte of a body sent in chunks: their lengths, and what may follow those (RFC 9112, 7.1).
 AROUND = 8
 
@@ -56,6 +58,7 @@ class Watched:
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's own transports, a quarter of a megabyte by default
         if len(self.connections) > self.most_connections:
             self.refuse(FULL)
         else:
