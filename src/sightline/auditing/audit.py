@@ -27,7 +27,7 @@ from sightline.data.container import stem
 from sightline.data.decode import Limits
 from sightline.data.folder import read_unlabelled
 from sightline.data.look import median_size
-from sightline.data.readers import read_dataset
+from sightline.data.readers import by_path, read_dataset
 from sightline.data.reading import Reading
 from sightline.data.store import look_once
 from sightline.data.table import is_table
@@ -115,11 +115,10 @@ def _read(data: Path, reading: ReadConfig, limits: Limits) -> tuple[Dataset, lis
         if is_table(data) or not data.exists():
             raise
         dataset = read_unlabelled(data)
-        order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
         console.warn(f"{error} Audited without labels.")
         advice = "If the images have labels, put each into a folder of its label's name, or write a table of paths and labels."
         sentence = f"The images were audited without labels: {error}"
-        return dataset.select(order).replace(targets=None), [Finding("no-labels", NOTE, "No labels", sentence, advice)]
+        return by_path(dataset).replace(targets=None), [Finding("no-labels", NOTE, "No labels", sentence, advice)]
     console.say(said)
     return dataset, []
 
