@@ -62,10 +62,9 @@ def render(root: Path, folder: int) -> None:
 
 
 def render_all(root: Path, have: int, want: int) -> None:
+    folders = range(have // FILES_IN_A_FOLDER, want // FILES_IN_A_FOLDER)
     with ProcessPoolExecutor(processors()) as pool:
-        list(
-            pool.map(render, *zip(*((root, folder) for folder in range(have // FILES_IN_A_FOLDER, want // FILES_IN_A_FOLDER)), strict=True))
-        )
+        list(pool.map(render, itertools.repeat(root, len(folders)), folders))
 
 
 def look(root: str) -> None:

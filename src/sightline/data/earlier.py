@@ -21,7 +21,8 @@ NEVER = -1
 # A file of pixels is kept when at least a half of it is still wanted, and it is no less than a sixteenth of all that is; otherwise what
 # is wanted of it is copied, so that neither waste nor files grow in number.
 WORTH, SHARE = 2, 16
-_OPEN = 32
+# What is touched of a mapped table counts as memory.
+_OPEN = 4
 
 
 class Earlier:
