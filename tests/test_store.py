@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_shapes
-from sightline.data import look, store
+from sightline.data import building, look, store
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.look import Look, look_at
@@ -291,6 +294,117 @@ def test_what_a_killed_build_left_is_removed_by_the_next(data, decoded, cache):
     build(data)
     assert len(pixel_files(cache)) == 1
     assert not left.exists()
+
+
+def stopped_after(count, error):
+    def looks(jobs, workers):
+        for number, job in enumerate(jobs):
+            if number == count:
+                raise error
+            yield look_at(*job)
+
+    return looks
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")], ids=lambda error: type(error).__name__)
+def test_a_stopped_build_goes_on_behind_its_last_whole_shard(data, decoded, cache, monkeypatch, error):
+    monkeypatch.setattr(building, "SHARD_ROWS", 3)
+    for count in (8, 4):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "looked_at", stopped_after(count, error))
+            with pytest.raises((KeyboardInterrupt, ResourceError)):
+                build(data)
+    assert_is_store_of(build(data), data)
+    assert decoded == [f"{number:03d}.png" for number in (1, 2, 3)]
+    assert sorted(file.name.split("-")[0] for file in cache.glob("stores/*/*")) == ["index", "index.json", "pixels", "pixels", "pixels"]
+
+
+CHILD = """
+import sys
+from sightline.data import building, store
+from sightline.data.decode import Limits
+from sightline.data.folder import read_folder
+from sightline.data.look import look_at
+building.SHARD_ROWS = 3
+def looks(jobs, workers):
+    for number, job in enumerate(jobs):
+        if number == 8:
+            print("eight", flush=True)
+            sys.stdin.read()
+        yield look_at(*job)
+store.looked_at = looks
+store.look_once(read_folder(sys.argv[1]), int(sys.argv[2]), limits=Limits(), workers=1, limit_bytes=1e9)
+"""
+
+
+def test_of_a_build_that_was_killed_only_what_was_left_is_decoded(data, decoded, cache):
+    words = [sys.executable, "-c", CHILD, str(data), str(SIDE)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "eight\n"
+        other = build(data)  # what belongs to a build that goes on is neither used nor removed
+        assert len(decoded) == 12
+        assert len([*cache.glob("stores/*/part-*.table")]) == 2
+        child.kill()
+    for file in cache.glob("stores/*/index*"):
+        file.unlink()
+    decoded.clear()
+    assert_is_store_of(build(data), data)
+    assert sorted(decoded) == sorted(["000.png", "001.png", "002.png", "003.png", "002.png", "003.png"])
+    assert_is_store_of(other, data)
+
+
+def test_a_shard_that_the_machine_left_damaged_is_looked_at_again(data, decoded, cache, monkeypatch):
+    monkeypatch.setattr(building, "SHARD_ROWS", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "looked_at", stopped_after(8, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            build(data)
+    _, second = sorted(cache.glob("stores/*/part-*.table"))
+    second.write_bytes(bytes(second.stat().st_size))
+    assert_is_store_of(build(data), data)
+    assert len(decoded) == 9
+
+
+def test_pixels_stay_where_they_are_until_little_of_a_file_is_wanted(data, decoded, cache):
+    build(data)
+    (first,) = pixel_files(cache)
+    for number in range(24):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(data / "disc" / f"new{number:02d}.png")
+        built = build(data)
+        assert len(pixel_files(cache)) <= 18
+        held = sum(file.stat().st_size for file in pixel_files(cache))
+        assert held <= 2 * sum(built[row].size for row in range(len(built)))
+    assert len(decoded) == 12 + 24
+    assert first in pixel_files(cache)
+    for folder in ("cross", "square"):
+        for number in range(4):
+            (data / folder / f"{number:03d}.png").unlink()
+    built = build(data)
+    assert first not in pixel_files(cache)
+    assert_is_store_of(built, data)
+    assert len(decoded) == 12 + 24
+
+
+READER = """
+import hashlib, sys
+from sightline.data import store
+from sightline.data.decode import Limits
+from sightline.data.folder import read_folder
+def looks(jobs, workers):
+    raise SystemExit("looked again")
+store.looked_at = looks
+opened = store.look_once(read_folder(sys.argv[1]), int(sys.argv[2]), limits=Limits(), workers=1, limit_bytes=1e9)
+print(hashlib.sha256(b"".join(opened[row].tobytes() for row in range(len(opened)))).hexdigest(), *opened.facts.sha256)
+"""
+
+
+def test_several_processes_read_one_store(data, decoded):
+    built = build(data)
+    words = [sys.executable, "-c", READER, str(data), str(SIDE)]
+    readers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [reader.communicate()[0].split() for reader in readers]
+    pixels = hashlib.sha256(b"".join(built[row].tobytes() for row in range(12))).hexdigest()
+    assert said == [[pixels, *built.facts.sha256]] * 2
 
 
 def test_two_builds_of_one_store_at_once_both_end_well(data, decoded, monkeypatch):
