@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,7 +69,7 @@ def test_neighbours_fixed_places_and_correlations_are_those_of_random_orders():
         assert stats.chisquare(seen, expected).pvalue > 1e-3
     # Rank correlations with the plain order, and of an order with the next, are normal with variance 1 / (n - 1).
     plain = [np.corrcoef(order, np.arange(n))[0, 1] for order in orders]
-    apart = [np.corrcoef(one, other)[0, 1] for one, other in zip(orders, orders[1:], strict=False)]
+    apart = [np.corrcoef(one, other)[0, 1] for one, other in pairwise(orders)]
     for found in (plain, apart):
         assert stats.kstest(np.array(found) * np.sqrt(n - 1), "norm").pvalue > 1e-3
     # Every row comes to every part of the order as often.
