@@ -55,3 +55,9 @@ def _hashed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
+
+
+def hashed(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """A number at random for each of some, by which they can be ordered; another for another seed."""
+    (key,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)
+    return _hashed(numbers ^ key)
