@@ -13,7 +13,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sightline"
 # Ground floor first; a room may import those on floors below, and those to its left. PRODUCT ends with the runtime.
 ORDER = [
-    ("errors", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "processor", "energy"),
+    ("errors", "texts", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "processor",
+     "energy"),
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference"),
     ("engines", "tiling", "runtime", "replay", "saving", "explanation", "serving"),
@@ -21,10 +22,10 @@ ORDER = [
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "exits", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
-PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "energy",
-           "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference",
-           "engines", "tiling", "runtime", "replay", "saving", "explanation", "serving", "comparison", "pipeline", "signing", "flags",
-           "exits", "cli")  # fmt: skip
+PRODUCT = ("errors", "processor", "texts", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console",
+           "energy", "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle",
+           "reference", "engines", "tiling", "runtime", "replay", "saving", "explanation", "serving", "comparison", "pipeline", "signing",
+           "flags", "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
-from sightline.training.batches import TrainBatches, plain_batches
+from sightline.training import batches
+from sightline.training.batches import TrainBatches, plain_batches, shuffled
 from tiny import shapes_store, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,3 +135,12 @@ def test_mixed_batches_have_soft_targets_that_add_up():
         torch.testing.assert_close(targets.sum(1), torch.ones(6))
         # Each image is of one colour, its number: the mixture's mean is that of its targets.
         torch.testing.assert_close(images.mean((1, 2, 3)), targets @ torch.arange(12.0), atol=1e-3, rtol=1e-4)
+
+
+def test_above_many_images_an_epoch_is_ordered_as_it_goes(monkeypatch):
+    monkeypatch.setattr(batches, "MANY", 30)
+    assert isinstance(shuffled(30, None, 0, 1), np.ndarray)
+    shown = [torch.cat([targets for _, targets in numbered(31, 5).epoch(epoch)]).tolist() for epoch in (1, 2, 1)]
+    assert len(set(shown[0])) == 30  # but for the last, which would be a batch by itself
+    assert shown[0] == shown[2] != shown[1]
+    assert torch.cat([targets for _, targets in numbered(31, 5).epoch(1, start=4)]).tolist() == shown[0][20:]

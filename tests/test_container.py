@@ -122,7 +122,7 @@ def test_a_tree_is_listed_alike_unpacked_and_packed(tmp_path_factory, names):
         (folder / "data" / name).touch()
     (folder / "data").mkdir(exist_ok=True)
     content = dict.fromkeys(sorted(names, reverse=True), b"")
-    expected = names_on_disk(folder / "data")
+    expected = list(names_on_disk(folder / "data"))
     assert members(write_zip(folder / "x.zip", content)) == expected
     assert members(write_tar(folder / "x.tar", content)) == expected
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sightline.texts import Texts
 
 SPLITS = ("train", "validation", "test")
 NO_TARGET = -1
@@ -42,6 +46,68 @@ class ImageRef:
         text = self.path if self.member is None else f"{self.path}!{self.member}"
         text += f"#{self.frame}" if self.frame else ""
         return text + (f"@{','.join(map(str, self.window))}" if self.window else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Refs(Sequence[ImageRef]):
+    """References to n whole files, or members of archives, in the memory of their names; ImageRef are made as they are asked for.
+
+    names   (n,) of files, their ways from a folder with slashes; of members, their names
+    places  what stands before the name of a file, such as ``data/``; or the archives' paths
+    which   (n,) int64, the place of each; None where all have the first
+    packed  whether they are members
+    """
+
+    names: Texts
+    places: tuple[str, ...]
+    which: NDArray[np.int64] | None = None
+    packed: bool = False
+
+    @classmethod
+    def below(cls, folder: Path, names: Texts) -> Refs:
+        """Files of a folder."""
+        return cls(names, (str(folder / "x")[:-1],))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return list(self.select(np.arange(len(self))[row]))
+        return self._ref(self.names[row], self.places[0 if self.which is None else self.which[row]])
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        return (self._ref(name, place) for name, place in self._pairs())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def select(self, rows: NDArray[np.int64]) -> Refs:
+        return replace(self, names=self.names[rows], which=None if self.which is None else self.which[rows])
+
+    def texts(self) -> Iterator[str]:
+        """The references as texts, one after the other: of files their paths."""
+        if self.packed:
+            return (f"{place}!{name}" for name, place in self._pairs())
+        return (place + _native(name) for name, place in self._pairs())
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        places = repeat(self.places[0]) if self.which is None else (self.places[place] for place in self.which)
+        return zip(self.names, places, strict=False)
+
+    def _ref(self, name: str, place: str) -> ImageRef:
+        return ImageRef(place, member=name) if self.packed else ImageRef(place + _native(name))
+
+
+def _native(name: str) -> str:
+    return name if os.sep == "/" else name.replace("/", os.sep)
+
+
+def texts_of(refs: Sequence[ImageRef]) -> Iterator[str]:
+    """References as texts, by which images are told apart."""
+    return refs.texts() if isinstance(refs, Refs) else map(str, refs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +178,7 @@ class Dataset:
 
         return replace(
             self,
-            refs=[self.refs[row] for row in rows.tolist()],
+            refs=self.refs.select(rows) if isinstance(self.refs, Refs) else [self.refs[row] for row in rows.tolist()],
             targets=pick(self.targets),
             splits=pick(self.splits),
             groups=pick(self.groups),

@@ -130,11 +130,13 @@ class Seen:
 def _looked(start: Start) -> tuple[Choice, Seen]:
     """The network that was chosen for the data, and the data, looked at."""
     from sightline.auditing.gate import gate
+    from sightline.data.part import Part
     from sightline.data.store import look_once
     from sightline.model.choose import Choice, choose
 
     chosen = start.settings
     limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+    part = Part.asked(chosen.data.where, chosen.data.limit)
     dataset, decisions = _read(start, limits)
     reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
@@ -144,8 +146,12 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     )  # fmt: skip
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
+    rows, said = part.rows(dataset, store.facts, chosen.run.seed)
+    if said:
+        dataset, store, decisions = dataset.select(rows), store.select(rows), decisions.among(rows)
     kept = decisions.kept(dataset)
     gated = gate(decisions.applied(dataset), store.select(kept), chosen.data, chosen.run.seed, start.fold)
+    gated = replace(gated, origin=f"{said} {gated.origin}".strip())
     if len(bare := surplus(gated.dataset, chosen.run.seed)):
         why = f"{len(bare)} tiles that show nothing were left out of training, so that no more of them are there than of others."
         gated = gated.without(bare, why)

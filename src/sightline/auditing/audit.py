@@ -27,7 +27,8 @@ from sightline.data.container import stem
 from sightline.data.decode import Limits
 from sightline.data.folder import read_unlabelled
 from sightline.data.look import median_size
-from sightline.data.readers import read_dataset
+from sightline.data.part import Part
+from sightline.data.readers import by_path, read_dataset
 from sightline.data.reading import Reading
 from sightline.data.store import look_once
 from sightline.data.table import is_table
@@ -39,6 +40,7 @@ from sightline.report.build import now
 from sightline.training.run import new_run
 
 FORMAT = 1
+PART = "Leave out --where and --limit for an audit of all images."
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Audited:
 def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditConfig) -> Audited:
     """Audit the images at ``data``; see ``pipeline.audit``."""
     _check_folders(data, config)
+    part = Part.asked(looking.where, looking.limit)
     detector = _detector(config)
     limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
     dataset, unread = _read(data, reading, limits)
@@ -79,7 +82,11 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     store = look_once(dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=looking.store_limit * 1e9, reading=read_as)
     if not store.facts.readable.any():
         raise DataError(f"{data}: none of its {len(dataset)} files can be used as an image ({store.facts.error[0]}).")
-    found = usable(dataset, store)
+    rows, said = part.rows(dataset, store.facts, config.seed)
+    if said:
+        console.say(said)
+        unread.append(Finding("part", NOTE, "Part of the images", f"Of these alone the audit speaks. {said}", PART))
+    found = usable(dataset.select(rows), store.select(rows))
     refs = dict(zip(found.names, found.dataset.refs, strict=True))
     faces = None if detector is None else find_faces(detector, refs, limits, read_as)
     findings = [*unread, *all_findings(found, _embeddings(found, choice, config), config.seed, faces)]
@@ -115,11 +122,10 @@ def _read(data: Path, reading: ReadConfig, limits: Limits) -> tuple[Dataset, lis
         if is_table(data) or not data.exists():
             raise
         dataset = read_unlabelled(data)
-        order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
         console.warn(f"{error} Audited without labels.")
         advice = "If the images have labels, put each into a folder of its label's name, or write a table of paths and labels."
         sentence = f"The images were audited without labels: {error}"
-        return dataset.select(order).replace(targets=None), [Finding("no-labels", NOTE, "No labels", sentence, advice)]
+        return by_path(dataset).replace(targets=None), [Finding("no-labels", NOTE, "No labels", sentence, advice)]
     console.say(said)
     return dataset, []
 

@@ -44,6 +44,12 @@ class Decisions:
         """The rows that stay."""
         return np.setdiff1d(np.arange(len(dataset)), np.array(self.dropped, np.int64))
 
+    def among(self, rows: NDArray[np.int64]) -> Decisions:
+        """Those about some rows, in terms of these."""
+        place = {row: number for number, row in enumerate(rows.tolist())}
+        dropped = tuple(place[row] for row in self.dropped if row in place)
+        return Decisions(dropped, {place[row]: labels for row, labels in self.relabelled.items() if row in place}, self.gone)
+
     def applied(self, dataset: Dataset) -> Dataset:
         """The data set without what is dropped and with the new labels."""
         targets = None if dataset.targets is None else dataset.targets.copy()

@@ -32,6 +32,11 @@ class LookConfig:
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
     workers: int | None = setting(None, "Processes that read images; as many as there are processors when not given.", low=1, high=256)
+    where: str | None = setting(
+        None, "Only images of which facts hold: 'width >= 640 and format = jpeg'. Facts are width, height, bytes, brightness, contrast, "
+        "sharpness, quality, format, mode, camera, taken and position."
+    )  # fmt: skip
+    limit: int | None = setting(None, "No more than so many images, drawn at random and evenly from each class.", low=1)
     store_limit: float = setting(20.0, "Gigabytes that the store of decoded images may take on disk.", low=0.01)
 
 

@@ -45,7 +45,7 @@ class ClassTable:
 
 def find_table(tree: Tree) -> str | None:
     """The name of the class table that lies at the top, if there is one."""
-    tops = {name.lower(): name for name in tree.names if "/" not in name}
+    tops = {name.lower(): name for name in tree.others if "/" not in name}
     return next((tops[name] for name in FILES if name in tops), None)
 
 

@@ -6,8 +6,10 @@ An archive (``container.py``) is listed by the same rules, so that a tree gives 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from sightline.errors import DataError
 
@@ -15,18 +17,19 @@ from sightline.errors import DataError
 IGNORED_NAMES = {"thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt"}
 IGNORED_SUFFIXES = {".json", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".md", ".py", ".ipynb", ".npy", ".npz",
                     ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}  # fmt: skip
+_IGNORED_ENDINGS = tuple(IGNORED_SUFFIXES)
 NAMED = 3
 
 
 def is_shown(name: str) -> bool:
     """Whether neither a file nor a folder on its way is hidden."""
-    return not any(part.startswith(".") for part in name.split("/"))
+    return not name.startswith(".") and "/." not in name
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image: neither it nor a folder on its way is hidden, and it is not plainly something else."""
-    last = name.rsplit("/", 1)[-1]
-    return is_shown(name) and last.lower() not in IGNORED_NAMES and os.path.splitext(last)[1].lower() not in IGNORED_SUFFIXES
+    last = name.rsplit("/", 1)[-1].lower()
+    return is_shown(name) and not last.endswith(_IGNORED_ENDINGS) and last not in IGNORED_NAMES
 
 
 def walk_order(name: str) -> list[tuple[bool, str]]:
@@ -35,32 +38,61 @@ def walk_order(name: str) -> list[tuple[bool, str]]:
     return [*((True, folder) for folder in folders), (False, last)]
 
 
-def names_on_disk(
-    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
-) -> list[str]:
-    """Image files, or others that are wanted, below a folder at any depth: their way from there, with slashes, in walking order.
+class Folder(NamedTuple):
+    """A folder's way from the top, folder by folder, and the names of the files in it that are wanted, sorted."""
 
-    A link to a folder is gone into only where ``follows`` says so of its way, so that a loop comes to an end. Raises DataError for a
-    folder that cannot be listed.
+    parts: tuple[str, ...]
+    names: list[str]
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways of its files from the top, with slashes."""
+        way = "".join(f"{part}/" for part in self.parts)
+        return [way + name for name in self.names]
+
+
+def folders_on_disk(
+    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
+) -> Iterator[Folder]:
+    """Every folder below a place at any depth, and the place itself, with its image files, or others that are wanted, in walking order.
+
+    One folder's files at a time are held in memory. A link to a folder is gone into only where ``follows`` says so of its way, so that a
+    loop comes to an end. Raises DataError for a folder that cannot be listed.
     """
-    found: list[str] = []
     pending: list[tuple[str, ...]] = [()]
     while pending:
-        start = pending.pop()
-        top = Path(root, *start)
-        for place, folders, names in os.walk(top, onerror=_refuse):
-            parts = (*start, *Path(place).relative_to(top).parts)
-            folders[:] = [folder for folder in folders if not folder.startswith(".")]
-            pending += [(*parts, folder) for folder in folders if follows((*parts, folder)) and os.path.islink(os.path.join(place, folder))]
-            found += ["/".join((*parts, name)) for name in names if wanted(name)]
-    return sorted(found, key=walk_order)
+        parts = pending.pop()
+        folders, names = [], []
+        try:
+            with os.scandir(Path(root, *parts)) as entries:
+                for entry in entries:
+                    if not _is_folder(entry):
+                        names.append(entry.name)
+                    elif not entry.name.startswith(".") and (not entry.is_symlink() or follows((*parts, entry.name))):
+                        folders.append(entry.name)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or move it out of the way."
+            ) from error
+        pending += [(*parts, folder) for folder in sorted(folders, reverse=True)]
+        yield Folder(parts, sorted(filter(wanted, names)))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links: reading the file will name it
+        return False
+
+
+def names_on_disk(
+    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
+) -> Iterator[str]:
+    """The files of ``folders_on_disk``: their ways from the place, with slashes, in walking order."""
+    return chain.from_iterable(folder.ways for folder in folders_on_disk(root, follows, wanted))
 
 
 def amount(names: Sequence[str], noun: str) -> str:
     """The number of things and the names of the first, such as ``2 files (a.png, b.png)``."""
     first = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
     return f"{len(names)} {noun}{'s' * (len(names) != 1)} ({first})"
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or move it out of the way.") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ MAX_ASPECT = 4
 THUMB_SIDE = 16
 # Images whose headers tell how large the others may be.
 PEEKED_IMAGES = 64
+
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 # An image, its shorter side in pixels, the limits, the sha256 it had when last looked at ("" for a new one), and what is read of it.
 Job = tuple[ImageRef, int, Limits, str, Reading]
@@ -64,6 +66,10 @@ class Look:
     position: bool = False
     quality: int = 0
     border: NDArray[np.float32] = field(default_factory=lambda: np.zeros(2, np.float32))
+
+    def without_pixels(self) -> Look:
+        """Its facts."""
+        return replace(self, pixels=_NO_PIXELS)
 
     @classmethod
     def refused(cls, reason: str, sha256: str = "") -> Look:
@@ -126,13 +132,14 @@ def _thumb(grey: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.HAMMING))
 
 
-def looked_at(jobs: Sequence[Job], workers: int) -> Iterator[Look | None]:
+def looked_at(jobs: Iterable[Job], workers: int) -> Iterator[Look | None]:
     """What ``look_at`` gives for each job, in order, from a pool of processes with a bounded number of batches under way.
 
     A decoder that crashes takes the pool with it, and whatever was under way. Those batches are then repeated one image
     at a time with nothing beside it, so that only the images at fault are lost.
     """
-    batches = iter([jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)])
+    rest = iter(jobs)
+    batches = iter(lambda: list(itertools.islice(rest, BATCH)), [])
     pending = deque((batch, _submit(batch, workers)) for batch in itertools.islice(batches, 2 * workers))
     while pending:
         batch, future = pending.popleft()

@@ -39,6 +39,8 @@ class MaskFiles:
 
 def mask_files(tree: Tree) -> MaskFiles | None:
     """The images and masks, where a place has folders for both."""
+    if not any(folder.lower() in MASK_FOLDERS | NOTE_FOLDERS for way in tree.folders for folder in way.split("/")):
+        return None
     images, masks = {}, {}
     for name in tree.images:
         kinds = [folder.lower() for folder in folders_of(name) if folder.lower() in IMAGE_FOLDERS | MASK_FOLDERS | NOTE_FOLDERS]

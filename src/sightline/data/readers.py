@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sightline.data.folder import read_folder
 from sightline.data.layouts import layout_of
 from sightline.data.table import is_table, read_table
 from sightline.errors import UsageError
-from sightline.records import Dataset
+from sightline.records import Dataset, texts_of
 
 FOLDER_TASK = "classify"
 
@@ -49,5 +50,12 @@ def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None
             dataset = read_folder(path)
             found = f"{len(dataset)} files in {len(dataset.labels)} class folders"
         found += " of an archive" * is_archive(path)
-    order = np.array(sorted(range(len(dataset)), key=lambda row: str(dataset.refs[row])), np.int64)
-    return dataset.select(order), f"{path}: {found}, so the task is {dataset.task}."
+    return by_path(dataset), f"{path}: {found}, so the task is {dataset.task}."
+
+
+def by_path(dataset: Dataset) -> Dataset:
+    """The data set sorted by path; most folders are listed in that order."""
+    if all(one <= other for one, other in pairwise(texts_of(dataset.refs))):
+        return dataset
+    texts = list(texts_of(dataset.refs))
+    return dataset.select(np.array(sorted(range(len(texts)), key=texts.__getitem__), np.int64))

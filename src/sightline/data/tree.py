@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from sightline.data.decode import Limits, read_bytes
 from sightline.data.folder import SPLIT_NAMES
 from sightline.data.listing import is_image_name, is_shown, names_on_disk
 from sightline.records import ImageRef
+from sightline.texts import Texts
 
 # Folders that say what kind of file they hold, in lower case.
 IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages"})
@@ -24,10 +25,17 @@ LINKS_DEPTH = 3
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a place. ``names`` are their ways, with slashes, from ``top``, the folders that all lie in."""
+    """The files of a place by their ways, with slashes, from ``top``, the folders that all lie in.
+
+    images   the image files, as many as there may be
+    others   all others, which may say what is on the images
+    folders  the folders with image files
+    """
 
     root: Path
-    names: tuple[str, ...]
+    images: Texts
+    others: tuple[str, ...]
+    folders: tuple[str, ...]
     top: str = ""
     packed: bool = False
 
@@ -35,9 +43,21 @@ class Tree:
     def of(cls, root: Path) -> Tree:
         """Of a folder or an archive; DataError for one that cannot be listed. Links to folders are followed near the top."""
         packed = is_archive(root) and not root.is_dir()
-        names = all_members(root) if packed else names_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, is_shown)
+        names = Texts.of(all_members(root) if packed else names_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, is_shown))
         top = _common_top(names)
-        return cls(root, tuple(name[len(top) :] for name in names), top, packed)
+        others: list[str] = []
+        folders: dict[str, None] = {}
+
+        def images() -> Iterator[str]:
+            for name in names:
+                if is_image_name(name):
+                    name = name[len(top) :]
+                    folders[name.rpartition("/")[0]] = None
+                    yield name
+                else:
+                    others.append(name[len(top) :])
+
+        return cls(root, Texts.of(images()), tuple(others), tuple(folders), top, packed)
 
     def ref(self, name: str) -> ImageRef:
         """Where a file is; a way that leads elsewhere on the disk is one as well."""
@@ -52,25 +72,23 @@ class Tree:
         return read_bytes(self.ref(name), Limits(max_bytes=max_bytes))
 
     @cached_property
-    def images(self) -> list[str]:
-        """The names of image files."""
-        return [name for name in self.names if is_image_name(name)]
-
-    @cached_property
     def known(self) -> frozenset[str]:
-        return frozenset(self.names)
+        return frozenset((*self.images, *self.others))
 
     def of_kind(self, *suffixes: str) -> list[str]:
-        """The files with one of the suffixes, in lower case, in folders that only say a split or what kind of file they hold."""
-        return [name for name in self.names if name.lower().endswith(suffixes) and is_laid_out(name)]
+        """The files, none of images, with one of the suffixes, in lower case, in folders that only say a split or their kind."""
+        return [name for name in self.others if name.lower().endswith(suffixes) and is_laid_out(name)]
 
 
-def _common_top(names: list[str]) -> str:
-    """The folders that all files lie in, with a slash, up to the first that says a split or what kind of file it holds."""
+def _common_top(names: Texts) -> str:
+    """The folders that all files lie in, with a slash, up to the first that says a split or what kind of file it holds.
+
+    The names are in walking order, so that what the first and the last have in common all have.
+    """
     top = ""
-    while len(tops := {name[len(top) :].split("/")[0] for name in names}) == 1:
+    while names and len(tops := {name[len(top) :].split("/")[0] for name in (names[0], names[-1])}) == 1:
         (only,) = tops
-        if f"{top}{only}" in names or only.lower() in ROLES or folder_split(only):
+        if names[0] == f"{top}{only}" or only.lower() in ROLES or folder_split(only):
             break
         top += f"{only}/"
     return top

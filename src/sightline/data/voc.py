@@ -174,7 +174,7 @@ def _lists(tree: Tree, faults: Faults) -> dict[str, str]:
     What stands in trainval alone is for training; what stands in several other lists is in the last of train, validation and test.
     """
     said: defaultdict[str, set[str]] = defaultdict(set)
-    for name in tree.names:
+    for name in tree.others:
         if found := re.search(r"(?:^|/)ImageSets/Main/(train|trainval|val|test)\.txt$", name, re.IGNORECASE):
             try:
                 lines = tree.read(name, MAX_BYTES).decode("utf-8-sig").splitlines()

@@ -46,7 +46,7 @@ class YoloFiles:
 def yolo_files(tree: Tree, described: str | None = None) -> YoloFiles | None:
     """What a place holds in YOLO's layout, described by one YAML file that is given or found; raises DataError for several of them."""
     tables = [described] if described else _descriptions(tree)
-    labels = {key_of(name): name for name in tree.names if name.lower().endswith(".txt") and name.rsplit("/", 1)[-1] not in NAMES_FILES}
+    labels = {key_of(name): name for name in tree.others if name.lower().endswith(".txt") and name.rsplit("/", 1)[-1] not in NAMES_FILES}
     if not tables:
         inside = [name for name in labels.values() if "labels" in folders_of(name)]
         if not any(_looks_like_rows(tree, name) for name in inside[:8]):
@@ -61,7 +61,7 @@ def yolo_files(tree: Tree, described: str | None = None) -> YoloFiles | None:
 
 def _descriptions(tree: Tree) -> list[str]:
     """The YAML files at the top that name classes; ``data.yaml`` alone where it is one of them."""
-    tops = [name for name in tree.names if "/" not in name and name.lower().endswith(SUFFIXES)]
+    tops = [name for name in tree.others if "/" not in name and name.lower().endswith(SUFFIXES)]
     found = [name for name in tops if re.search(rb"^names\s*:", _bytes(tree, name), re.MULTILINE)]
     return [name for name in found if name.lower().startswith("data.")] or found
 

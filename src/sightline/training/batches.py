@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
+from sightline.data.shuffle import Order
 from sightline.data.store import Store
 from sightline.scenes import frame_of
 from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
@@ -26,6 +27,8 @@ MIXING, VIEW = 1, 0
 HARDER = 3
 # Share of the images that are made harder where images are.
 HARDENED = 0.5
+# Above so many images, an epoch's order is computed as it is asked for, and never in memory.
+MANY = 1_000_000
 Made = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]
 
 
@@ -62,7 +65,7 @@ class TrainBatches:
         prepare = self.prepare if show.size is None else replace(self.prepare, size=show.size)
         order = shuffled(len(self.store), self.shares, self.seed, epoch)
         steps = range(start, len(self))
-        made = ahead(lambda step: self._make(prepare, order[step * self.batch_size :][: self.batch_size], epoch, step), steps)
+        made = ahead(lambda step: self._make(prepare, order[step * self.batch_size : (step + 1) * self.batch_size], epoch, step), steps)
         for step, (images, colours, targets) in zip(steps, made, strict=True):
             views, truth = self._on_device(images, colours), torch.from_numpy(targets).to(self.device, non_blocking=True)
             mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
@@ -103,8 +106,10 @@ def batches_of(n: int, batch_size: int) -> int:
     return full + (rest > (1 if full else 0))
 
 
-def shuffled(n: int, shares: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The rows of an epoch in their order: each once, or as often as its chances ``shares`` (n,) have it."""
+def shuffled(n: int, shares: NDArray[np.float64] | None, seed: int, epoch: int) -> NDArray[np.int64] | Order:
+    """The rows of an epoch in their order, to be asked for by slices: each once, or as often as its chances ``shares`` (n,) have it."""
+    if shares is None and n > MANY:
+        return Order(n, (seed, epoch))
     rng = np.random.default_rng([seed, epoch])
     return rng.permutation(n) if shares is None else rng.choice(n, n, p=shares)
 

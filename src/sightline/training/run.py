@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 from sightline.config import TrainSettings
 from sightline.data.container import stem
+from sightline.data.locks import try_lock
 from sightline.errors import DataError, ResourceError, UsageError
 from sightline.model.choose import Choice
 from sightline.records import Dataset
@@ -24,8 +24,6 @@ from sightline.training.plan import Plan
 CONFIG, LOCK = "config.json", ".lock"
 # What files are called while they are written; a user's own file is not called so.
 HALF_WRITTEN = re.compile(r".+\.\d+\.tmp|\.\w+\.sight\.(draft|part)")
-# What the system says of a file that another process has locked; anything else means that there are no locks on this disk.
-TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK}
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Run:
         path = self.folder / "checkpoint" / LOCK
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as lock:
-            if not _try_lock(lock.fileno()):
+            if not try_lock(lock.fileno()):
                 raise UsageError(f"{self.folder}: another process is working in this folder; wait for it, or train into another --out.")
             for file in (*self.folder.iterdir(), *path.parent.iterdir()):
                 if HALF_WRITTEN.fullmatch(file.name) and file.is_file():
@@ -134,22 +132,6 @@ def reopen(folder: Path, data: object, settings: Mapping[str, Any]) -> tuple[Run
     if run.model.exists():
         raise UsageError(f"--resume {folder}: this run is finished, its model is {run.model}.")
     return run, record
-
-
-def _try_lock(handle: int) -> bool:
-    """Whether the open file could be locked; the system lets go of it when the process ends, however it ends."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in TAKEN
-    return True
 
 
 class Clock:

@@ -90,7 +90,7 @@ class SceneBatches:
         join = padded if isinstance(self.targets[0], Objects) else np.stack
 
         def made(step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]:
-            rows = order[step * self.batch_size :][: self.batch_size].tolist()
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             pictures, colours, targets = zip(*(self._picture(row, epoch, prepare, mosaic) for row in rows), strict=True)
             return np.stack(pictures), np.stack(colours), join(targets)
 
