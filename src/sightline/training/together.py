@@ -197,7 +197,7 @@ class SharedNorm(torch.autograd.Function):
         sums = torch.stack([gradient.sum(over), (gradient * normal).sum(over)])
         # Of weight and bias each process gives its part, which are added up with all other gradients.
         of_weight, of_bias = (each if learns else None for each, learns in zip((sums[1], sums[0]), ctx.learns, strict=True))
-        totals = (ctx.ranks.total(sums.double()) / count).to(mean.dtype)
+        totals = (ctx.ranks.total(sums.to(torch.float64, copy=True)) / count).to(mean.dtype)
         back = gradient - totals[0].view(shape) - normal * totals[1].view(shape)
         back = back * (scale if weight is None else scale * weight).view(shape) * ctx.counts
         return back.to(x.dtype), of_weight, of_bias, None, None, None, None, None, None
