@@ -7,6 +7,7 @@ the gradients of its own outputs, and DistributedDataParallel adds up what they 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -60,6 +61,8 @@ class Together:
         """The network with its gradients added up over all processes; made anew when other layers learn."""
         learning = [parameter.requires_grad for parameter in network.parameters()]
         if self._spread is None or self._spread.module is not network or self._learning != learning:
+            # How a convolution's gradient lies in memory differs from what is expected where a side is 1, which costs nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match")
             # A static graph is one whose unused weights are found in its first step.
             self._spread, self._learning = None, learning
             self._spread = DistributedDataParallel(network, gradient_as_bucket_view=True, static_graph=True)
