@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,14 @@ from sightline.model.network import Network, Trainable, torch_infer
 from sightline.training import course
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, plain_batches
+from sightline.training.budget import Budget
+from sightline.training.finetune import fine_tune
 from sightline.training.loop import Trained, fit
 from sightline.training.plan import make_plan
 from sightline.training.ranks import ALONE, Ranks
 from sightline.training.terms import Terms
 from sightline.training.together import Together
+from test_finetune import session_of
 from tiny import shapes_store
 
 CPU = torch.device("cpu")
@@ -153,6 +157,11 @@ def first_part(folder: Path, ranks: Ranks) -> None:
     pairs = zip(straight.network.state_dict().values(), again.network.state_dict().values(), strict=True)
     found["bitwise"] = ranks.gather(all(torch.equal(*pair) for pair in pairs))
     found["alike"] = ranks.gather([float(value.double().sum()) for value in straight.network.state_dict().values()])
+    session = replace(session_of(folder / "fine"), ranks=ranks)
+    stages = fine_tune(session, Budget(seconds=1e9), resume=False).stages
+    found["fine"] = ranks.gather(
+        [[told["layers"] for told in stages], [float(p.detach().double().sum()) for p in session.network.parameters()]]
+    )
     if ranks.is_first:
         (folder / "first.json").write_text(json.dumps(found))
     ranks.wait()

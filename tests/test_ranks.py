@@ -28,6 +28,7 @@ from sightline.training.ranks import ALONE, Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sightline"]
+MEETING = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "OMP_NUM_THREADS": "1"}
 SETTINGS = ["--no-trial", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32"]
 
 
@@ -36,7 +37,7 @@ def in_two_processes(folder: Path, part: str) -> list[subprocess.CompletedProces
         taken.bind(("127.0.0.1", 0))
         port = str(taken.getsockname()[1])
     command = [sys.executable, side_by_side.__file__, str(folder), part]
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    meeting = {**MEETING, "MASTER_PORT": port}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [
         subprocess.Popen(command, env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **pipes) for rank in range(2)
@@ -104,6 +105,12 @@ def test_resumed_by_as_many_it_ends_with_the_same_weights_bit_for_bit(done):
     assert done["alike"][0] == done["alike"][1]
 
 
+def test_fine_tuning_has_its_short_stages_in_the_first_and_all_layers_in_both(done):
+    (layers, first), (same_layers, second) = done["fine"]
+    assert layers == same_layers == ["upper", "all"]
+    assert first == second
+
+
 def test_an_error_of_all_is_told_by_one(done):
     assert done["told"] == ["elsewhere", "here"]
 
@@ -127,7 +134,7 @@ def test_alone_nothing_is_asked_of_others():
 
 
 def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+    for name, value in {**MEETING, "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match="--device mps"):
         Ranks.join(torch.device("mps"))
@@ -136,7 +143,8 @@ def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
 def test_other_processes_are_silent(monkeypatch, capfd):
     monkeypatch.setattr(exits, "GRACE_SECONDS", 0.0)
     handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("RANK", "1")
+    for name, value in {**MEETING, "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert _exit_code(["train", "nowhere", "--epochs", "none"]) == 2
     assert capfd.readouterr().err == ""
     monkeypatch.setenv("RANK", "0")

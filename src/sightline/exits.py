@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from sightline.console import printable
 from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
+from sightline.processor import launched
 
 # How long a process that has nothing to tell waits for its launcher to end it.
 GRACE_SECONDS = 10.0
@@ -60,7 +60,7 @@ def _report(error: SightlineError, arguments: Sequence[str], cause: BaseExceptio
 
 def _is_told_elsewhere(error: BaseException) -> bool:
     """Whether another of the processes that train together tells of what ended them; the first one, until they have come together."""
-    return bool(getattr(error, "told_elsewhere", os.environ.get("RANK", "0") != "0"))
+    return bool(getattr(error, "told_elsewhere", (launched() or (0, 1))[0] > 0))
 
 
 def _sentence(error: CycloptsError) -> str:

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from sightline import console
 from sightline.errors import DeviceError, Interrupted
+from sightline.processor import launched
 
 Value = TypeVar("Value")
-# What a launcher such as torchrun tells each process.
-TOLD_BY_LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # How long one process waits for another, which may be writing a report or decoding a million images. What ends is noticed at once.
 PATIENCE = timedelta(days=30)
 # Words of gloo's and NCCL's errors when a process at the other end is no longer there.
@@ -57,8 +56,7 @@ class Ranks:
 
         Raises DeviceError where there are more processes than GPUs, or the device cannot be shared.
         """
-        launched = all(name in os.environ for name in TOLD_BY_LAUNCHER) and int(os.environ["WORLD_SIZE"]) > 1
-        if not launched and not (dist.is_available() and dist.is_initialized()):
+        if launched() is None and not (dist.is_available() and dist.is_initialized()):
             return cls()
         local, store = int(os.environ.get("LOCAL_RANK", "0")), None
         _check_device(device, local)
