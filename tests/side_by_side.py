@@ -18,6 +18,7 @@ from sightline.config import AugmentConfig, TrainConfig
 from sightline.data.prepare import Prepare
 from sightline.errors import DataError
 from sightline.model.assembly import assembled
+from sightline.model.assignment import PADDING
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.heads import classify, detect, segment, tag
 from sightline.model.network import Network, Trainable, torch_infer
@@ -122,7 +123,7 @@ def scene_network(task: str) -> tuple[Network, object, Tensor]:
         targets = torch.randint(0, 3, (5, SIDE, SIDE), generator=draw, dtype=torch.uint8)
         targets[4] = 255
     else:
-        targets = torch.full((5, 3, 5), float(detect.PADDING))
+        targets = torch.full((5, 3, 5), float(PADDING))
         for picture, count in enumerate((3, 0, 1, 0, 2)):
             for place in range(count):
                 targets[picture, place] = torch.tensor([place, 4.0 + 6 * place, 8, 30 + 6 * place, 40])
