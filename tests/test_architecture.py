@@ -28,7 +28,8 @@ PRODUCT = ("errors", "processor", "texts", "records", "predictions", "scenes", "
            "flags", "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
-MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
+DOORS = ("__init__.py", "__main__.py")
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name not in DOORS or path.parent != SOURCE)
 
 
 def room_of(path: Path) -> str:

@@ -24,7 +24,7 @@ from sightline.config import (
     TrainSettings,
     VerifyConfig,
 )
-from sightline.console import print_each, print_json
+from sightline.console import print_each, print_json, show
 from sightline.errors import RequirementNotMet
 from sightline.exits import exit_code
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
@@ -50,8 +50,7 @@ def train(
     if json:
         print_json(run.to_json())
     else:
-        print(run.to_json()["verdict"])
-        print(f"Model   {run.model}\nReport  {run.report}")
+        show(f"{run.to_json()['verdict']}\nModel   {run.model}\nReport  {run.report}")
 
 
 @verb(ReadConfig, LookConfig, AuditConfig)

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sightline.errors import DataError
@@ -24,9 +25,23 @@ def printable(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+@dataclass
+class _Voice:
+    hushed: bool = False
+
+
+_VOICE = _Voice()
+
+
+def hush() -> None:
+    """Say nothing more in this process: it is one of several that do the same, and another one tells of it."""
+    _VOICE.hushed = True
+
+
 def say(text: str) -> None:
     """One line to the user."""
-    print(printable(text), file=sys.stderr, flush=True)
+    if not _VOICE.hushed:
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -36,7 +51,7 @@ def warn(text: str) -> None:
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """The same items; a progress bar once it takes over two seconds, or a plain line now and then without a terminal."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _VOICE.hushed:
         yield from _bar(items, total, what)
         return
     start = said = time.monotonic()
@@ -69,9 +84,15 @@ def _bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             progress.stop()
 
 
+def show(text: str) -> None:
+    """A line of a result, on stdout."""
+    if not _VOICE.hushed:
+        print(text, flush=True)
+
+
 def print_json(value: Any) -> None:
     """A result on a line of stdout."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    show(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def print_each(

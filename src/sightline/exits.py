@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
 from sightline.console import printable
 from sightline.errors import Interrupted, ResourceError, SightlineError, UsageError
+from sightline.processor import launched
+
+# How long a process that has nothing to tell waits for its launcher to end it.
+GRACE_SECONDS = 10.0
 
 
 def exit_code(app: App, arguments: Sequence[str]) -> int:
@@ -22,8 +27,8 @@ def exit_code(app: App, arguments: Sequence[str]) -> int:
         return _report(UsageError(f"{_sentence(error)} See 'sightline {_command(app, arguments)}--help'."), arguments)
     except SightlineError as error:
         return _report(error, arguments)
-    except KeyboardInterrupt:
-        return _report(Interrupted("Stopped."), arguments)
+    except KeyboardInterrupt as error:
+        return _report(Interrupted("Stopped."), arguments, error)
     except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough
         sys.stderr.close()
         return 0
@@ -40,12 +45,22 @@ def exit_code(app: App, arguments: Sequence[str]) -> int:
 
 
 def _report(error: SightlineError, arguments: Sequence[str], cause: BaseException | None = None) -> int:
+    if _is_told_elsewhere(cause or error):
+        # The launcher ends us when the one that tells has ended; were we first, it would end that one before it has told.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(GRACE_SECONDS)
+        return error.exit_code
     if "--debug" in arguments:
         import traceback
 
         traceback.print_exception(cause or error)
     print(printable(f"sightline: {error}"), file=sys.stderr)
     return error.exit_code
+
+
+def _is_told_elsewhere(error: BaseException) -> bool:
+    """Whether another of the processes that train together tells of what ended them; the first one, until they have come together."""
+    return bool(getattr(error, "told_elsewhere", (launched() or (0, 1))[0] > 0))
 
 
 def _sentence(error: CycloptsError) -> str:

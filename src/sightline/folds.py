@@ -8,15 +8,19 @@ import json
 import shutil
 import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline import console
 from sightline.errors import Interrupted
 from sightline.tasks.blocks import Bar, Bars, Table, Text
 from sightline.trainer import Start, Trained, go_on, train_once
 from sightline.training.budget import Budget
+
+if TYPE_CHECKING:
+    from sightline.training.run import Run
 
 PREDICTIONS = "predictions.csv"
 
@@ -26,34 +30,45 @@ def train_folds(start: Start) -> Trained:
 
     A run that was stopped goes on with the fold it was in.
     """
-    from sightline.report.suspects import FILE as SUSPECTS
-    from sightline.report.suspects import suspects_text
     from sightline.training.run import CONFIG, new_run
 
     count = start.settings.data.folds
     assert count is not None
-    if start.run is None:
+
+    def begun() -> Run:
+        if start.run is not None:
+            return start.run
         run = new_run(start.settings.run.out, "folds", start.root.stem)
         run.write_json(CONFIG, {"data": str(start.root), "settings": start.settings.to_json(), "folds": count})
-    else:
-        run = start.run
-    with run.held():
+        return run
+
+    run = start.ranks.of_first(begun)
+    with run.held() if start.ranks.is_first else nullcontext():
         try:
             done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
-        middle = _median_fold(done)
-        numbers = summary([fold.numbers for fold in done], middle)
-        run.write_json("report.json", numbers)
-        run.write_text("report.html", page(numbers))
-        run.write_text(PREDICTIONS, _all_predictions(done))
-        if any("suspects" in fold.numbers for fold in done):
-            run.write_text(SUSPECTS, suspects_text(all_suspects([fold.numbers for fold in done])))
-        # Last, as a run with a model is a finished one.
-        temporary = run.folder / f".{run.model.name}.part"
-        shutil.copyfile(done[middle].model, temporary)
-        temporary.replace(run.model)
+        numbers = start.ranks.of_first(lambda: _written(run, done))
     return Trained(run.folder, run.model, run.report, numbers)
+
+
+def _written(run: Run, done: list[Trained]) -> dict[str, Any]:
+    """What the folds say together, on the disk and as ``report.json`` has it."""
+    from sightline.report.suspects import FILE as SUSPECTS
+    from sightline.report.suspects import suspects_text
+
+    middle = _median_fold(done)
+    numbers = summary([fold.numbers for fold in done], middle)
+    run.write_json("report.json", numbers)
+    run.write_text("report.html", page(numbers))
+    run.write_text(PREDICTIONS, _all_predictions(done))
+    if any("suspects" in fold.numbers for fold in done):
+        run.write_text(SUSPECTS, suspects_text(all_suspects([fold.numbers for fold in done])))
+    # Last, as a run with a model is a finished one.
+    temporary = run.folder / f".{run.model.name}.part"
+    shutil.copyfile(done[middle].model, temporary)
+    temporary.replace(run.model)
+    return numbers
 
 
 def _one_fold(start: Start, folder: Path, number: int, count: int) -> Trained:
@@ -63,11 +78,13 @@ def _one_fold(start: Start, folder: Path, number: int, count: int) -> Trained:
     run = Run(folder)
     console.say(f"Fold {number} of {count}: {folder}")
     budget = Budget(start.budget.left() / (count - number + 1), time.monotonic())
-    if run.model.exists():
+    finished, under_way = start.ranks.of_first(lambda: (run.model.exists(), (folder / CONFIG).exists()))
+    if finished:
         return Trained(folder, run.model, run.report, json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    if (folder / CONFIG).exists():
-        return train_once(replace(go_on(folder, budget.started, module=start.module), budget=budget))
-    shutil.rmtree(folder, ignore_errors=True)  # a stop before its first file leaves a folder whose name would be taken
+    if under_way:
+        return train_once(replace(go_on(folder, budget.started, module=start.module), budget=budget, ranks=start.ranks))
+    # A stop before its first file leaves a folder whose name would be taken.
+    start.ranks.of_first(lambda: shutil.rmtree(folder, ignore_errors=True))
     settings = replace(start.settings, run=replace(start.settings.run, out=str(folder)))
     return train_once(replace(start, settings=settings, budget=budget, run=None, record={}, fold=number))
 

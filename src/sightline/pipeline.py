@@ -70,8 +70,9 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, s
     from sightline import folds, trainer
 
     start = trainer.start(data, resume, settings, time.monotonic() if started is None else started)
-    trained = folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
-    refuse_unmet(trained.numbers["requirements"], trained.model)
+    with start.ranks:
+        trained = folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
+        refuse_unmet(trained.numbers["requirements"], trained.model)
     return trained
 
 

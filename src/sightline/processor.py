@@ -47,6 +47,12 @@ def memory_bytes() -> int:
     return physical
 
 
+def launched() -> tuple[int, int] | None:
+    """This process's number, from 0, and how many there are, where torchrun or its like started several; None otherwise."""
+    told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
+    return (int(told[0]), int(told[1])) if all(told) and int(told[1]) > 1 else None
+
+
 def share_processors() -> None:
     """Ask for threads that sleep while they wait, unless the user asked otherwise; to be called before torch is imported.
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sightline import console
 from sightline.config import NetworkConfig, TrainSettings
-from sightline.data.decode import Limits, decode
+from sightline.data.decode import Limits
 from sightline.data.look import median_size
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
@@ -30,13 +28,12 @@ from sightline.training.budget import Budget, parse_budget, spoken
 if TYPE_CHECKING:
     from sightline.auditing.decisions import Decisions
     from sightline.auditing.gate import Gated
-    from sightline.data.prepare import Prepare
     from sightline.data.store import Store
     from sightline.model.choose import Choice
     from sightline.training.plan import Plan
+    from sightline.training.ranks import Ranks
     from sightline.training.run import Run
 
-TIMED_FILES = 12
 # The longest side of a network's input for tiles that nobody asked for otherwise.
 MOST_TILE = 1024
 AUDIT = "audit.json"
@@ -58,11 +55,18 @@ class Trained:
                 "test": {"split": "test", "n": test["n"], "metrics": test["metrics"]}}  # fmt: skip
 
 
+def _alone() -> Ranks:
+    from sightline.training.ranks import ALONE
+
+    return ALONE
+
+
 @dataclass(frozen=True)
 class Start:
     """What a training begins with: settings and data, and for one that goes on its run and record (empty otherwise).
 
-    ``fold`` is the number, from 1, of the fold that is the test set; ``module`` a user's own backbone.
+    ``fold`` is the number, from 1, of the fold that is the test set; ``module`` a user's own backbone; ``ranks`` the processes that train
+    together.
     """
 
     settings: TrainSettings
@@ -72,6 +76,7 @@ class Start:
     record: dict[str, Any] = field(default_factory=dict)
     fold: int | None = None
     module: Any = None
+    ranks: Ranks = field(default_factory=_alone)
 
     @property
     def wants_folds(self) -> bool:
@@ -82,34 +87,40 @@ def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
     from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
-    from sightline.training.logs import open_log
+    from sightline.training.logs import held_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
     from sightline.training.session import Session
-    from sightline.training.shipping import trial_seconds
+    from sightline.training.shipping import read_seconds, trial_seconds
     from sightline.training.ways import train_network
 
     clock, chosen, record = Clock(), start.settings, start.record
     clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
-    device = torch_device(chosen.run.device)
-    with clock("reading and looking"):
+    ranks = start.ranks
+    device = ranks.device(torch_device(chosen.run.device))
+    with clock("reading and looking"), ranks.in_turn():
         choice, seen = _looked(start)
         gated = seen.gated
     limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
-    run = start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold)
+    run = ranks.of_first(lambda: start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold))
     run.check_unchanged(gated.dataset)
     try:
-        with run.held(), open_log(run) as log, Meter.start(gpu_uuid(device)) as meter:
+        with ranks.watched(), held_log(run, ranks) as log, Meter.start(gpu_uuid(device)) as meter:
             with clock("auditing"):
-                audit = _audited(run, seen, choice, start)
+                audit = ranks.of_first(lambda: _audited(run, seen, choice, start))
             with clock("training"):
-                reading_time = read_seconds(gated.dataset, choice.prepare, limits) if start.budget.limited else 0.0
-                session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time)
-                trained = train_network(session, start.budget, resume=run.has_checkpoint)
-            numbers = ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
+                limited, resume = start.budget.limited, ranks.of_first(lambda: run.has_checkpoint)
+                reading_time = ranks.of_first(lambda: read_seconds(gated.dataset, choice.prepare, limits) if limited else 0.0)
+                session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time, ranks)
+                trained = train_network(session, start.budget, resume=resume)
+
+            def shipped() -> dict[str, Any]:
+                return ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
+
+            numbers = ranks.of_first(shipped)
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
@@ -249,7 +260,9 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     if chosen.trial.require is not None:
         parse(chosen.trial.require)
     check_libraries()
+    from sightline.model.device import torch_device
     from sightline.training.logs import check_installed
+    from sightline.training.ranks import Ranks
 
     budget = budget_of(chosen, started)
     if resume is None:
@@ -257,7 +270,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     else:
         begun = go_on(Path(resume), started, data, settings, module)
     check_installed(begun.settings.run.log)
-    return begun
+    return replace(begun, ranks=Ranks.join(torch_device(begun.settings.run.device)))
 
 
 def go_on(folder: Path, started: float, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:
@@ -282,15 +295,3 @@ def _known(task: str | None) -> str | None:
     if task is not None and task not in TASKS:
         raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
     return task
-
-
-def read_seconds(dataset: Dataset, prepare: Prepare, limits: Limits) -> float:
-    """Seconds from a test image's file to the network's input, the median of some; the mean of the windows of one picture."""
-    test, taken = dataset.of_split("test").refs, []
-    whole = replace(test[0], window=None)
-    of_one = [ref for ref in test if ref.window and replace(ref, window=None) == whole]
-    for ref in of_one or test[:: max(1, len(test) // TIMED_FILES)]:
-        started = time.perf_counter()
-        prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))
-        taken.append(time.perf_counter() - started)
-    return float(np.mean(taken) if of_one else np.median(taken))

@@ -20,6 +20,7 @@ from sightline.scenes import frame_of
 from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
 from sightline.training.mixing import mix, sample_mixing, soft
 from sightline.training.plan import PLAIN, Show
+from sightline.training.ranks import ALONE, Ranks
 
 # Sets the random numbers of mixing apart from those of the images, and of views in order from those of epochs.
 MIXING, VIEW = 1, 0
@@ -51,6 +52,7 @@ class TrainBatches:
     device: torch.device
     classes: int
     shares: NDArray[np.float64] | None = None
+    ranks: Ranks = ALONE
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -60,12 +62,20 @@ class TrainBatches:
         """From batch ``start`` on: images (n, size, size, channels) float32 in [0, 255] and their targets, on the device.
 
         ``show`` says of which size. Targets are (n,) int64 or (n, k) bool as the data has them, and
-        (n, k) float32 where images are mixed.
+        (n, k) float32 where images are mixed. Of several processes each has its share, ``Ranks.share``, with no targets where the
+        images do not count.
         """
         prepare = self.prepare if show.size is None else replace(self.prepare, size=show.size)
         order = shuffled(len(self.store), self.shares, self.seed, epoch)
         steps = range(start, len(self))
-        made = ahead(lambda step: self._make(prepare, order[step * self.batch_size : (step + 1) * self.batch_size], epoch, step), steps)
+
+        def make(step: int) -> Made:
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            places, count = self.ranks.share(len(rows))
+            images, colours, targets = self._make(prepare, rows[places], epoch, [(step, place) for place in places.tolist()])
+            return images, colours, targets[:count]
+
+        made = ahead(make, steps)
         for step, (images, colours, targets) in zip(steps, made, strict=True):
             views, truth = self._on_device(images, colours), torch.from_numpy(targets).to(self.device, non_blocking=True)
             mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
@@ -75,19 +85,25 @@ class TrainBatches:
         """Every image once and in the store's order, changed at random as in no other ``view``; batches as of ``epoch``."""
         starts = range(0, len(self.store), self.batch_size)
         rows = np.arange(len(self.store))
-        for images, colours, _ in ahead(lambda start: self._make(self.prepare, rows[start:][: self.batch_size], view, VIEW), starts):
+
+        def make(start: int) -> Made:
+            part = rows[start:][: self.batch_size]
+            return self._make(self.prepare, part, view, [(VIEW, place) for place in range(len(part))])
+
+        for images, colours, _ in ahead(make, starts):
             yield self._on_device(images, colours)
 
     def _on_device(self, images: NDArray[np.uint8], colours: NDArray[np.float32]) -> Tensor:
         pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
         return recolour(pixels, torch.from_numpy(colours).to(self.device, non_blocking=True))
 
-    def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, step: int) -> Made:
+    def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, turns: Sequence[tuple[int, int]]) -> Made:
+        """``turns`` are each image's step and its place in that step's batch."""
         images = np.empty((len(rows), *prepare.shape, prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
-            again = [] if self.shares is None else [step, place]
+            again = [] if self.shares is None else turns[place]
             rng = np.random.default_rng([self.seed, epoch, int(row), *again])
             image = self.store[row]
             affine = sample_affine(rng, *image.shape[:2], prepare, self.augment)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,12 +41,14 @@ class Budget:
     started  ``time.monotonic()`` when they began to count
     spent    by earlier processes of the same run, which was stopped
     reserve  kept for what follows training: export, test and report
+    agree    makes of the seconds that this process has left those that all who train together go by
     """
 
     seconds: float = math.inf
     started: float = 0.0
     spent: float = 0.0
     reserve: float = 0.0
+    agree: Callable[[float], float] = float
 
     @property
     def limited(self) -> bool:
@@ -57,7 +60,7 @@ class Budget:
 
     def left(self) -> float:
         """Seconds that training may still take; negative when it should have ended."""
-        return self.seconds - self.elapsed() - self.reserve
+        return self.agree(self.seconds - self.elapsed() - self.reserve) if self.limited else math.inf
 
     def keeping(self, reserve: float, allowance: float = 0.0) -> Budget:
         """The budget with CAUTION times ``reserve`` seconds kept for what follows training, and an ``allowance`` that may be used up."""

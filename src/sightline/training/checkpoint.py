@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sightline.errors import ModelFileError, ResourceError
+from sightline.training.ranks import Ranks
 
 LAST = "last.pt"
 
@@ -48,8 +49,14 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink()
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """The states of torch's generators; those of the batches are drawn from (seed, epoch, row) and need none."""
+def random_states(device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """The states of torch's generators, the first process's and those of the others that train with it; those of the batches are drawn
+    from (seed, epoch, row) and need none."""
+    first, *others = ranks.gather(_random_state(device))
+    return {"random": first, "others": others}
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -58,7 +65,15 @@ def random_state(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+def restore_random_states(saved: Mapping[str, Any], device: torch.device, ranks: Ranks) -> None:
+    """This process's state of those in a checkpoint; one that was written by fewer processes has none for it, and new ones are drawn."""
+    states = [saved["random"], *saved.get("others", ())]
+    _restore(states[min(ranks.rank, len(states) - 1)], device)
+    if ranks.rank >= len(states):
+        ranks.part_ways(int(torch.randint(2**62, ())))
+
+
+def _restore(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -94,29 +94,32 @@ class Course:
         self.step, self.seconds, self.loss_sum = 0, 0.0, torch.zeros_like(self.loss_sum)
         if self.best is row:
             self.kept = {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
-        if last or self._can_save:
+        if self._agreed(last or self._can_save):
             self.save()
-        self._write_table()
+        self.terms.ranks.of_first(self._write_table)
 
     @property
     def wants_saving(self) -> bool:
         """Whether it is time to save in the middle of an epoch."""
-        return time.monotonic() - self._saved > SAVE_SECONDS and self._can_save
+        return self._agreed(time.monotonic() - self._saved > SAVE_SECONDS and self._can_save)
+
+    def _agreed(self, wanted: bool) -> bool:
+        return bool(self.terms.ranks.agree(wanted))
 
     @property
     def _can_save(self) -> bool:
         return self._cost < 1 or time.monotonic() - self._saved > self._cost / SAVE_SHARE
 
     def save(self) -> None:
-        """Write all that is needed to go on from here, in one file that is whole or not there."""
+        """Write all that is needed to go on from here, in one file that is whole or not there; of several processes the first does."""
         terms = self.terms
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "kept": self.kept,
-                 "optimizer": self.optimizer.state_dict(), "random": checkpoint.random_state(self.device), "rows": self.rows,
+                 "optimizer": self.optimizer.state_dict(), **checkpoint.random_states(self.device, terms.ranks), "rows": self.rows,
                  "step": self.step, "loss_sum": self.loss_sum, "seconds": self.seconds, "setbacks": self.setbacks,
                  "precision": self.precision, "epochs": self.epochs,
                  "stage": terms.place.stage, "spent": terms.budget.elapsed()}  # fmt: skip
         start = time.monotonic()
-        checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state)
+        terms.ranks.of_first(lambda: checkpoint.save(self.folder / "checkpoint", checkpoint.LAST, state))
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
@@ -127,7 +130,7 @@ class Course:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-            checkpoint.restore_random_state(state["random"], self.device)
+            checkpoint.restore_random_states(state, self.device, self.terms.ranks)
             self.rows, self.kept, self.step, self.loss_sum = state["rows"], state["kept"], state["step"], state["loss_sum"]
             self.seconds, self.setbacks, self.precision = state["seconds"], state["setbacks"], state["precision"]
             self.epochs = state["epochs"]
@@ -135,7 +138,7 @@ class Course:
             path = self.folder / "checkpoint" / checkpoint.LAST
             raise ModelFileError(f"{path}: this checkpoint does not fit the run it lies in; start the run again.") from error
         self._now = self._saved = time.monotonic()
-        self._write_table()
+        self.terms.ranks.of_first(self._write_table)
 
     def _write_table(self) -> None:
         table = io.StringIO(newline="")

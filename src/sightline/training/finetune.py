@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,28 +134,53 @@ def _plain_batches(kept: Kept, device: torch.device) -> Iterator[Tensor]:
 
 def fine_tune(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """The network after all stages that paid; a run that was stopped goes on in the stage it was in."""
+    ranks = session.ranks
     if resume:
         start = Start.load(session.folder, session.device)
-        budget = replace(budget, reserve=start.reserve)
+        ranks.wait()  # the first process may soon write the next stage's
         session.network.load_state_dict(start.network)
-        wanted = start.stages[start.place.stage].layers == "upper"
+        wanted = start.stages[start.place.stage].layers == "upper" and ranks.is_first
         halves = Halves.of(session, start.precision, start.engine) if wanted else None
     else:
-        start, halves, budget = _probed(session, budget)
+        start, halves = _probed_by_first(session, budget)
+    budget = replace(budget, reserve=start.reserve)
     while True:
-        trained = _run(session, start, halves, budget, resume=resume)
+        trained = _staged(session, start, halves, budget, resume=resume)
         following = start.place.stage + 1
         paid = trained.best_epoch != start.place.best
         if following >= len(start.stages) or not paid or not start.stages[following].affordable(budget.left()):
             return trained
         place = Place(following, start.stages[following].layers, tuple(trained.rows), trained.best_epoch)
         start = replace(start, network=_copied(session.network), place=place, notes=trained.notes, told=trained.stages)
-        start.save(session.folder)
+        ranks.of_first(partial(start.save, session.folder))
         resume = False
 
 
-def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None, Budget]:
-    """The network with a probe for its head, the stages that are to follow, and the budget with what is kept for shipping."""
+def _probed_by_first(session: Session, budget: Budget) -> tuple[Start, Halves | None]:
+    """What the first process begins with, in all of them; the activations are its own."""
+    kept: list[Halves | None] = [None]
+
+    def probed() -> Start:
+        start, kept[0] = _probed(session, budget)
+        return replace(start, network={})
+
+    start = session.ranks.of_first(probed)
+    session.ranks.copy(session.network)
+    return replace(start, network=_copied(session.network)), kept[0]
+
+
+def _staged(session: Session, start: Start, halves: Halves | None, budget: Budget, *, resume: bool) -> Trained:
+    """A stage, taken by all processes together where all layers learn; what activations are kept for, the first one does."""
+    if start.stages[start.place.stage].layers == "all":
+        return _run(session, start, halves, budget, resume=resume)
+    trained = session.ranks.of_first(lambda: replace(_run(session, start, halves, budget, resume=resume), network=Trainable()))
+    session.ranks.copy(session.network)
+    session.ranks.part_ways(session.settings.run.seed + start.place.stage)
+    return replace(trained, network=session.network.eval())
+
+
+def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None]:
+    """The network with a probe for its head, and the stages that are to follow."""
     precision = session.precision()
     started = time.monotonic()
     halves = Halves.of(session, precision)
@@ -173,18 +199,10 @@ def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None, Bud
     notes += [curve.sentence, said] if curve else [said]
     for sentence in notes:
         console.say(sentence)
-    start = Start(
-        _copied(session.network),
-        stages,
-        Place(layers=stages[0].layers),
-        precision,
-        halves.engine if halves else TORCH,
-        tuple(notes),
-        budget.reserve,
-        curve=curve,
-    )
+    place, engine = Place(layers=stages[0].layers), halves.engine if halves else TORCH
+    start = Start(_copied(session.network), stages, place, precision, engine, tuple(notes), budget.reserve, curve=curve)
     start.save(session.folder)
-    return start, halves, budget
+    return start, halves
 
 
 def _embedded(session: Session, halves: Halves | None, started: float) -> tuple[list[NDArray[np.float32]], Workload]:
@@ -211,7 +229,7 @@ def _run(session: Session, start: Start, halves: Halves | None, budget: Budget, 
         trainable, objective, batches, validate = session.network, session.objective, session.batches, session.validate
         plan = replace(session.plan, epochs=stage.epochs)
     before = _copied(trainable)
-    terms = Terms(start.precision, budget, stage.affordable(budget.left()), place=start.place)
+    terms = Terms(start.precision, budget, stage.affordable(budget.left()), place=start.place, ranks=session.ranks)
     trained = fit(trainable, objective, batches, validate, plan, session.folder, session.log, terms, resume=resume)
     ends = _figures_before(start, trained), _figures(trained.rows[trained.best_epoch])
     share, figures = (0.0, ends[0]) if trained.best_epoch == start.place.best else (1.0, ends[1])

@@ -84,7 +84,7 @@ def hardened(session: Session, train: Callable[[Budget], Trained], estimate: Est
         session.network.load_state_dict(start.network)
     else:
         start = Start.of(session, train(_without_this_stage(budget)))
-        start.save(session)
+        session.ranks.of_first(lambda: start.save(session))
     return _harder(session, start, estimate, budget, resume=under_way)
 
 
@@ -97,7 +97,7 @@ def _harder(session: Session, start: Start, estimate: Estimate, budget: Budget, 
     begun, network = time.monotonic(), session.network
     epochs = max(FEWEST_EPOCHS, round(EPOCHS_SHARE * session.plan.epochs))
     plan = replace(session.plan, epochs=epochs, frozen_epochs=0, lr=RATE_SHARE * session.plan.lr, sizes=None)
-    terms = Terms(start.precision, place=Place(STAGE, "harder", tuple(start.rows), start.best_epoch))
+    terms = Terms(start.precision, place=Place(STAGE, "harder", tuple(start.rows), start.best_epoch), ranks=session.ranks)
     if budget.limited:
         cost, one_pass, shipping = estimate(plan, start.precision)
         budget = budget.keeping(shipping + 2 * JUDGED * one_pass, trial_seconds(budget, session.settings.trial))
@@ -105,6 +105,7 @@ def _harder(session: Session, start: Start, estimate: Estimate, budget: Budget, 
         terms = replace(terms, budget=budget, cost=cost, epochs=affordable(plan, plan.epochs, 0, cost, budget.left()))
     # Not what happens to be left of the stages before, which a run that was stopped between them no longer knows.
     torch.manual_seed(session.settings.run.seed + STAGE)
+    session.ranks.part_ways(session.settings.run.seed + STAGE)
     validate = validation(session)
     trained = fit(network, session.objective, batches(session), validate, plan, session.folder, session.log, terms, resume=resume)
     rows = trained.rows[len(start.rows) :]

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from sightline import console
 from sightline.errors import UsageError
+from sightline.training.ranks import Ranks
 from sightline.training.run import Run
 
 MLFLOW_RUN = "mlflow.json"
@@ -237,6 +238,16 @@ def open_log(run: Run) -> Iterator[Log]:
         raise
     finally:
         log.close(status)
+
+
+@contextmanager
+def held_log(run: Run, ranks: Ranks) -> Iterator[Log]:
+    """A run's folder for the processes that train together alone, and its log, which the first of them keeps."""
+    if not ranks.is_first:
+        yield NoLog()
+        return
+    with run.held(), open_log(run) as log:
+        yield log
 
 
 def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def fit(
     while not (stopped := _why_stop(course, plan)):
         try:
             train_epoch(course, objective, batches, plan)
-            row = _judged(course, validate, plan)
+            row = terms.ranks.of_first(lambda: _judged(course, validate, plan))
             course.finish_epoch(row, last=row["epoch"] == course.epochs)
             _fit_into_budget(course, plan)
         except Diverged:

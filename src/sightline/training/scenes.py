@@ -27,6 +27,7 @@ from sightline.scenes import IGNORED, Objects
 from sightline.training.augment import erase, harden, recolour, sample_colour, warp
 from sightline.training.batches import HARDENED, ahead, batches_of, shuffled
 from sightline.training.plan import PLAIN, Show
+from sightline.training.ranks import ALONE, Ranks
 
 # An object of which less than this share is left in a piece is not asked for; of which less than the other, not there.
 VISIBLE, GONE = 0.35, 0.05
@@ -72,6 +73,7 @@ class SceneBatches:
     device: torch.device
     mosaic: float
     shares: NDArray[np.float64] | None = None
+    ranks: Ranks = ALONE
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -81,7 +83,7 @@ class SceneBatches:
         """From batch ``start`` on: images (n, height, width, channels) float32 in [0, 255] and their targets, on the device.
 
         Objects are (n, m, 5) float32: label, left, top, right and bottom in pixels of the input, with the labels ``PADDING`` and
-        ``CROWD``; label maps (n, height, width) uint8.
+        ``CROWD``; label maps (n, height, width) uint8. Of several processes each has its share, as of ``TrainBatches``.
         """
         prepare, mosaic = sized(self.prepare, show.size), 0.0 if show.late else self.mosaic
         order = shuffled(len(self.store), self.shares, self.seed, epoch)
@@ -90,9 +92,10 @@ class SceneBatches:
         join = padded if isinstance(self.targets[0], Objects) else np.stack
 
         def made(step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[Any]]:
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
-            pictures, colours, targets = zip(*(self._picture(row, epoch, prepare, mosaic) for row in rows), strict=True)
-            return np.stack(pictures), np.stack(colours), join(targets)
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            places, count = self.ranks.share(len(rows))
+            pictures, colours, targets = zip(*(self._picture(row, epoch, prepare, mosaic) for row in rows[places].tolist()), strict=True)
+            return np.stack(pictures), np.stack(colours), join(targets)[:count]
 
         for pixels, colours, targets in ahead(made, steps):
             images = torch.from_numpy(pixels).to(self.device, non_blocking=True)

@@ -31,7 +31,9 @@ from sightline.training.logs import Log
 from sightline.training.objective import Objective
 from sightline.training.plan import Plan, Show
 from sightline.training.precision import choose_precision
+from sightline.training.ranks import ALONE, Ranks
 from sightline.training.scenes import SceneBatches
+from sightline.training.together import Together
 
 VALIDATION_BATCH = 32
 # Where the score of a box says how well it fits and that of a pixel is one of thousands, there is none.
@@ -71,24 +73,26 @@ class Session:
     folder: Path
     log: Log
     read_seconds: float
+    ranks: Ranks = ALONE
 
     @classmethod
     def begin(
         cls, dataset: Dataset, store: Store, choice: Choice, plan: Plan, settings: TrainSettings, device: torch.device, folder: Path,
-        log: Log, read_seconds: float = 0.0,
+        log: Log, read_seconds: float = 0.0, ranks: Ranks = ALONE,
     ) -> Session:  # fmt: skip
         """The session's network is built here; ``dataset`` is split and ``store`` has its images, row for row."""
         torch.manual_seed(settings.run.seed)
         task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
         classes = len(dataset.labels)
         network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
+        ranks.part_ways(settings.run.seed)
         targets = dataset.targets
         assert targets is not None
         stopping, calibrating = validation_parts(dataset)
         train, validation = (Part(store.select(rows), targets[rows]) for rows in (dataset.rows_of("train"), stopping))
         to_judge = len(calibrating), len(dataset.rows_of("test"))
         parts = network, task, head_module, train, validation, to_judge, classes
-        return cls(*parts, choice, plan, settings, device, folder, log, read_seconds)
+        return cls(*parts, choice, plan, settings, device, folder, log, read_seconds, ranks)
 
     @cached_property
     def objective(self) -> Objective:
@@ -98,8 +102,7 @@ class Session:
     def objective_with(self, label_smoothing: float) -> Objective:
         balanced = self.settings.training.balance == "weights"
         weights = torch.from_numpy(class_weights(self.train.targets, self.classes)).to(self.device) if balanced else None
-        objective: Objective = self.head_module.Objective(label_smoothing, weights)
-        return objective
+        return Together(self.head_module.Objective(label_smoothing, weights), self.ranks)
 
     @cached_property
     def shares(self) -> NDArray[np.float64] | None:
@@ -112,8 +115,8 @@ class Session:
         augment = replace(self.settings.augment, flip=self.plan.flip, rotate=self.plan.rotate, robust=False)
         data = self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed, self.device
         if self.task.SCENES:
-            return SceneBatches(*data, mosaic=self.plan.mosaic, shares=self.shares)
-        return TrainBatches(*data, classes=self.classes, shares=self.shares)
+            return SceneBatches(*data, mosaic=self.plan.mosaic, shares=self.shares, ranks=self.ranks)
+        return TrainBatches(*data, classes=self.classes, shares=self.shares, ranks=self.ranks)
 
     def plain(self, part: Part) -> Iterator[Tensor]:
         """A part's images as evaluation sees them, in order: (n, size, size, channels) uint8 on the device."""
@@ -125,7 +128,11 @@ class Session:
         return self.figures(candidate, plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH))
 
     def figures(self, candidate: Trainable, *passes: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
-        """The objective's figures of a whole network on batches of all validation images in order, in one or several passes."""
+        """The objective's figures of a whole network on batches of all validation images in order, in one or several passes; of several
+        processes the first one's."""
+        return self.ranks.of_first(lambda: self._figures(candidate, *passes))
+
+    def _figures(self, candidate: Trainable, *passes: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
         infer, targets, found = torch_infer(candidate, self.device, self.task.OUTPUTS), self.validation.targets, []
         for batches in passes:
             start = 0
@@ -142,7 +149,8 @@ class Session:
 
     def precision(self) -> str:
         """The numbers that steps are to be computed in, which is said."""
-        return choose_precision(self.settings.training.precision, self.network, self.objective, self.example, self.device)[0]
+        asked = self.settings.training.precision
+        return self.ranks.of_first(lambda: choose_precision(asked, self.network, self.objective, self.example, self.device)[0])
 
     def example(self, size: int | None = None) -> tuple[Tensor, Tensor]:
         """A batch to time steps on, of images with such sides."""

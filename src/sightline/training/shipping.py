@@ -1,8 +1,16 @@
-"""How long what follows training will take: export, test and report."""
+"""How long what follows training will take: reading, export, test and report."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
+import numpy as np
+
 from sightline.config import TrialConfig
+from sightline.data.decode import Limits, decode
+from sightline.data.prepare import Prepare
+from sightline.records import Dataset
 from sightline.training.budget import Budget
 from sightline.training.session import Session
 
@@ -12,6 +20,7 @@ EXPORT_SECONDS, PARAMETERS_A_SECOND = 10.0, 20e6
 JUDGING = 1.5
 # What the trial (harder conditions, baselines, explanations) may take of a run, and in seconds at least and at most.
 TRIAL_SHARE, LEAST_TRIAL_SECONDS, MOST_TRIAL_SECONDS = 0.17, 5.0, 60.0
+TIMED_FILES = 12
 
 
 def shipping_seconds(session: Session, forward: float) -> float:
@@ -27,3 +36,15 @@ def trial_seconds(budget: Budget, trial: TrialConfig) -> float:
     if not trial.trial:
         return 0.0
     return min(MOST_TRIAL_SECONDS, max(LEAST_TRIAL_SECONDS, TRIAL_SHARE * (budget.seconds if budget.limited else budget.elapsed())))
+
+
+def read_seconds(dataset: Dataset, prepare: Prepare, limits: Limits) -> float:
+    """Seconds from a test image's file to the network's input, the median of some; the mean of the windows of one picture."""
+    test, taken = dataset.of_split("test").refs, []
+    whole = replace(test[0], window=None)
+    of_one = [ref for ref in test if ref.window and replace(ref, window=None) == whole]
+    for ref in of_one or test[:: max(1, len(test) // TIMED_FILES)]:
+        started = time.perf_counter()
+        prepare(decode(ref, min_side=prepare.min_side, limits=limits, reading=prepare.reading))
+        taken.append(time.perf_counter() - started)
+    return float(np.mean(taken) if of_one else np.median(taken))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sightline.training.budget import NO_BUDGET, Budget
+from sightline.training.ranks import ALONE, Ranks
 
 # What an epoch takes whose images have such sides in pixels; None for the network's own.
 Cost = Callable[[int | None], float]
@@ -53,6 +54,7 @@ class Terms:
     epochs     how many are expected to suffice for it; the plan's if not told
     cost       what an epoch takes beside another; the same, if not told
     place      where this stands in a training of several stages
+    ranks      the processes that train together
     """
 
     precision: str = "fp32"
@@ -60,3 +62,4 @@ class Terms:
     epochs: int | None = None
     cost: Cost = _alike
     place: Place = Place()
+    ranks: Ranks = ALONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
@@ -26,6 +27,7 @@ def train_network(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """The trained network; a run that was stopped goes on from its checkpoint."""
     if resume and budget.limited:
         budget = budget.after(checkpoint.load(session.folder / "checkpoint", checkpoint.LAST, session.device)["spent"])
+    budget = replace(budget, agree=session.ranks.agree)
     way = fine_tune if session.plan.probe else from_scratch
     if not session.settings.augment.robust:
         return way(session, budget, resume=resume)
@@ -42,7 +44,7 @@ def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """All layers together, for as many of the plan's epochs as there is time for."""
     # A resumed run goes on in the precision and with the epochs of its checkpoint.
     precision, plan = "" if resume else session.precision(), session.plan
-    terms = Terms(precision)
+    terms = Terms(precision, ranks=session.ranks)
     if budget.limited:
         forward = _forward_seconds(session)
         budget = budget.keeping(
@@ -50,7 +52,7 @@ def from_scratch(session: Session, budget: Budget, *, resume: bool) -> Trained:
         )
         cost = _epoch_seconds(session, plan, precision, forward)
         epochs = affordable(plan, plan.epochs, 0, cost, budget.left()) or 1
-        terms = Terms(precision, budget, epochs, cost)
+        terms = Terms(precision, budget, epochs, cost, ranks=session.ranks)
         if not resume:
             expected = spoken(sum(cost(plan.size_at(epoch, epochs)) for epoch in range(1, epochs + 1)))
             console.say(f"The budget is expected to suffice for {epochs} of up to {plan.epochs} epochs, in {expected}.")
@@ -62,7 +64,11 @@ def _epoch_seconds(session: Session, plan: Plan, precision: str, forward: float)
     """What an epoch of images with such sides is expected to take, from the time of a few steps with the smallest and the largest."""
     full = session.choice.prepare.size
     first, last = plan.sizes or (full, full)
-    step = {side: step_seconds(session.network, session.objective, session.example(side), precision) for side in {first, last}}
+
+    def measured() -> dict[int, float]:
+        return {side: step_seconds(session.network, session.objective, session.example(side), precision) for side in {first, last}}
+
+    step = session.ranks.of_first(measured)
     slope = (step[last] - step[first]) / max(1, last**2 - first**2)
 
     def seconds(side: int | None) -> float:
@@ -74,6 +80,10 @@ def _epoch_seconds(session: Session, plan: Plan, precision: str, forward: float)
 
 def _forward_seconds(session: Session) -> float:
     """Seconds an image in evaluation, the quicker of two passes."""
+    return session.ranks.of_first(lambda: _measured_forward(session))
+
+
+def _measured_forward(session: Session) -> float:
     images = next(session.plain(session.validation))[:TIMED_IMAGES]
     taken = []
     session.network.eval()
