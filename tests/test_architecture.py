@@ -23,8 +23,8 @@ ORDER = [
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "energy",
            "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference",
-           "engines", "tiling", "runtime", "replay", "saving", "bulk", "explanation", "serving", "comparison", "pipeline", "signing", "flags",
-           "exits", "cli")  # fmt: skip
+           "engines", "tiling", "runtime", "replay", "saving", "bulk", "explanation", "serving", "comparison", "pipeline", "signing",
+           "flags", "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
