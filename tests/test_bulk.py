@@ -78,11 +78,11 @@ def test_what_cannot_be_listed_is_one_image_among_others_and_an_error_alone(phot
         keys("round.txt")
 
 
-def table(path, **columns):
+def table(place, **columns):
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale]")
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table(columns), path, row_group_size=2)
+    pq.write_table(pa.table(columns), place, row_group_size=2)
 
 
 def test_a_table_names_files_or_holds_their_bytes(photos):

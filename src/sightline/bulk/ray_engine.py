@@ -198,7 +198,7 @@ class _Foreman:
                 return
             rows = self.orders.done(order, found)
         if rows is not None:
-            write_part(self.job.folder, order.chunk.number, self.job.verb, rows)
+            write_part(self.job.place, order.chunk.number, self.job.verb, rows)
             yield len(rows)
 
     def _result(self, awaited: Any) -> Any:

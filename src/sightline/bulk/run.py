@@ -19,11 +19,12 @@ from sightline.bulk.work import Job, Work
 from sightline.bundle import Bundle
 from sightline.config import PARQUET, RAY, BulkConfig, EmbedConfig, PredictConfig, RuntimeConfig
 from sightline.data.decode import Limits
+from sightline.data.windows import Tiling
 from sightline.errors import ConfigError, DataError, Interrupted
 from sightline.manifest import Manifest
 from sightline.records import ImageRef
 from sightline.saving.names import free_name, writing
-from sightline.saving.predict import check_wanted
+from sightline.saving.predict import check_wanted, tell_tiles
 from sightline.settings import make_all
 from sightline.tasks import load_task
 
@@ -98,8 +99,9 @@ def predict_in_bulk(
     settings = {"top": top, **tiles, "full_size": config.full_size}
 
     def check(manifest: Manifest) -> None:
-        tiled = manifest.tiles is not None
-        check_wanted(replace(config, format=PARQUET), manifest.task, load_task(manifest.task).SCENES, tiled=tiled)
+        tiling = Tiling.from_json(manifest.tiles)
+        check_wanted(replace(config, format=PARQUET), manifest.task, load_task(manifest.task).SCENES, tiled=tiling is not None)
+        tell_tiles(tiling, config)
 
     return _into_folder(model, images, job, settings, using, bulk, check)
 
@@ -127,7 +129,7 @@ def embed(model: str | Path, images: Words, **settings: Any) -> Processed:
 def _job(verb: str, folder: Path, using: RuntimeConfig, bulk: BulkConfig, **settings: Any) -> Job:
     opening = using.opening("auto" if bulk.engine == RAY else bulk.engine)
     limits = Limits(using.max_pixels, using.max_bytes)
-    return Job(verb, folder.absolute(), Path.cwd(), opening, limits, column=bulk.column, **settings)
+    return Job(verb, folder, Path.cwd(), opening, limits, column=bulk.column, **settings)
 
 
 def _into_folder(

@@ -45,6 +45,11 @@ class Job:
     full_size: bool = False
     column: str | None = None
 
+    @property
+    def place(self) -> Path:
+        """The folder of parts, wherever one stands."""
+        return self.base / self.folder
+
 
 class Work:
     """A job with its opened model."""
@@ -67,7 +72,7 @@ class Work:
     def write(self, chunk: Chunk) -> int:
         """Make a chunk's part; how many rows it has. To be done twice does no harm: the second part takes the place of the same."""
         rows = self.rows(chunk.refs)
-        write_part(self.job.folder, chunk.number, self.job.verb, rows)
+        write_part(self.job.place, chunk.number, self.job.verb, rows)
         return len(rows)
 
     def rows(self, refs: Sequence[ImageRef]) -> list[Row]:
