@@ -25,7 +25,9 @@ from sightline.errors import DeviceError, ResourceError, SightlineError, UsageEr
 from sightline.processor import processors
 
 # Set before Ray is imported: nothing is sent anywhere, and no accelerator is hidden from anybody.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# With this at 0 Ray speaks over the loopback interface only. Its name is of other systems, where that is the default.
+CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 THREADS = 4
 # Bytes of Ray's store of objects, which holds the bundle and little else, beside the bundle; the least that Ray takes is 75 MB.
 STORE_BYTES = 100_000_000
@@ -73,14 +75,14 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
     ended_by = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            # The loopback address: otherwise Ray asks the system for a way to the internet, to learn what this machine is called there.
-            ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-                     object_store_memory=STORE_BYTES + 2 * bundle_bytes, _node_ip_address="127.0.0.1")  # fmt: skip
+            with _keeping_to_itself(ray):
+                ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+                         object_store_memory=STORE_BYTES + 2 * bundle_bytes)  # fmt: skip
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises Exception itself where it cannot start
         if address is None:
-            raise
+            raise ResourceError(f"--engine ray: Ray could not be started here ({_first_line(error)}).") from error
         raise UsageError(f"--address {address}: no Ray cluster answers there ({_first_line(error)}).") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ended_by)  # Ray puts its own there, which would hide that we were interrupted
@@ -97,6 +99,25 @@ def _ray() -> Any:
     except ImportError as error:
         raise UsageError("--engine ray: Ray is not installed; pip install 'sightline[scale]'.") from error
     return ray
+
+
+@contextmanager
+def _keeping_to_itself(ray: Any) -> Iterator[None]:
+    """While Ray starts here: it asks for no way to the internet, and starts no process whose only task is to report on its use.
+
+    That one would ask the cloud's metadata service where it is even when reports are switched off.
+    """
+    from ray._private import node, ray_constants
+
+    wanted, report = ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server
+    os.environ[CLUSTER] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    node.Node.start_api_server = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del os.environ[CLUSTER]
+        ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server = wanted, report
 
 
 def crew_of(ray: Any, workers: int | None, threads: int | None) -> Crew:
