@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ THREADS = 4
 STORE_BYTES = 100_000_000
 # So many workers that die before they have opened the model, without one that does, and it will not work.
 MOST_FALSE_STARTS = 5
+STARTS = 3
 PATIENCE_SECONDS = 30.0
 
 
@@ -75,9 +76,9 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
     ended_by = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            with _keeping_to_itself(ray):
-                ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-                         object_store_memory=STORE_BYTES + 2 * bundle_bytes)  # fmt: skip
+            with keeping_to_itself():
+                started(lambda: ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False,
+                                         logging_level="ERROR", object_store_memory=STORE_BYTES + 2 * bundle_bytes))  # fmt: skip
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises Exception itself where it cannot start
@@ -102,7 +103,7 @@ def _ray() -> Any:
 
 
 @contextmanager
-def _keeping_to_itself(ray: Any) -> Iterator[None]:
+def keeping_to_itself() -> Iterator[None]:
     """While Ray starts here: it asks for no way to the internet, and starts no process whose only task is to report on its use.
 
     That one would ask the cloud's metadata service where it is even when reports are switched off.
@@ -118,6 +119,16 @@ def _keeping_to_itself(ray: Any) -> Iterator[None]:
     finally:
         del os.environ[CLUSTER]
         ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server = wanted, report
+
+
+def started(start: Callable[[], Any]) -> Any:
+    """What ``start`` gives; tried again where Ray gives up on itself, as it does after 30 seconds on a machine that is busy."""
+    for _ in range(STARTS - 1):
+        try:
+            return start()
+        except Exception as error:  # Ray raises Exception itself
+            console.say(f"Ray could not be started ({_first_line(error)}); once more.")
+    return start()
 
 
 def crew_of(ray: Any, workers: int | None, threads: int | None) -> Crew:
