@@ -1,4 +1,4 @@
-"""Bulk work by Ray actors, on this machine or a cluster. The only module that imports Ray.
+"""Bulk work by Ray actors, on this machine or a cluster. Ray is imported here and in ``looking.py`` only.
 
 An actor holds an opened model and gets an order at a time; who dies is replaced, and only actors that have opened the model are given
 anything, so that one for which there is no room (its machine is gone) holds nothing up. The driver holds names, never answers.
