@@ -12,7 +12,7 @@ from sightline.bulk.tables import TABLE, is_table, table_refs
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits
 from sightline.data.given import images_at
-from sightline.data.listing import is_image_name, is_shown, names_on_disk
+from sightline.data.listing import is_shown, names_on_disk
 from sightline.errors import DataError, UsageError
 from sightline.records import ImageRef
 
@@ -63,7 +63,7 @@ def _places(word: Path, lists: tuple[Path, ...]) -> Iterator[Path]:
 
 def _containers(folder: Path) -> list[Path]:
     """The folder itself; or, where it holds no images but archives or tables of them, those."""
-    if names_on_disk(folder, wanted=is_image_name):
+    if next(iter(names_on_disk(folder)), None) is not None:
         return [folder]
     names = names_on_disk(folder, wanted=lambda name: is_shown(name) and (name.lower().endswith(TABLE) or is_archive(name)))
     return [folder / name for name in names] or [folder]
