@@ -60,7 +60,7 @@ class Work:
 
     @classmethod
     def open(cls, job: Job, path: Path) -> Work:
-        """Raises what ``Model.open`` does, UsageError for a model that gives no embedding when that is wanted."""
+        """Raises what ``Model.open`` does, ModelFileError for a graph that gives no embedding when that is wanted."""
         with Bundle.open(path) as bundle:
             return cls.of(job, bundle)
 
