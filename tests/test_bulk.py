@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tarfile
 import zipfile
 
@@ -325,6 +326,19 @@ def test_embeddings_are_the_networks_own_in_every_form(run, photos):
 def test_flags_that_do_not_go_together_are_refused_before_anything_is_read(photos, capsys, verb, flags, says):
     assert command(verb, "no.sight", "photos", *flags) == 2
     assert says in capsys.readouterr().err
+    assert not (photos / "x").exists()
+
+
+@pytest.mark.parametrize(("library", "says"), [("ray", "--engine ray: Ray is not installed"), ("pyarrow", "Parquet files need pyarrow")])
+def test_a_library_that_is_missing_is_named_before_anything_is_done(photos, monkeypatch, capsys, library, says):
+    if library == "ray":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale]")
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.parquet", None)
+    assert command("predict", "no.sight", "photos", "--engine", "ray", "--out", "x") == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "pip install 'sightline[scale]'" in said
     assert not (photos / "x").exists()
 
 

@@ -69,7 +69,7 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
 
     Raises UsageError where Ray is not installed or the cluster does not answer.
     """
-    ray = _ray()
+    ray = load_ray()
     if ray.is_initialized():
         yield ray
         return
@@ -93,7 +93,8 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _ray() -> Any:
+def load_ray() -> Any:
+    """The library, told to report nothing; UsageError where it is not installed."""
     os.environ.update(QUIET)
     try:
         import ray

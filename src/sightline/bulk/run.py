@@ -14,6 +14,7 @@ from sightline.bulk.inputs import listed
 from sightline.bulk.orders import Orders
 from sightline.bulk.parts import EMBED, PREDICT, counted, write_file
 from sightline.bulk.plan import Plan, begin, missing, parts_done, tidy
+from sightline.bulk.ray_engine import carry_out, connected, crew_of, load_ray
 from sightline.bulk.tables import check_library
 from sightline.bulk.work import Job, Work
 from sightline.bundle import Bundle
@@ -142,6 +143,8 @@ def _into_folder(
     check: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Processed:
     check_library()
+    if bulk.engine == RAY:
+        load_ray()
     started = time.monotonic()
     with Bundle.open(model, require_signature=using.require_signature) as bundle:
         check(bundle.manifest)
@@ -180,8 +183,6 @@ def _here(work: Work, orders: Orders) -> Iterator[int]:
 
 
 def _by_ray(bundle: Bundle, job: Job, orders: Orders, bulk: BulkConfig, images: int) -> Iterator[int]:
-    from sightline.bulk.ray_engine import carry_out, connected, crew_of
-
     data = bundle.path.read_bytes()
     with connected(bulk.address, len(data)) as ray:
         crew = crew_of(ray, bulk.workers, job.opening["threads"])
