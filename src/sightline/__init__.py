@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Public names and where they live. They are imported when first used, so that importing the package costs nothing.
 _PUBLIC = {
     "train": "pipeline", "audit": "pipeline", "evaluate": "pipeline", "predict": "pipeline", "verify": "pipeline", "compare": "pipeline",
-    "backbones": "pipeline", "explain": "pipeline", "export": "pipeline", "sign": "signing",
+    "backbones": "pipeline", "embed": "bulk.run", "explain": "pipeline", "export": "pipeline", "sign": "signing",
     "Model": "runtime", "Bundle": "bundle", "Prepare": "data.prepare",
     "Dataset": "records", "ImageRef": "records", "Sample": "records", "Classification": "predictions", "Tags": "predictions",
     "Detections": "scenes", "Segmentation": "scenes", "Objects": "scenes", "LabelMap": "scenes",
@@ -25,6 +25,7 @@ _PUBLIC = {
 }  # fmt: skip
 
 if TYPE_CHECKING:
+    from sightline.bulk.run import embed
     from sightline.bundle import Bundle
     from sightline.data.prepare import Prepare
     from sightline.errors import (
@@ -62,6 +63,6 @@ def __dir__() -> list[str]:
 __all__ = [
     "Bundle", "Classification", "DataError", "Dataset", "Detections", "DeviceError", "ImageError", "ImageRef", "Infer", "LabelMap", "Model",
     "ModelFileError", "Objects", "Prepare", "RequirementNotMet", "ResourceError", "Sample", "Segmentation", "SightlineError", "Tags",
-    "UsageError", "audit", "backbones", "compare", "evaluate", "explain", "export", "predict", "sign", "train",
+    "UsageError", "audit", "backbones", "compare", "embed", "evaluate", "explain", "export", "predict", "sign", "train",
     "verify",
 ]  # fmt: skip

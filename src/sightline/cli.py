@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,10 @@ from cyclopts.validators import Number
 
 from sightline.config import (
     AuditConfig,
+    BulkConfig,
     CatalogueConfig,
+    EmbedConfig,
+    EngineConfig,
     ExplainConfig,
     ExportConfig,
     LookConfig,
@@ -73,7 +76,7 @@ def audit(
     return None
 
 
-@verb(ReadConfig, RuntimeConfig)
+@verb(ReadConfig, RuntimeConfig, EngineConfig)
 def evaluate(
     model: ModelPath,
     data: Annotated[Path, Parameter(help="A labelled folder, archive or table.")],
@@ -97,7 +100,7 @@ def evaluate(
     return None
 
 
-@verb(PredictConfig, RuntimeConfig)
+@verb(PredictConfig, RuntimeConfig, BulkConfig)
 def predict(
     model: ModelPath,
     images: ImagePaths,
@@ -116,10 +119,22 @@ def predict(
         words: str = found.in_words(top)
         return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
-    print_each(pipeline.predict(model, images, **settings), json, lambda path, found: told(path, found, top), said)
+    answers = pipeline.predict(model, images, top=top, **settings)
+    if not isinstance(answers, Iterator):
+        return print_json(answers.to_json()) if json else print(answers)
+    return print_each(answers, json, lambda path, found: told(path, found, top), said)
 
 
-@verb(ExplainConfig, RuntimeConfig)
+@verb(EmbedConfig, RuntimeConfig, BulkConfig)
+def embed(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
+    """Write the embedding of each image: the numbers that the network's last layer sees, near for images that are alike."""
+    from sightline.bulk import run
+
+    done = run.embed(model, images, **settings)
+    print_json(done.to_json()) if json else print(done)
+
+
+@verb(ExplainConfig, RuntimeConfig, EngineConfig)
 def explain(model: ModelPath, images: ImagePaths, /, *, json: Json = False, debug: Debug = False, **settings: Any) -> None:
     """Show which parts of images speak for an answer, tested, beside the nearest training images; writes a PNG and JSON of each."""
     from sightline import pipeline

@@ -18,7 +18,9 @@ from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import (
     AuditConfig,
+    BulkConfig,
     CatalogueConfig,
+    EngineConfig,
     ExplainConfig,
     ExportConfig,
     LookConfig,
@@ -46,6 +48,7 @@ from sightline.settings import make, make_all
 
 if TYPE_CHECKING:
     from sightline.auditing.audit import Audited
+    from sightline.bulk.run import Processed
     from sightline.comparison.pairs import Comparison
     from sightline.explanation.explain import Explained
     from sightline.exporting.outcome import Exported
@@ -117,11 +120,11 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
     split   train, validation, test, or "all". By default the test images, where the data came split; where it did not, the
             images that the model was not trained or validated on, which it knows by their content
     """
-    reading, config = make_all((ReadConfig, RuntimeConfig), settings)
+    reading, config, engine = make_all((ReadConfig, RuntimeConfig, EngineConfig), settings)
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
-        opened = Model.of(bundle, **_runtime(config), many=True)
+        opened = Model.of(bundle, **config.opening(engine.engine), many=True)
         seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
     dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
@@ -166,20 +169,28 @@ def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any])
     return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
 
 
-def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Prediction | ImageError]]:
+def predict(
+    model: str | Path, images: Sequence[str | Path], *, top: int | None = None, **settings: Any
+) -> Iterator[tuple[str, Prediction | ImageError]] | Processed:
     """(path, prediction or error) for each image in order, with a folder or an archive standing for the images in it.
 
     Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
 
-    settings  fields of ``config.PredictConfig`` and ``config.RuntimeConfig`` by name, such as ``save="drawn"``, ``tile=640``
+    With ``engine="ray"`` or ``format="parquet"``: what was done, the answers being in ``out`` (docs/bulk.md), at most ``top`` classes each.
+    settings  fields of ``config.PredictConfig``, ``config.RuntimeConfig`` and ``config.BulkConfig`` by name, such as ``tile=640``
     """
+    from sightline.bulk.run import is_bulk, predict_in_bulk
     from sightline.config import PredictConfig
     from sightline.saving.predict import predicted
 
-    config, using = make_all((PredictConfig, RuntimeConfig), settings)
+    config, using, bulk = make_all((PredictConfig, RuntimeConfig, BulkConfig), settings)
+    if is_bulk(config, bulk):
+        return predict_in_bulk(Path(model), images, config, using, bulk, top)
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
+    opened = Model.open(
+        model, require_signature=using.require_signature, many=several or config.tile is not None, **using.opening(bulk.engine)
+    )
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
@@ -192,17 +203,13 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     """
     from sightline.explanation.explain import Explainer
 
-    config, using = make_all((ExplainConfig, RuntimeConfig), settings)
-    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **_runtime(using))
+    config, using, engine = make_all((ExplainConfig, RuntimeConfig, EngineConfig), settings)
+    explainer = Explainer.open(Path(model), config, require_signature=using.require_signature, **using.opening(engine.engine))
     if tiling := explainer.model.tiling:
         console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
     refs = given_images(images, limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
-
-
-def _runtime(config: RuntimeConfig) -> dict[str, Any]:
-    return {"threads": config.threads, "engine": config.engine, "precision": config.precision, "batch_size": config.batch_size}
 
 
 def verify(model: str | Path, **settings: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sightline.auditing.findings import all_findings
 from sightline.auditing.gate import Usable, usable
 from sightline.auditing.page import audit_page
 from sightline.auditing.privacy import find_faces
-from sightline.config import AuditConfig, LookConfig, NetworkConfig, ReadConfig
+from sightline.config import RAY, AuditConfig, LookConfig, NetworkConfig, ReadConfig
 from sightline.data.container import stem
 from sightline.data.decode import Limits
 from sightline.data.folder import read_unlabelled
@@ -32,7 +33,7 @@ from sightline.data.readers import by_path, read_dataset
 from sightline.data.reading import Reading
 from sightline.data.store import look_once
 from sightline.data.table import is_table
-from sightline.errors import DataError, UsageError
+from sightline.errors import ConfigError, DataError, UsageError
 from sightline.model.choose import Choice
 from sightline.processor import processors
 from sightline.records import Dataset
@@ -78,8 +79,9 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     limits, read_as = Limits(looking.max_pixels, looking.max_bytes), Reading.of(looking.window, looking.bands)
     dataset, unread = _read(data, reading, limits)
     choice = choose_for_audit(NetworkConfig(config.backbone, config.weights, config.size), median_size(dataset, limits), read_as)
-    workers = looking.workers or processors()
-    store = look_once(dataset, choice.store_side, limits=limits, workers=workers, limit_bytes=looking.store_limit * 1e9, reading=read_as)
+    with _looking(looking, config) as workers:
+        how = {"limits": limits, "workers": workers, "limit_bytes": looking.store_limit * 1e9, "reading": read_as}
+        store = look_once(dataset, choice.store_side, **how)
     if not store.facts.readable.any():
         raise DataError(f"{data}: none of its {len(dataset)} files can be used as an image ({store.facts.error[0]}).")
     rows, said = part.rows(dataset, store.facts, config.seed)
@@ -96,6 +98,17 @@ def audit(data: Path, reading: ReadConfig, looking: LookConfig, config: AuditCon
     run.write_text("audit.html", audit_page(numbers, findings, found))
     run.write_text(FILE, decisions_text(findings, found.dataset, found.names))
     return Audited(run.folder, numbers, _clean_copies(config, found, faces, limits))
+
+
+def _looking(looking: LookConfig, config: AuditConfig) -> AbstractContextManager[int]:
+    """How many workers look at images, here or over Ray; ConfigError for an address without Ray."""
+    if config.engine != RAY:
+        if config.address is not None:
+            raise ConfigError([f"--address {config.address}: is for --engine ray."])
+        return nullcontext(looking.workers or processors())
+    from sightline.bulk.looking import looking_over_ray
+
+    return looking_over_ray(config.address, looking.workers)
 
 
 def _check_folders(data: Path, config: AuditConfig) -> None:

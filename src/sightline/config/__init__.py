@@ -11,8 +11,13 @@ from sightline.config.serving import ServeConfig
 from sightline.config.training import AugmentConfig, NetworkConfig, RunConfig, TrainConfig, TrainSettings, TrialConfig
 from sightline.config.using import (
     ENGINES,
+    PARQUET,
     PRECISIONS,
+    RAY,
+    BulkConfig,
     CatalogueConfig,
+    EmbedConfig,
+    EngineConfig,
     ExplainConfig,
     ExportConfig,
     PredictConfig,
@@ -23,11 +28,16 @@ from sightline.config.using import (
 
 __all__ = [
     "ENGINES",
+    "PARQUET",
     "PRECISIONS",
+    "RAY",
     "AuditConfig",
     "AugmentConfig",
+    "BulkConfig",
     "CatalogueConfig",
     "DataConfig",
+    "EmbedConfig",
+    "EngineConfig",
     "ExplainConfig",
     "ExportConfig",
     "LookConfig",

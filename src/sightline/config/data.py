@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sightline.config.using import RAY
 from sightline.settings import setting
 
 
@@ -77,4 +78,8 @@ class AuditConfig:
     strip_metadata: str | None = setting(None, "A new folder for a copy of the images without EXIF, GPS positions and comments.")
     blur_faces: str | None = setting(None, "A new folder for a copy of the images with faces blurred and without metadata.")
     out: str | None = setting(None, "Folder for what is found; runs/audit/NAME when not given.")
+    engine: str = setting(
+        "auto", "Who looks at the images: processes of this machine, or with ray the workers of a Ray cluster.", choices=("auto", RAY)
+    )
+    address: str | None = setting(None, "The Ray cluster for --engine ray, such as 10.0.0.1:6379; one is started here when not given.")
     seed: int = setting(0, "Seed of everything random.", low=0, high=2**31 - 1)

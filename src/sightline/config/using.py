@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sightline.settings import setting
 
 ENGINES = ("auto", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
+RAY, PARQUET = "ray", "parquet"
 REQUIRE_SIGNATURE = "A file with a public key (PEM): refuse a bundle that is not signed with it."
 
 
@@ -17,7 +19,6 @@ class RuntimeConfig:
 
     batch_size: int = setting(16, "Images computed at once.", low=1, high=4096)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
-    engine: str = setting("auto", "What computes; auto measures once which of those installed is fastest here.", choices=ENGINES)
     precision: str = setting(
         "auto",
         "Numbers to compute in; auto takes bf16 only where it is faster and changes no answer on the photographs in the bundle.",
@@ -26,6 +27,52 @@ class RuntimeConfig:
     max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
     max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
     require_signature: str | None = setting(None, REQUIRE_SIGNATURE)
+
+    def opening(self, engine: str) -> dict[str, Any]:
+        """What ``Model.open`` takes of this, with the engine."""
+        return {"threads": self.threads, "engine": engine, "precision": self.precision, "batch_size": self.batch_size}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What computes."""
+
+    engine: str = setting("auto", "What computes; auto measures once which of those installed is fastest here.", choices=ENGINES)
+
+
+@dataclass(frozen=True)
+class BulkConfig:
+    """Many images, by several workers or machines."""
+
+    engine: str = setting(
+        "auto",
+        "What computes; auto measures once which of those installed is fastest here; ray shares the images out to workers, on this machine "
+        "or a cluster, each of which measures for itself.",
+        choices=(*ENGINES, RAY),
+    )
+    workers: int | None = setting(
+        None, "Workers of --engine ray; when not given, one for every four processors there are.", low=1, high=100_000
+    )
+    address: str | None = setting(
+        None, "The Ray cluster for --engine ray, such as 10.0.0.1:6379, or auto for the one that this machine is part of."
+    )
+    chunk: int | None = setting(
+        None, "Images in a file of the output, which a worker is given at once; 256 when not given.", low=1, high=100_000
+    )
+    column: str | None = setting(
+        None, "The column of a parquet table that holds images, as paths or as the bytes of their files; found by its name when not given."
+    )
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Embedding."""
+
+    out: str | None = setting(
+        None,
+        "Where to: a file that ends in .parquet or .npz, or a folder for many images, of which what is missing is done when the same is "
+        "asked again.",
+    )
 
 
 @dataclass(frozen=True)
@@ -37,10 +84,13 @@ class PredictConfig:
     )
     format: str | None = setting(
         None,
-        "Also write all predictions to --out: as a list of what --json prints, as COCO JSON, or as YOLO labels with scores.",
-        choices=("json", "coco", "yolo"),
+        "Also write all predictions to --out: as a list of what --json prints, as COCO JSON, or as YOLO labels with scores. Or, for many "
+        "images, as a folder of parquet files, of which what is missing is done when the same is asked again.",
+        choices=("json", "coco", "yolo", PARQUET),
     )
-    out: str | None = setting(None, "The file, or folder for yolo, that --format writes; -2 is put behind a name that is taken.")
+    out: str | None = setting(
+        None, "The file, or folder for yolo and parquet, that --format writes; -2 is put behind a name that is taken, but for parquet."
+    )
     tile: int | None = setting(
         None, "Look at each image in squares of so many pixels of its own, to find small things on large pictures.", low=16, high=100_000
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +23,13 @@ def given_images(images: Sequence[str | Path], limits: Limits = Limits()) -> lis
     """
     if not images:
         raise UsageError("Give at least one image or folder after the model.")
-    refs: list[ImageRef] = []
-    for image in map(Path, images):
-        found = read_unlabelled(image).refs if image.is_dir() or is_archive(image) else [ImageRef(str(image))]
-        refs += [page for ref in found for page in _pages(ref, limits)]
-    return refs
+    return [page for image in images for page in images_at(Path(image), limits)]
+
+
+def images_at(place: Path, limits: Limits = Limits()) -> Iterator[ImageRef]:
+    """The images that one file, folder or archive stands for; raises DataError for a folder or an archive without any."""
+    found = read_unlabelled(place).refs if place.is_dir() or is_archive(place) else [ImageRef(str(place))]
+    return (page for ref in found for page in _pages(ref, limits))
 
 
 def _pages(ref: ImageRef, limits: Limits) -> list[ImageRef]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,6 +75,10 @@ class Look:
     @classmethod
     def refused(cls, reason: str, sha256: str = "") -> Look:
         return cls(np.empty((0, 0, 3), np.uint8), sha256, reason)
+
+
+# Takes a batch to workers elsewhere, where that was asked for; who dies there raises BrokenProcessPool in what it gives.
+ELSEWHERE: ContextVar[Callable[[Sequence[Job]], Future[list[Look | None]]] | None] = ContextVar("ELSEWHERE", default=None)
 
 
 def look_at(ref: ImageRef, side: int, limits: Limits, known_sha256: str = "", reading: Reading = Reading()) -> Look | None:
@@ -153,16 +158,19 @@ def looked_at(jobs: Iterable[Job], workers: int) -> Iterator[Look | None]:
 
 
 def _submit(batch: Sequence[Job], workers: int) -> Future[list[Look | None]]:
+    if (submit := ELSEWHERE.get()) is not None:
+        return submit(batch)
     # loky's workers do not import the caller's script, so no guard is asked of those who call us from one.
     from loky import get_reusable_executor
 
     try:
-        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(_look_at_all, batch)
+        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(look_at_all, batch)
     except BrokenProcessPool:  # it broke just after it was handed out; the next one is new
-        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(_look_at_all, batch)
+        return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS).submit(look_at_all, batch)
 
 
-def _look_at_all(batch: Sequence[Job]) -> list[Look | None]:
+def look_at_all(batch: Sequence[Job]) -> list[Look | None]:
+    """What ``look_at`` gives for each job."""
     return [look_at(*job) for job in batch]
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline import console
-from sightline.config import PredictConfig
+from sightline.config import PARQUET, PredictConfig
 from sightline.data.decode import Limits, read_size
 from sightline.data.given import given_images
+from sightline.data.windows import Tiling
 from sightline.errors import ConfigError, ImageError
 from sightline.predictions import Prediction
 from sightline.records import ImageRef
@@ -26,7 +27,7 @@ def check_wanted(config: PredictConfig, task: str, scenes: str | None, *, tiled:
         place = "FOLDER" if config.format == "yolo" else "FILE.json"
         problems.append(f"--format {config.format}: say where to write with --out {place}.")
     if config.out and not config.format:
-        problems.append(f"--out {config.out}: say in what form with --format {', '.join(FORMATS)}; --save is for pictures.")
+        problems.append(f"--out {config.out}: say in what form with --format {', '.join((*FORMATS, PARQUET))}; --save is for pictures.")
     if config.overlap is not None and config.tile is None and not tiled:
         problems.append(f"--overlap {config.overlap}: is what tiles share; give --tile as well.")
     if config.format in OF_BOXES and scenes != "boxes":
@@ -39,6 +40,12 @@ def check_wanted(config: PredictConfig, task: str, scenes: str | None, *, tiled:
         raise ConfigError(problems)
 
 
+def tell_tiles(tiling: Tiling | None, config: PredictConfig) -> None:
+    """Say that images are looked at in the model's own tiles, where it has some and no others are asked for."""
+    if config.tile is None and tiling is not None:
+        console.say(f"The model was trained on tiles of {tiling.side} pixels, so it looks at images in such; --tile N takes others.")
+
+
 def predicted(
     model: Model, images: Sequence[str | Path], config: PredictConfig, limits: Limits, batch_size: int
 ) -> Iterator[tuple[str, Prediction | ImageError]]:
@@ -48,14 +55,13 @@ def predicted(
     """
     check_wanted(config, model.manifest.task, model.task.SCENES, tiled=model.tiling is not None)
     refs = given_images(images, limits)
-    if config.tile is None and model.tiling is not None:
-        console.say(f"The model was trained on tiles of {model.tiling.side} pixels, so it looks at images in such; --tile N takes others.")
-    sources = _at_full_size(refs, limits) if config.full_size else refs
+    tell_tiles(model.tiling, config)
+    sources = at_full_size(refs, limits) if config.full_size else refs
     stream = model.stream(sources, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
     return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
 
 
-def _at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]:
+def at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]:
     """The same images as windows that show all of them: windows are cut from pixels that were not reduced."""
     for ref in refs:
         try:

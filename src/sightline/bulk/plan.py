@@ -1,0 +1,183 @@
+"""What is to be done, written down before anything is: which images in which chunks, by which model, with which settings.
+
+A folder of bulk work holds ``_images.jsonl``, an image a line; ``_plan.json``; and a part for each chunk that is done. Which chunks
+there are follows from the list alone, so that what is missing is told by the names of the parts that are there. Names that begin with
+_ or . are passed over by what reads a folder of parquet files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sightline import console
+from sightline.data.listing import amount
+from sightline.errors import DataError, UsageError
+from sightline.records import ImageRef
+
+PLAN, IMAGES, PART = "_plan.json", "_images.jsonl", "part-{:08d}.parquet"
+# Raised when chunks are made otherwise, or rows hold something else.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder of bulk work is for; only the same plan goes on in it.
+
+    verb      "predict" or "embed"
+    model     the sha256 of the bundle
+    settings  those that change what stands in the rows
+    images    how many there are, each once
+    listing   sha256 over their names in order
+    chunk     images in a chunk; the last may have fewer
+    """
+
+    verb: str
+    model: str
+    settings: Mapping[str, Any]
+    images: int
+    listing: str
+    chunk: int
+    version: int = VERSION
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.images // self.chunk)
+
+    def size(self, number: int) -> int:
+        """Images in a chunk."""
+        return min(self.chunk, self.images - number * self.chunk)
+
+
+class Chunk(NamedTuple):
+    """Consecutive images of the list, and what number their part has."""
+
+    number: int
+    refs: tuple[ImageRef, ...]
+
+
+def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs: Iterable[ImageRef], chunk: int) -> Plan:
+    """The plan of a folder: written where there is none, otherwise found to be the same.
+
+    Raises DataError without images, UsageError for a folder that holds anything else, or was begun with another model, other settings or
+    other images.
+    """
+    earlier = _earlier(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder / IMAGES)
+    try:
+        count, listing = _write_list(temporary, refs)
+        plan = Plan(verb, model, dict(settings), count, listing, chunk)
+        if earlier is None:
+            os.replace(temporary, folder / IMAGES)
+            write_whole(folder / PLAN, (json.dumps(asdict(plan), indent=1) + "\n").encode())
+        elif differing := _differing(earlier, plan):
+            raise UsageError(f"{folder}: was begun with {differing}; give another --out, or what it was begun with.")
+    finally:
+        temporary.unlink(missing_ok=True)
+    return plan
+
+
+def missing(folder: Path, plan: Plan) -> Iterator[Chunk]:
+    """The chunks that have no part yet, in order, read from the list as they are asked for."""
+    done = parts_done(folder)
+    with (folder / IMAGES).open(encoding="utf-8") as file:
+        for number in range(plan.chunks):
+            lines = list(islice(file, plan.size(number)))
+            if number not in done:
+                yield Chunk(number, tuple(ImageRef(*json.loads(line)) for line in lines))
+
+
+def parts_done(folder: Path) -> set[int]:
+    """The numbers of the parts that are there. A part has its name once it is whole."""
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries}
+    return {number for name in names if (number := _number(name)) is not None}
+
+
+def _number(name: str) -> int | None:
+    digits = name.removeprefix("part-").removesuffix(".parquet")
+    return int(digits) if digits.isdecimal() and PART.format(int(digits)) == name else None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that has its name only when all of it is on the disk; a process that is killed leaves at most a hidden one."""
+    temporary = _temporary(path)
+    with temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def tidy(folder: Path) -> None:
+    """Take away what processes that were killed had begun to write."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(".begun"):
+                os.unlink(entry.path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.begun")
+
+
+def _earlier(folder: Path) -> Plan | None:
+    """The plan that a folder has; UsageError where it has none and holds something else."""
+    try:
+        return Plan(**json.loads((folder / PLAN).read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{folder / PLAN}: is not what was written ({error}); give another --out.") from error
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; --out must be a folder.")
+    others = sorted(name for name in os.listdir(folder) if name[0] not in "._") if folder.exists() else []
+    if others:
+        raise UsageError(f"{folder}: holds {amount(others, 'other file')}; give a new or empty folder as --out.")
+    return None
+
+
+def _write_list(path: Path, refs: Iterable[ImageRef]) -> tuple[int, str]:
+    """Write each image once; how many there are, and the sha256 of what was written."""
+    seen: set[int] = set()
+    again, digest = 0, hashlib.sha256()
+    with path.open("x", encoding="utf-8") as file:
+        for ref in refs:
+            line = json.dumps([ref.path, ref.member, ref.frame]) + "\n"
+            # Sixteen bytes instead of each name; two of them are never the same by chance.
+            short = int.from_bytes(hashlib.blake2b(line.encode(), digest_size=16).digest())
+            if short in seen:
+                again += 1
+                continue
+            seen.add(short)
+            digest.update(line.encode())
+            file.write(line)
+    if not seen:
+        raise DataError("There are no images in what was given.")
+    if again:
+        console.warn(f"{again:,} images are named more than once; each is done once.")
+    return len(seen), digest.hexdigest()
+
+
+def _differing(earlier: Plan, now: Plan) -> str:
+    """What is another than it was, in words; empty for the same plan."""
+    found = [f"{name} {then}, not {value}" for name, then, value in (
+        ("the verb", earlier.verb, now.verb), ("version", earlier.version, now.version), ("--chunk", earlier.chunk, now.chunk),
+    ) if then != value]  # fmt: skip
+    if earlier.model != now.model:
+        found.append("another model")
+    names = sorted(earlier.settings.keys() | now.settings.keys())
+    changed = [name for name in names if earlier.settings.get(name) != now.settings.get(name)]
+    found += [f"{name} {earlier.settings.get(name)}, not {now.settings.get(name)}" for name in changed]
+    if (earlier.images, earlier.listing) != (now.images, now.listing):
+        other = f"{earlier.images:,} images, not {now.images:,}" if earlier.images != now.images else "other images"
+        found.append(other)
+    return " and ".join(found)
