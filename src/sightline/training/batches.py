@@ -16,7 +16,7 @@ from sightline.config import AugmentConfig
 from sightline.data.prepare import Prepare
 from sightline.data.store import Store
 from sightline.scenes import frame_of
-from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, shifted, turns, warp
 from sightline.training.mixing import mix, sample_mixing, soft
 from sightline.training.plan import PLAIN, Show
 
@@ -82,12 +82,13 @@ class TrainBatches:
     def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, step: int) -> Made:
         images = np.empty((len(rows), *prepare.shape, prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
+        turned = turns(self.seed, len(self.store), epoch)[rows].tolist() if self.augment.alternate else [None] * len(rows)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
             again = [] if self.shares is None else [step, place]
             rng = np.random.default_rng([self.seed, epoch, int(row), *again])
-            image = self.store[row]
-            affine = sample_affine(rng, *image.shape[:2], prepare, self.augment)
+            image = shifted(rng, self.store[row], self.augment.shift) if self.augment.shift else self.store[row]
+            affine = sample_affine(rng, *image.shape[:2], prepare, self.augment, turned[place])
             images[place] = warp(image, affine, prepare.shape)
             colours[place] = sample_colour(rng, self.augment)
             if self.augment.erase:

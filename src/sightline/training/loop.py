@@ -155,7 +155,8 @@ def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Pl
     upcoming = batches.epoch(epoch, course.step, plan.show(epoch, course.epochs))
     for images, targets in console.track(upcoming, len(batches) - course.step, f"Epoch {epoch} of {course.epochs}"):
         done = (epoch - 1) * len(batches) + course.step
-        set_learning_rate(optimizer, schedule(done, course.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
+        share = schedule(done, course.epochs * len(batches), plan.warmup, plan.fall)
+        set_learning_rate(optimizer, share * SETBACK_FACTOR**course.setbacks)
         with torch.autocast(course.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
             loss, _ = objective.step(network, images, targets)
         optimizer.zero_grad(set_to_none=True)
