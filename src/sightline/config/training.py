@@ -92,6 +92,11 @@ class TrainConfig:
     precision: str = setting(
         "auto", "Numbers that training computes in; auto times bf16 where the processor has it.", choices=("auto", "fp32", "bf16")
     )
+    compile: str = setting(
+        "auto",
+        "Whether training steps are compiled by torch; auto does so on CUDA, where the run is long enough to repay it.",
+        choices=("auto", "on", "off"),
+    )
     balance: str = setting(
         "none",
         "What rare classes get: nothing, a larger weight in the loss, or more turns in an epoch.",

@@ -137,7 +137,7 @@ def known_weights() -> list[str]:
 
 
 def check_name(name: str) -> str:
-    """The full name of a backbone, with ``torchvision/`` or ``sightline/`` where only these have it; UsageError otherwise, with near names."""
+    """The full name of a backbone, the library's name added where timm does not have it; UsageError with near names otherwise."""
     import timm
 
     if timm.is_model(name):

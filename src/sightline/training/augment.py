@@ -22,18 +22,23 @@ ASPECT_RANGE = (3 / 4, 4 / 3)
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
 LUMA = (0.299, 0.587, 0.114)
 # Sets the random numbers of alternating flips apart.
-TURNS = 4
+MIRRORED = 4
 # What is hardly recognisable any more teaches little: of the five strengths, the first three.
 HARDEST = 3
 
 
-def turns(seed: int, n: int, epoch: int) -> NDArray[np.bool_]:
-    """(n,) which of n images are mirrored in an epoch where they alternate: half of them in the first, the others in the next.
+def mirrored_in(epoch: int, rows: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+    """(n,) which of the images in these rows are mirrored in an epoch where they alternate: half of them in one, the others in the next.
 
-    So two epochs show every image both ways, where chance would show a quarter of them the same way twice (Jordan, 2024).
+    So two epochs show every image both ways, where chance would show a quarter of them the same way twice (Jordan, 2024). Which half is
+    a matter of (seed, row) alone, by the last bit of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014).
     """
-    first: NDArray[np.bool_] = np.random.default_rng([seed, TURNS]).random(n) < 0.5
-    return first ^ bool(epoch % 2)
+    mixed = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.random.default_rng([seed, MIRRORED]).integers(
+        2**63, dtype=np.uint64
+    )
+    for right, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(right))) * np.uint64(factor)
+    return ((mixed ^ (mixed >> np.uint64(31))) & np.uint64(1)).astype(bool) ^ bool(epoch % 2)
 
 
 def shifted(rng: np.random.Generator, image: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:

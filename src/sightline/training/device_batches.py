@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sightline.config import AugmentConfig
 from sightline.data.store import Store
 from sightline.processor import memory_bytes
-from sightline.training.augment import ERASED_AREA, ERASED_ASPECT, recolour, turns
+from sightline.training.augment import ERASED_AREA, ERASED_ASPECT, mirrored_in, recolour
 from sightline.training.batches import MIXING, TrainBatches, batches_of, plain_batches, shuffled
 from sightline.training.mixing import mix, sample_mixing, soft
 from sightline.training.plan import PLAIN, Show
@@ -63,7 +63,7 @@ class DeviceBatches:
         numbers = np.random.default_rng([of.seed, epoch, VIEWS]).random((n, NUMBERS), np.float32)
         if of.shares is None:  # an image that is drawn once has its own numbers; one drawn twice is to be seen in two ways
             numbers = numbers[order]
-        mirrored = turns(of.seed, n, epoch)[order] if of.augment.alternate else numbers[:, 0] < 0.5
+        mirrored = mirrored_in(epoch, order, of.seed) if of.augment.alternate else numbers[:, 0] < 0.5
         mirrored &= bool(of.augment.flip)
         rows, chances, mirror = (torch.from_numpy(each).to(self.device) for each in (order, numbers, mirrored))
         for step in range(start, len(self)):
@@ -118,7 +118,9 @@ def resized(views: Tensor, side: int) -> Tensor:
 def fit_on(device: torch.device, store: Store, augment: AugmentConfig, shape: tuple[int, ...]) -> bool:
     """Whether all images of this shape (height, width, channels) have room on the device, and are changed in ways that it knows."""
     elsewhere = augment.crop_scale < 1 or augment.rotate or augment.robust
-    if elsewhere or shape[0] != shape[1] or shape[0] > LARGEST_SIDE:
+    # Processes that train together have each a share of the batches that are made elsewhere.
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if elsewhere or together or shape[0] != shape[1] or shape[0] > LARGEST_SIDE:
         return False
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_bytes()
     return len(store) * int(np.prod(shape)) <= MEMORY_SHARE * free

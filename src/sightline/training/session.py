@@ -86,7 +86,9 @@ class Session:
         torch.manual_seed(settings.run.seed)
         task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
         classes = len(dataset.labels)
-        network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
+        network = _build(choice, plan, head_module, classes, settings.network.dropout)
+        # On a GPU filters lie as the images do, channel by channel; a processor's library arranges them itself.
+        network = network.to(device, memory_format=torch.channels_last) if device.type == "cuda" else network.to(device)
         targets = dataset.targets
         assert targets is not None
         stopping, calibrating = validation_parts(dataset)
