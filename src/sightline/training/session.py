@@ -36,7 +36,8 @@ from sightline.training.plan import Plan, Show
 from sightline.training.precision import choose_precision
 from sightline.training.scenes import SceneBatches
 
-VALIDATION_BATCH = 32
+# Images looked at together in validation; of small ones that lie on a GPU, so that it has something to do.
+VALIDATION_BATCH, LARGE_BATCH = 32, 1024
 # Images whose patches tell what is usual; thousands of patches are on each.
 WHITENED = 2000
 # Where the score of a box says how well it fits and that of a pixel is one of thousands, there is none.
@@ -142,7 +143,19 @@ class Session:
     def validate(self, candidate: Trainable) -> dict[str, float]:
         """The objective's figures of a whole network on the validation images."""
         with one_view(candidate):
-            return self.figures(candidate, plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH))
+            return self.figures(candidate, self._seen)
+
+    @property
+    def _seen(self) -> Iterable[NDArray[np.uint8]]:
+        """The validation images in batches; small ones, whose training images lie on the device, are prepared only once."""
+        if isinstance(self.batches, DeviceBatches):
+            return self._kept
+        return plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH)
+
+    @cached_property
+    def _kept(self) -> list[NDArray[np.uint8]]:
+        at_once = VALIDATION_BATCH if self.device.type == "cpu" else LARGE_BATCH
+        return list(plain_batches(self.validation.store, self.choice.prepare, at_once))
 
     def figures(self, candidate: Trainable, *passes: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
         """The objective's figures of a whole network on batches of all validation images in order, in one or several passes."""
