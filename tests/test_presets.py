@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,10 @@ def test_batches_and_epochs_follow_the_number_of_images():
     assert training_for(TrainConfig(preset="speed", budget="10m"), 4250).epochs is None  # the budget says when to stop
     asked = TrainConfig(preset="speed", batch_size=7, epochs=3)
     assert training_for(asked, 4250) == asked
+    muon = TrainConfig(preset="speed", optimizer="muon", epochs=3)
+    rates = [training_for(replace(muon, batch_size=batch), 4250).lr for batch in (128, 512)]
+    assert rates[1] == 2 * rates[0]  # as the square root of the batch
+    assert training_for(replace(muon, lr=0.5), 4250).lr == 0.5
     assert training_for(TrainConfig(), 4250) == TrainConfig()
 
 

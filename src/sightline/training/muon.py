@@ -39,11 +39,11 @@ def orthogonal(matrix: Tensor, steps: int = STEPS) -> Tensor:
     wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + TINY)
     gram = wide @ wide.mT
     identity = torch.eye(gram.shape[-1], device=gram.device)
-    whole = identity
-    for _ in range(steps):
+    factor = whole = A * identity + B * gram + C * (gram @ gram)
+    for _ in range(steps - 1):
+        gram = factor @ gram @ factor
         factor = A * identity + B * gram + C * (gram @ gram)
         whole = factor @ whole
-        gram = factor @ gram @ factor
     made = whole @ wide
     return made.mT if tall else made
 

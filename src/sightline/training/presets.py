@@ -7,6 +7,7 @@ mirrored in every other epoch and moved by a few pixels, soft labels, and answer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,16 +20,18 @@ from sightline.model.views import MIRROR, ONE
 from sightline.records import Dataset
 from sightline.training.plan import mirroring_matters
 
-SPEED = "speed"
+SPEED, MUON = "speed", "muon"
 # What the preset fills in, setting by setting; the rest follows from the data.
 FILLED: Mapping[str, Any] = {
-    "backbone": PATCHNET, "weights": "none", "dropout": 0.0, "optimizer": "muon", "fall": "linear", "warmup": 0.1, "label_smoothing": 0.2,
+    "backbone": PATCHNET, "weights": "none", "dropout": 0.0, "optimizer": MUON, "fall": "linear", "warmup": 0.1, "label_smoothing": 0.2,
     "clip_norm": 0.0, "ema": 0.98, "keep": "last", "crop_scale": 1.0, "rotate": 0.0, "alternate": True, "shift": 2, "colour": 0.0,
 }  # fmt: skip
 # Median shorter side of the images, in pixels, up to which the network is made for them.
 LARGEST = 96
 # A step takes this share of the training images, within bounds; more at once would leave too few steps, fewer fill no GPU.
-STEPS_AN_EPOCH, LEAST_BATCH, MOST_BATCH = 40, 64, 1024
+STEPS_AN_EPOCH, LEAST_BATCH, MOST_BATCH = 32, 64, 1024
+# The learning rate (of filters, the angle of a step in radians) at a batch of so many images; it goes with the batch's square root.
+LR, LR_BATCH = 0.06, 128
 # Passes over the images for which a budget or --epochs does not say otherwise: as many as give so many views, within bounds.
 VIEWS, LEAST_EPOCHS, MOST_EPOCHS = 500_000, 10, 60
 
@@ -81,7 +84,10 @@ def training_for(config: TrainConfig, n_train: int) -> TrainConfig:
         return config
     batch = config.batch_size or min(MOST_BATCH, max(LEAST_BATCH, _rounded(n_train / STEPS_AN_EPOCH)))
     epochs = config.epochs or (None if config.budget else min(MOST_EPOCHS, max(LEAST_EPOCHS, round(VIEWS / n_train))))
-    return replace(config, batch_size=batch, epochs=epochs)
+    lr = config.lr
+    if lr is None and config.optimizer == MUON:
+        lr = float(f"{LR * math.sqrt(batch / LR_BATCH):.2g}")
+    return replace(config, batch_size=batch, epochs=epochs, lr=lr)
 
 
 def _rounded(number: float) -> int:
