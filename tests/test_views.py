@@ -10,9 +10,11 @@ import torch
 from sightline.config import NetworkConfig
 from sightline.data.prepare import Prepare
 from sightline.errors import UsageError
+from sightline.explanation.cam import cam
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.choose import choose
 from sightline.model.export import export_graph
+from sightline.model.gradcam import grad_cam
 from sightline.model.heads.classify import make_head
 from sightline.model.network import Network
 from sightline.model.views import COUNTS, one_view
@@ -97,3 +99,13 @@ def test_views_are_chosen_by_the_settings_and_said():
     assert not any("views" in reason for reason in plain.reasons)
     with pytest.raises(UsageError, match="--views mirror: is for what whole images show"):
         choose(NetworkConfig(backbone="test_resnet", weights="none", views="mirror"), (64, 64), scenes=True)
+
+
+def test_grad_cam_reaches_the_map_that_is_the_mean_over_the_views():
+    whole = network("mirror")
+    targets = np.array([0, 3, 1])
+    maps = grad_cam(whole, IMAGES, targets)
+    found = answers(whole, IMAGES)
+    weight = whole.head.linear.weight.detach().numpy()
+    exact = np.stack([cam(features, weight[target]) for features, target in zip(found["features"], targets, strict=True)])
+    np.testing.assert_allclose(maps * maps[0].size, exact, atol=1e-5)  # of a linear head after an average they are the same

@@ -67,7 +67,8 @@ class Backbone(nn.Module):
     """``forward((n, channels, size, size) float)`` gives the embedding (n, num_features), the last feature map, and the maps of the taps.
 
     The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer. Taps are places halfway up at
-    which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none.
+    which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none. ``averages`` says that the embedding is
+    known to be the map's mean.
     """
 
     def __init__(self, inner: nn.Module, num_features: int) -> None:
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
         self.inner = inner
         self.num_features = num_features
         self.tap_channels: tuple[int, ...] = ()
-        self.views = ONE
+        self.views, self.averages = ONE, False
 
 
 class TimmBackbone(Backbone):
@@ -217,6 +218,7 @@ def _timm(spec: BackboneSpec) -> Backbone:
 
 def _ours(spec: BackboneSpec) -> Backbone:
     backbone = ModuleBackbone(PatchNet(spec.channels, spec.size, WIDTHS[spec.name], **spec.arguments), 0)
+    backbone.averages = True
     backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 

@@ -33,8 +33,10 @@ def seen(backbone: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, views
     if features.ndim != MAP:
         return embedding.unflatten(0, (count, n)).mean(0), features[:n]
     half = features.shape[0] // 2
-    upright = torch.cat([features[:half], features[half:].flip(3)])
-    return embedding.unflatten(0, (count, n)).mean(0), upright.unflatten(0, (count, n)).mean(0)
+    upright = torch.cat([features[:half], features[half:].flip(3)]).unflatten(0, (count, n)).mean(0)
+    if getattr(backbone, "averages", False):  # the same, and Grad-CAM's gradient finds its way to the map
+        return upright.mean((2, 3)), upright
+    return embedding.unflatten(0, (count, n)).mean(0), upright
 
 
 def _shifted(images: Tensor) -> tuple[Tensor, Tensor]:
