@@ -27,7 +27,7 @@ from measure import HERE, Check, Record, arguments, finish, need_data, results_f
 SPEED, AIRBENCH = "--preset speed", "airbench94"
 STORED, SYNTHETIC = "ResNet-50 from the store", "ResNet-50 on synthetic batches"
 POINTS, TIMES, SHARE = 0.002, 1.5, 0.9
-SIDE, STORED_SIDE, BATCH, WARM_STEPS = 224, 256, 256, 10
+SIDE, STORED_SIDE, BATCH, WARM_STEPS = 224, 256, 256, 4
 # Training images kept for validation; the peer keeps none.
 VALIDATION = 0.02
 
@@ -38,12 +38,12 @@ def measure_airbench(record: Record, data: Path, script: str, runs: int) -> None
         record.add(AIRBENCH, answer["run"], accuracy=answer["accuracy"], seconds=answer["seconds"])
 
 
-def measure_speed(record: Record, data: Path, seed: int, device: str) -> None:
+def measure_speed(record: Record, data: Path, seed: int, device: str, *more: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
         child = run_sightline(
             "train", data, "--preset", "speed", "--device", device, "--seed", str(seed), "--no-trial", "--val-fraction", str(VALIDATION),
-            "--views", "shifts", "--out", out,
+            "--views", "shifts", "--out", out, *more,
         )  # fmt: skip
         with (out / "results.csv").open(newline="") as file:
             seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
@@ -151,7 +151,7 @@ def main() -> None:
     else:
         print("airbench94 is left out: it needs CUDA, and SIGHTLINE_AIRBENCH has to name its script.", file=sys.stderr)
     for seed in args.seeds:
-        measure_speed(record, data, seed, args.device)
+        measure_speed(record, data, seed, args.device, *(("--epochs", "2") if args.quick else ()))
         measure_feeding(record, seed, n, args.device, batch)
         record.write(folder, checks(record))
     finish(checks(record))
