@@ -17,6 +17,8 @@ PAGE = HERE.parent / "docs" / "performance.md"
 TITLES = {
     "clothing_time": "Accuracy in a fifth of the time",
     "cifar_ten_minutes": "From scratch in ten minutes",
+    "speed_preset": "Small images from scratch, sooner",
+    "gpu_speed": "On a GPU",
     "budgets": "A budget that holds",
     "files_to_labels": "Files to labels",
     "look_once": "Looking once",

@@ -53,7 +53,7 @@ def test_what_is_asked_for_is_planned():
     config = TrainConfig(epochs=7, frozen_epochs=3, batch_size=8, lr=0.5, backbone_lr_scale=0.0, weight_decay=0.0, warmup=0.0, ema=0.0,
                          clip_norm=0.0, patience=1)  # fmt: skip
     plan = make_plan(config, 500, pretrained=True)
-    elsewhere = ("label_smoothing", "balance", "precision", "budget", "layers", "start_size")
+    elsewhere = ("label_smoothing", "balance", "precision", "budget", "layers", "start_size", "preset", "compile")
     asked = {name: getattr(config, name) for name in vars(config) if name not in elsewhere}
     assert {name: getattr(plan, name) for name in asked} == asked
     assert "For 3 epochs only the head learns." in plan.reasons

@@ -144,6 +144,7 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     from sightline.data.part import Part
     from sightline.data.store import look_once
     from sightline.model.choose import Choice, choose
+    from sightline.training.presets import network_for
 
     chosen = start.settings
     limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
@@ -151,10 +152,12 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
     dataset, decisions = _read(start, limits)
     reading = Reading.of(chosen.data.window, chosen.data.bands)
     begun = start.run is not None and start.run.has_checkpoint
-    choice = (
-        Choice.from_json(start.record["choice"], start.module) if begun
-        else choose(_of_tiles(chosen, dataset), median_size(dataset, limits), reading, start.module, scenes=dataset.is_scenes)
-    )  # fmt: skip
+    if begun:
+        choice = Choice.from_json(start.record["choice"], start.module)
+    else:
+        typical = median_size(dataset, limits)
+        wanted = network_for(chosen, dataset, typical, _of_tiles(chosen, dataset))
+        choice = choose(wanted, typical, reading, start.module, scenes=dataset.is_scenes)
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
     rows, said = part.rows(dataset, store.facts, chosen.run.seed)
@@ -224,10 +227,11 @@ def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
     from sightline.tasks import load_task
     from sightline.training.balance import imbalance
     from sightline.training.plan import make_plan
+    from sightline.training.presets import training_for
 
     targets, labels = gated.dataset.of_split("train").targets, gated.dataset.labels
     return make_plan(
-        chosen.training, gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
+        training_for(chosen.training, gated.n_train), gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
         normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.prepare.size, takes=choice.takes,
         lies=load_task(gated.dataset.task).SCENES,
     )  # fmt: skip
@@ -262,11 +266,12 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     check_libraries()
     from sightline.model.device import torch_device
     from sightline.training.logs import check_installed
+    from sightline.training.presets import with_preset
     from sightline.training.ranks import Ranks
 
     budget = budget_of(chosen, started)
     if resume is None:
-        begun = Start(chosen, Path(str(data)).resolve(), budget, module=module)
+        begun = Start(with_preset(chosen, settings), Path(str(data)).resolve(), budget, module=module)
     else:
         begun = go_on(Path(resume), started, data, settings, module)
     check_installed(begun.settings.run.log)

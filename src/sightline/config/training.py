@@ -28,6 +28,12 @@ class NetworkConfig:
         "How an image is fitted to the input: crop its middle, pad it, or squash it; by default crop, or pad for boxes and label maps.",
         choices=("crop", "pad", "squash"),
     )
+    views: str | None = setting(
+        None,
+        "In what views the finished network sees an image, whose mean is its answer: one as it is, its mirror image too, or both shifted "
+        "by a pixel too, six in all; several take as many times the time in use. One when not given.",
+        choices=("one", "mirror", "shifts"),
+    )
     dropout: float = setting(0.2, "Dropout before the last layer.", low=0.0, high=0.9)
     drop_path: float = setting(0.0, "Share of the residual branches left out at random in training (stochastic depth).", low=0.0, high=0.9)
 
@@ -36,6 +42,12 @@ class NetworkConfig:
 class TrainConfig:
     """The optimisation."""
 
+    preset: str = setting(
+        "default",
+        "Settings that go together: speed learns small images from scratch in a fraction of the time, by a network, an optimiser and "
+        "changes to the images of its own; what is given besides stays as given.",
+        choices=("default", "speed"),
+    )
     budget: str | None = setting(
         None, "Time for everything from start to report, such as 90s, 10m or 1h30m; what is trained is planned to fit into it."
     )
@@ -52,12 +64,15 @@ class TrainConfig:
     batch_size: int | None = setting(
         None, "Images in a step; 32 when not given, 8 where boxes or label maps are learned.", low=1, high=65_536
     )
-    optimizer: str = setting("adamw", "The optimiser.", choices=("adamw", "sgd"))
+    optimizer: str = setting(
+        "adamw", "The optimiser; muon learns filters by momentum made orthogonal, the rest by SGD.", choices=("adamw", "sgd", "muon")
+    )
     lr: float | None = setting(None, "Highest learning rate of the head (of everything, from scratch).", low=1e-8, high=100.0)
     backbone_lr_scale: float | None = setting(None, "The backbone's learning rate as a share of the head's.", low=0.0, high=10.0)
     weight_decay: float | None = setting(None, "Weight decay; biases and normalisation have none.", low=0.0, high=10.0)
-    momentum: float = setting(0.9, "Momentum of SGD.", low=0.0, high=0.999)
+    momentum: float = setting(0.9, "Momentum of SGD and Muon.", low=0.0, high=0.999)
     warmup: float = setting(0.05, "Share of the steps in which the learning rate rises.", low=0.0, high=0.9)
+    fall: str = setting("cosine", "How the learning rate falls after that.", choices=("cosine", "linear"))
     label_smoothing: float | None = setting(
         None,
         "Probability mass that the target gives to the other classes; 0.1 when not given, 0 for boxes and label maps.",
@@ -76,6 +91,11 @@ class TrainConfig:
     )
     precision: str = setting(
         "auto", "Numbers that training computes in; auto times bf16 where the processor has it.", choices=("auto", "fp32", "bf16")
+    )
+    compile: str = setting(
+        "auto",
+        "Whether training steps are compiled by torch; auto does so on CUDA, where the run is long enough to repay it.",
+        choices=("auto", "on", "off"),
     )
     balance: str = setting(
         "none",
@@ -101,6 +121,10 @@ class AugmentConfig:
     )
     flip: bool | None = setting(
         None, "Mirror images left to right at random; when not given, the class names decide: not for digits, letters, left and right."
+    )
+    alternate: bool = setting(False, "Where images are mirrored: each in every other epoch, instead of at random.")
+    shift: int = setting(
+        0, "Move images by up to so many pixels in any direction, what comes in at the edge being mirrored.", low=0, high=64
     )
     colour: float = setting(0.3, "Strength of random brightness, contrast and saturation.", low=0.0, high=1.0)
     erase: float = setting(0.0, "Share of the images in which a random rectangle is painted over.", low=0.0, high=1.0)

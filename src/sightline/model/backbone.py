@@ -1,4 +1,4 @@
-"""Backbones by name from timm and torchvision: images in, an embedding and the last feature map out."""
+"""Backbones by name from timm, torchvision and our own: images in, an embedding and the last feature map out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch.fx
 from torch import Tensor, nn
 
 from sightline.errors import ModelFileError, UsageError, did_you_mean
+from sightline.model.small import OURS, WIDTHS, PatchNet
 from sightline.model.traced import traced
+from sightline.model.views import ONE
 
 TORCHVISION, MODULE = "torchvision/", "module/"
 # What the libraries, timm and torchvision, call the share of residual branches that are left out at random.
@@ -34,11 +36,12 @@ LARGEST_CONVOLUTIONAL_PATCH = 4
 class BackboneSpec:
     """All that is needed to build the same backbone again; written into the bundle.
 
-    name             timm's name, or ``torchvision/NAME``
+    name             timm's name, ``torchvision/NAME``, or ``sightline/NAME``
     arguments        passed to the library's builder, such as ``{"pad_type": "same"}``
     keep_resolution  the stem does not shrink the image (for inputs of 64 px or less), where the network allows it
     size             side of the square input in pixels
-    channels         of the input; other numbers than 3 are timm's alone
+    channels         of the input; torchvision's take no other number than 3
+    views            in which evaluation sees an image, see ``model/views.py``
     """
 
     name: str
@@ -46,9 +49,11 @@ class BackboneSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keep_resolution: bool = False
     channels: int = 3
+    views: str = ONE
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; views are only among them where there are several, so that earlier versions read the others."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("views", ONE)}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> BackboneSpec:
@@ -62,7 +67,8 @@ class Backbone(nn.Module):
     """``forward((n, channels, size, size) float)`` gives the embedding (n, num_features), the last feature map, and the maps of the taps.
 
     The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer. Taps are places halfway up at
-    which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none.
+    which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none. ``averages`` says that the embedding is
+    known to be the map's mean.
     """
 
     def __init__(self, inner: nn.Module, num_features: int) -> None:
@@ -70,6 +76,7 @@ class Backbone(nn.Module):
         self.inner = inner
         self.num_features = num_features
         self.tap_channels: tuple[int, ...] = ()
+        self.views, self.averages = ONE, False
 
 
 class TimmBackbone(Backbone):
@@ -115,11 +122,12 @@ def _averaged(embedding: Tensor) -> Tensor:
 
 
 def known_backbones() -> list[str]:
-    """Every name ``build`` takes: timm's, then torchvision's classifiers as ``torchvision/NAME``."""
+    """Every name ``build`` takes: timm's, torchvision's classifiers as ``torchvision/NAME``, then our own."""
     import timm
     import torchvision
 
-    return [*timm.list_models(), *(TORCHVISION + name for name in torchvision.models.list_models(module=torchvision.models))]
+    classifiers = torchvision.models.list_models(module=torchvision.models)
+    return [*timm.list_models(), *(TORCHVISION + name for name in classifiers), *WIDTHS]
 
 
 def known_weights() -> list[str]:
@@ -130,7 +138,7 @@ def known_weights() -> list[str]:
 
 
 def check_name(name: str) -> str:
-    """The full name of a backbone, ``torchvision/`` added where only torchvision has it; UsageError with near names otherwise."""
+    """The full name of a backbone, the library's name added where timm does not have it; UsageError with near names otherwise."""
     import timm
 
     if timm.is_model(name):
@@ -139,7 +147,7 @@ def check_name(name: str) -> str:
             raise UsageError(f"--backbone {name}: timm has no weights of this name.{did_you_mean(name, tagged)}")
         return name
     known = known_backbones()
-    for candidate in (name, TORCHVISION + name):
+    for candidate in (name, TORCHVISION + name, OURS + name):
         if candidate in known:
             return candidate
     raise UsageError(f"--backbone {name}: neither timm nor torchvision has a backbone of this name.{did_you_mean(name, known)}")
@@ -157,6 +165,8 @@ def has_fixed_size(name: str) -> bool:
     """Whether the network is built for one input size, as a transformer with learned positions is."""
     if name.startswith(TORCHVISION):
         return name.removeprefix(TORCHVISION).startswith(("vit_", "maxvit_"))
+    if name.startswith(OURS):
+        return False
     import timm
 
     cfg = timm.get_pretrained_cfg(name)
@@ -173,7 +183,7 @@ def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
         return _from_module(spec, module)
     check_channels(spec.name, spec.channels)
     try:
-        return _torchvision(spec) if spec.name.startswith(TORCHVISION) else _timm(spec)
+        backbone = _named(spec)
     except Exception as error:
         if spec.keep_resolution:  # branches beside the changed stem no longer fit it
             return build(replace(spec, keep_resolution=False))
@@ -185,6 +195,13 @@ def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
         raise UsageError(
             f"--backbone {spec.name}: cannot be built for images of {spec.size} px ({reason}); choose another --size or --backbone."
         ) from error
+    backbone.views = spec.views
+    return backbone
+
+
+def _named(spec: BackboneSpec) -> Backbone:
+    library = next((made for prefix, made in ((TORCHVISION, _torchvision), (OURS, _ours)) if spec.name.startswith(prefix)), _timm)
+    return library(spec)
 
 
 def _timm(spec: BackboneSpec) -> Backbone:
@@ -195,6 +212,13 @@ def _timm(spec: BackboneSpec) -> Backbone:
     if spec.keep_resolution:
         keep_resolution(model)
     backbone: Backbone = TimmInception(model, 0) if isinstance(model, timm.models.InceptionV3) else TimmBackbone(model, 0)
+    backbone.num_features = _embedding_width(backbone, spec)
+    return backbone.train()
+
+
+def _ours(spec: BackboneSpec) -> Backbone:
+    backbone = ModuleBackbone(PatchNet(spec.channels, spec.size, WIDTHS[spec.name], **spec.arguments), 0)
+    backbone.averages = True
     backbone.num_features = _embedding_width(backbone, spec)
     return backbone.train()
 

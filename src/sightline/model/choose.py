@@ -28,6 +28,7 @@ from sightline.model.backbone import (
     check_name,
     has_fixed_size,
 )
+from sightline.model.views import COUNTS, ONE
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
 # The longer side of inputs on which boxes or label maps lie, where it is not asked for, and what their sides are multiples of.
@@ -135,13 +136,14 @@ def choose(
         height = width
     size, keep = max(width, height), width <= SMALL_SIDE and not scenes
     reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
+    reasons += _view_reasons(config)
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
     view = (width, config.fit or FITS[scenes], contract.crop_fraction, contract.interpolation)
     prepare = Prepare(*view, mean, std, reading.channels, reading.window, reading.bands, None if height == width else height)
     drop = {DROP_PATH[name.startswith(TORCHVISION)]: config.drop_path} if config.drop_path else {}
-    spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels)
+    spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels, _views(config, scenes=scenes))
     start = (weights.source, contract.licence) if weights else (None, None)
     return Choice(spec, weights, prepare, tuple(reasons), *start, scenes=scenes)
 
@@ -157,11 +159,11 @@ def _own(config: NetworkConfig, median_size: tuple[int, int], reading: Reading, 
     else:
         width, size_reason = _size(config, name, Contract(), min(median_size), pretrained=False)
         height = width
-    reasons = (f"Backbone {name}, your own, with the weights it came with.", size_reason)
+    reasons = (f"Backbone {name}, your own, with the weights it came with.", size_reason, *_view_reasons(config))
     half = (0.5,) * reading.channels
     about = reading.channels, reading.window, reading.bands, None if height == width else height
     prepare = Prepare(width, config.fit or FITS[scenes], 1.0, "bilinear", half, half, *about)
-    spec = BackboneSpec(name, max(width, height), channels=reading.channels)
+    spec = BackboneSpec(name, max(width, height), channels=reading.channels, views=_views(config, scenes=scenes))
     return Choice(spec, None, prepare, reasons, module=module, scenes=scenes)
 
 
@@ -191,6 +193,18 @@ def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, s
         return weights, f"Weights {weights.source}, found on this machine; {weights.contract.licence_said}."
     weights = local_weights(Path(config.weights), name)
     return weights, f"Weights {weights.source}; {weights.contract.licence_said}."
+
+
+def _views(config: NetworkConfig, *, scenes: bool) -> str:
+    """How evaluation sees an image; UsageError for several views of one on which things lie, whose places a mean would blur."""
+    if scenes and config.views not in (None, ONE):
+        raise UsageError(f"--views {config.views}: is for what whole images show, not for boxes or label maps on them; leave it out.")
+    return config.views or ONE
+
+
+def _view_reasons(config: NetworkConfig) -> list[str]:
+    count = COUNTS[config.views or ONE]
+    return [f"An answer is the mean over {count} views of an image, which takes {count} times the time in use."] if count > 1 else []
 
 
 def _reading_reasons(reading: Reading, *, pretrained: bool) -> list[str]:

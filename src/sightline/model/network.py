@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sightline.data.prepare import Prepare
 from sightline.model.backbone import Backbone
+from sightline.model.views import ONE, seen
 from sightline.records import Infer
 
 AUXILIARY_WIDTH = 128
@@ -32,7 +33,8 @@ class Network(Trainable):
     """``forward((n, height, width, channels) uint8, or float in [0, 255])`` gives a dict of named raw outputs.
 
     Normalisation is the first layer, so the exported graph takes what ``Prepare`` gives and nothing is left to its caller.
-    In training there are also the ``auxiliary`` logits (m, n, classes) of a backbone with m taps.
+    In training there are also the ``auxiliary`` logits (m, n, classes) of a backbone with m taps. In evaluation a backbone with several
+    ``views`` sees each image in all of them.
     The permuted view of NHWC input is already in PyTorch's ``channels_last`` layout, which its convolutions are fastest in.
     """
 
@@ -52,9 +54,11 @@ class Network(Trainable):
         self.register_buffer("shift", mean / std, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        embedding, features, *maps = self.backbone(self.normal(images))
-        seen = (maps, tuple(images.shape[1:3])) if isinstance(self.head, DenseHead) else (embedding,)
-        outputs = {**self.head(*seen), "embedding": embedding, "features": features}
+        views = ONE if self.training else getattr(self.backbone, "views", ONE)
+        normal = self.normal(images)
+        embedding, features, *maps = self.backbone(normal) if views == ONE else seen(self.backbone, normal, views)
+        read = (maps, tuple(images.shape[1:3])) if isinstance(self.head, DenseHead) else (embedding,)
+        outputs = {**self.head(*read), "embedding": embedding, "features": features}
         if self.training and self.auxiliary:
             outputs["auxiliary"] = torch.stack([head(tap) for head, tap in zip(self.auxiliary, maps, strict=True)])
         return outputs

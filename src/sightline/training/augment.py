@@ -21,15 +21,44 @@ from sightline.evaluation.corruptions import CORRUPTIONS
 ASPECT_RANGE = (3 / 4, 4 / 3)
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)
 LUMA = (0.299, 0.587, 0.114)
+# Sets the random numbers of alternating flips apart.
+MIRRORED = 4
 # What is hardly recognisable any more teaches little: of the five strengths, the first three.
 HARDEST = 3
 
 
-def sample_affine(rng: np.random.Generator, height: int, width: int, prepare: Prepare, config: AugmentConfig) -> NDArray[np.float64]:
-    """A (2, 3) affine from (x, y, 1) in the network's input to (x, y) in an image of this size: crop, scale, rotate, flip."""
+def mirrored_in(epoch: int, rows: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+    """(n,) which of the images in these rows are mirrored in an epoch where they alternate: half of them in one, the others in the next.
+
+    So two epochs show every image both ways, where chance would show a quarter of them the same way twice (Jordan, 2024). Which half is
+    a matter of (seed, row) alone, by the last bit of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014).
+    """
+    mixed = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.random.default_rng([seed, MIRRORED]).integers(
+        2**63, dtype=np.uint64
+    )
+    for right, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(right))) * np.uint64(factor)
+    return ((mixed ^ (mixed >> np.uint64(31))) & np.uint64(1)).astype(bool) ^ bool(epoch % 2)
+
+
+def shifted(rng: np.random.Generator, image: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
+    """The image (h, w, c) moved by up to ``most`` pixels each way; what comes in at the edge is mirrored."""
+    height, width = image.shape[:2]
+    down, right = rng.integers(0, 2 * most + 1, 2).tolist()
+    wide = np.pad(image, ((most, most), (most, most), (0, 0)), "reflect")
+    return wide[down : down + height, right : right + width]
+
+
+def sample_affine(
+    rng: np.random.Generator, height: int, width: int, prepare: Prepare, config: AugmentConfig, turn: bool | None = None
+) -> NDArray[np.float64]:
+    """A (2, 3) affine from (x, y, 1) in the network's input to (x, y) in an image of this size: crop, scale, rotate, flip.
+
+    ``turn`` says whether an image that may be mirrored is; None to leave that to chance.
+    """
     centre_x, centre_y, crop_width, crop_height = _sample_crop(rng, height, width, prepare, config)
     angle = math.radians(rng.uniform(-config.rotate, config.rotate)) if config.rotate else 0.0
-    mirror = -1 if config.flip and rng.random() < 0.5 else 1
+    mirror = -1 if config.flip and (rng.random() < 0.5 if turn is None else turn) else 1
     rows, columns = prepare.shape
     scale_x, scale_y = mirror * crop_width / columns, crop_height / rows
     cos, sin = math.cos(angle), math.sin(angle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from sightline.data.prepare import Prepare
 from sightline.data.shuffle import Order
 from sightline.data.store import Store
 from sightline.scenes import frame_of
-from sightline.training.augment import erase, harden, recolour, sample_affine, sample_colour, warp
+from sightline.training.augment import erase, harden, mirrored_in, recolour, sample_affine, sample_colour, shifted, warp
+from sightline.training.feeding import copied, makers
 from sightline.training.mixing import mix, sample_mixing, soft
 from sightline.training.plan import PLAIN, Show
 from sightline.training.ranks import ALONE, Ranks
@@ -75,9 +77,9 @@ class TrainBatches:
             images, colours, targets = self._make(prepare, rows[places], epoch, [(step, place) for place in places.tolist()])
             return images, colours, targets[:count]
 
-        made = ahead(make, steps)
+        made = ahead(make, steps, makers(self.device))
         for step, (images, colours, targets) in zip(steps, made, strict=True):
-            views, truth = self._on_device(images, colours), torch.from_numpy(targets).to(self.device, non_blocking=True)
+            views, truth = self._on_device(images, colours), copied(targets, self.device)
             mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
             yield (views, truth) if mixing is None else mix(views, soft(truth, self.classes), mixing)
 
@@ -94,19 +96,19 @@ class TrainBatches:
             yield self._on_device(images, colours)
 
     def _on_device(self, images: NDArray[np.uint8], colours: NDArray[np.float32]) -> Tensor:
-        pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
-        return recolour(pixels, torch.from_numpy(colours).to(self.device, non_blocking=True))
+        return recolour(copied(images, self.device), copied(colours, self.device))
 
     def _make(self, prepare: Prepare, rows: NDArray[np.int64], epoch: int, turns: Sequence[tuple[int, int]]) -> Made:
         """``turns`` are each image's step and its place in that step's batch."""
         images = np.empty((len(rows), *prepare.shape, prepare.channels), np.uint8)
         colours = np.empty((len(rows), 3), np.float32)
+        turned = mirrored_in(epoch, rows, self.seed).tolist() if self.augment.alternate else [None] * len(rows)
         for place, row in enumerate(rows):
             # Drawn twice in an epoch, an image is to be seen in two ways.
             again = [] if self.shares is None else turns[place]
             rng = np.random.default_rng([self.seed, epoch, int(row), *again])
-            image = self.store[row]
-            affine = sample_affine(rng, *image.shape[:2], prepare, self.augment)
+            image = shifted(rng, self.store[row], self.augment.shift) if self.augment.shift else self.store[row]
+            affine = sample_affine(rng, *image.shape[:2], prepare, self.augment, turned[place])
             images[place] = warp(image, affine, prepare.shape)
             colours[place] = sample_colour(rng, self.augment)
             if self.augment.erase:
@@ -130,15 +132,13 @@ def shuffled(n: int, shares: NDArray[np.float64] | None, seed: int, epoch: int) 
     return rng.permutation(n) if shares is None else rng.choice(n, n, p=shares)
 
 
-def ahead(make: Callable[[int], Made], places: Sequence[int]) -> Iterator[Made]:
-    """What ``make`` gives for each place, the next being made by a thread while one is used."""
-    with ThreadPoolExecutor(1) as maker:
-        upcoming = maker.submit(make, places[0]) if places else None
-        for following in [*places[1:], None]:
-            if upcoming is None:
-                return
-            made = upcoming.result()
-            upcoming = None if following is None else maker.submit(make, following)
+def ahead(make: Callable[[int], Made], places: Sequence[int], threads: int = 1) -> Iterator[Made]:
+    """What ``make`` gives for each place in order, the next ones being made by ``threads``, one each, while one is used."""
+    with ThreadPoolExecutor(threads) as pool:
+        upcoming = deque(pool.submit(make, place) for place in places[:threads])
+        for following in range(threads, threads + len(places)):
+            made = upcoming.popleft().result()
+            upcoming.extend(pool.submit(make, place) for place in places[following : following + 1])
             yield made
 
 

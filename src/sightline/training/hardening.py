@@ -22,6 +22,7 @@ from sightline.training.averaging import SHARES, Figures, average_with_start
 from sightline.training.batches import TrainBatches, harder_batches, plain_batches
 from sightline.training.budget import Budget, spoken
 from sightline.training.curve import LearningCurve
+from sightline.training.device_batches import DeviceBatches
 from sightline.training.loop import Trained, Validate, affordable, fit
 from sightline.training.plan import Plan
 from sightline.training.scenes import SceneBatches
@@ -135,7 +136,7 @@ def _judged_twice(cost: Cost, one_pass: float, side: int | None) -> float:
 
 def batches(session: Session) -> TrainBatches | SceneBatches:
     """Changed training images, half of them made harder."""
-    plain = session.batches
+    plain = session.batches.of if isinstance(session.batches, DeviceBatches) else session.batches
     return replace(plain, augment=replace(plain.augment, robust=True))
 
 

@@ -21,6 +21,7 @@ from sightline.errors import UsageError
 from sightline.model.network import Trainable
 from sightline.training.course import Course
 from sightline.training.curve import LearningCurve
+from sightline.training.feeding import one_ahead
 from sightline.training.logs import Log, NoLog
 from sightline.training.objective import Objective
 from sightline.training.optimizer import schedule, set_learning_rate, set_training, update_average
@@ -152,10 +153,11 @@ def train_epoch(course: Course, objective: Objective, batches: Batches, plan: Pl
     """The steps of an epoch that are still to be done, or as many as there is time for. Raises Diverged."""
     network, optimizer, epoch = course.network, course.optimizer, len(course.rows)
     set_training(network, frozen=epoch <= plan.frozen_epochs, freeze_norm=plan.freeze_norm)
-    upcoming = batches.epoch(epoch, course.step, plan.show(epoch, course.epochs))
+    upcoming = one_ahead(batches.epoch(epoch, course.step, plan.show(epoch, course.epochs)), course.device)
     for images, targets in console.track(upcoming, len(batches) - course.step, f"Epoch {epoch} of {course.epochs}"):
         done = (epoch - 1) * len(batches) + course.step
-        set_learning_rate(optimizer, schedule(done, course.epochs * len(batches), plan.warmup) * SETBACK_FACTOR**course.setbacks)
+        share = schedule(done, course.epochs * len(batches), plan.warmup, plan.fall)
+        set_learning_rate(optimizer, share * SETBACK_FACTOR**course.setbacks)
         with torch.autocast(course.device.type, torch.bfloat16, enabled=course.precision == "bf16"):
             loss, _ = objective.step(network, images, targets)
         optimizer.zero_grad(set_to_none=True)

@@ -17,7 +17,8 @@ FINE_TUNE_EPOCHS = 10
 SCRATCH_STEPS, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 1200, 12, 100
 # Below this many images batch statistics are noisier than those the weights came with.
 FROZEN_NORM_BELOW = 20_000
-LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2}
+LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 2e-3, ("sgd", True): 1e-2, ("sgd", False): 5e-2,
+                  ("muon", True): 1e-2, ("muon", False): 5e-2}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ LATE = 0.15
 SIDES = {"left", "right", "leftward", "rightward", "clockwise", "counterclockwise", "anticlockwise", "links", "rechts", "gauche", "droite",
          "izquierda", "derecha", "sinistra", "destra"}  # fmt: skip
 WRITTEN = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "digit", "letter", "text", "handwriting"}
-# AdamW's decay acts apart from the gradient, SGD's through it.
-WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+# AdamW's decay acts apart from the gradient, SGD's through it; Muon turns filters and leaves their length alone, so only the head's decays.
+WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4, "muon": 0.01}
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Plan:
     probe        the head starts from a logistic regression on the frozen backbone's embeddings
     freeze_norm  batch normalisation keeps the statistics it came with
     keep         "best": the epoch with the lowest validation loss, "last": the last
+    fall         how the learning rate falls after its highest: as half a "cosine", or "linear"
     flip         images are mirrored at random
     rotate       by so many degrees at most they are turned
     mosaic       the share of training pictures that are put together from four images
@@ -92,6 +94,7 @@ class Plan:
     weight_decay: float
     momentum: float
     warmup: float
+    fall: str
     ema: float
     clip_norm: float
     patience: int
@@ -163,6 +166,8 @@ def make_plan(
     decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
     freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
     sizes = _sizes(config, size, takes, pretrained=pretrained)
+    if size is not None and augment.shift >= size:
+        raise UsageError(f"--shift {augment.shift}: images of {size} px cannot be moved as far; give less than {size}.")
     batch_size, patience = config.batch_size or usual.batch_size, config.patience or usual.patience
     ema = usual.ema if config.ema is None else config.ema
     clip_norm = usual.clip_norm if config.clip_norm is None else config.clip_norm
@@ -181,7 +186,7 @@ def make_plan(
     reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
     return Plan(
         epochs, frozen, pretrained and lies is None, freeze_norm, batch_size, config.optimizer, lr, scale, decay, config.momentum,
-        config.warmup, ema, clip_norm, patience, config.keep, flip, rotate, augment.mosaic, sizes, tuple(reasons),
+        config.warmup, config.fall, ema, clip_norm, patience, config.keep, flip, rotate, augment.mosaic, sizes, tuple(reasons),
     )  # fmt: skip
 
 
@@ -199,6 +204,8 @@ def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None)
         raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
     if lies is not None and (mixed := [flag for flag in ("mixup", "cutmix") if getattr(augment, flag)]):
         raise UsageError(f"--{' and --'.join(mixed)}: images with {lies} on them are not mixed; --mosaic puts them together.")
+    if lies is not None and (moved := [flag for flag in ("alternate", "shift") if getattr(augment, flag)]):
+        raise UsageError(f"--{' and --'.join(moved)}: for images of which the whole is learned, not {lies} on them; leave it out.")
 
 
 def _hardening(config: TrainConfig, augment: AugmentConfig) -> list[str]:

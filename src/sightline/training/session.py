@@ -23,10 +23,13 @@ from sightline.errors import UsageError
 from sightline.model.assembly import assembled
 from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, Trainable, torch_infer
+from sightline.model.small import whiten
+from sightline.model.views import one_view
 from sightline.records import Dataset
 from sightline.tasks import TASKS, Task, load_task
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, frames_of, plain_batches
+from sightline.training.device_batches import DeviceBatches, fit_on
 from sightline.training.logs import Log
 from sightline.training.objective import Objective
 from sightline.training.plan import Plan, Show
@@ -35,7 +38,10 @@ from sightline.training.ranks import ALONE, Ranks
 from sightline.training.scenes import SceneBatches
 from sightline.training.together import Together
 
-VALIDATION_BATCH = 32
+# Images looked at together in validation; of small ones that lie on a GPU, so that it has something to do.
+VALIDATION_BATCH, LARGE_BATCH = 32, 1024
+# Images whose patches tell what is usual; thousands of patches are on each.
+WHITENED = 2000
 # Where the score of a box says how well it fits and that of a pixel is one of thousands, there is none.
 LABEL_SMOOTHING = 0.1
 
@@ -84,7 +90,9 @@ class Session:
         torch.manual_seed(settings.run.seed)
         task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
         classes = len(dataset.labels)
-        network = _build(choice, plan, head_module, classes, settings.network.dropout).to(device)
+        network = _build(choice, plan, head_module, classes, settings.network.dropout)
+        # On a GPU filters lie as the images do, channel by channel; a processor's library arranges them itself.
+        network = network.to(device, memory_format=torch.channels_last) if device.type == "cuda" else network.to(device)
         ranks.part_ways(settings.run.seed)
         targets = dataset.targets
         assert targets is not None
@@ -92,7 +100,17 @@ class Session:
         train, validation = (Part(store.select(rows), targets[rows]) for rows in (dataset.rows_of("train"), stopping))
         to_judge = len(calibrating), len(dataset.rows_of("test"))
         parts = network, task, head_module, train, validation, to_judge, classes
-        return cls(*parts, choice, plan, settings, device, folder, log, read_seconds, ranks)
+        session = cls(*parts, choice, plan, settings, device, folder, log, read_seconds, ranks)
+        if not choice.pretrained:
+            session._whiten()
+        return session
+
+    def _whiten(self) -> None:
+        """Set the first layer of one of our own networks by some of the training images."""
+        rows = np.random.default_rng(self.settings.run.seed).permutation(len(self.train))[:WHITENED]
+        some = Part(self.train.store.select(np.sort(rows)), self.train.targets[rows])
+        with torch.no_grad():
+            whiten(self.network, lambda: torch.cat([self.network.normal(images) for images in self.plain(some)]))
 
     @cached_property
     def objective(self) -> Objective:
@@ -110,13 +128,15 @@ class Session:
         return sampling_shares(self.train.targets, self.classes) if self.settings.training.balance == "sampling" else None
 
     @cached_property
-    def batches(self) -> TrainBatches | SceneBatches:
+    def batches(self) -> TrainBatches | DeviceBatches | SceneBatches:
         """Changed training images, none of them made harder: that is a stage of its own."""
         augment = replace(self.settings.augment, flip=self.plan.flip, rotate=self.plan.rotate, robust=False)
         data = self.train.store, self.train.targets, self.choice.prepare, augment, self.plan.batch_size, self.settings.run.seed, self.device
         if self.task.SCENES:
             return SceneBatches(*data, mosaic=self.plan.mosaic, shares=self.shares, ranks=self.ranks)
-        return TrainBatches(*data, classes=self.classes, shares=self.shares, ranks=self.ranks)
+        batches, prepare = TrainBatches(*data, classes=self.classes, shares=self.shares, ranks=self.ranks), self.choice.prepare
+        there = not self.plan.probe and fit_on(self.device, self.train.store, augment, (*prepare.shape, prepare.channels))
+        return DeviceBatches(batches) if there and not self.ranks.together else batches
 
     def plain(self, part: Part) -> Iterator[Tensor]:
         """A part's images as evaluation sees them, in order: (n, size, size, channels) uint8 on the device."""
@@ -125,7 +145,20 @@ class Session:
 
     def validate(self, candidate: Trainable) -> dict[str, float]:
         """The objective's figures of a whole network on the validation images."""
-        return self.figures(candidate, plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH))
+        with one_view(candidate):
+            return self.figures(candidate, self._seen)
+
+    @property
+    def _seen(self) -> Iterable[NDArray[np.uint8]]:
+        """The validation images in batches; small ones, whose training images lie on the device, are prepared only once."""
+        if isinstance(self.batches, DeviceBatches):
+            return self._kept
+        return plain_batches(self.validation.store, self.choice.prepare, VALIDATION_BATCH)
+
+    @cached_property
+    def _kept(self) -> list[NDArray[np.uint8]]:
+        at_once = VALIDATION_BATCH if self.device.type == "cpu" else LARGE_BATCH
+        return list(plain_batches(self.validation.store, self.choice.prepare, at_once))
 
     def figures(self, candidate: Trainable, *passes: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
         """The objective's figures of a whole network on batches of all validation images in order, in one or several passes; of several
