@@ -19,10 +19,11 @@ from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.data.windows import Tiling, cut, is_cut, surplus
 from sightline.energy import Meter
-from sightline.errors import Interrupted, UsageError, did_you_mean
+from sightline.errors import Interrupted, UsageError
 from sightline.processor import keep_memory, processors, share_processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
+from sightline.tasks import known_task, load_task
 from sightline.training.budget import Budget, parse_budget, spoken
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _read(start: Start, limits: Limits) -> tuple[Dataset, Decisions]:
     """The data, cut into tiles where that is asked for, and what a person decided about them that is not done yet."""
     chosen = start.settings
     tiling = Tiling.asked(chosen.data.tile, chosen.data.overlap)
-    dataset, found = read_dataset(start.root, chosen.reading, _known(chosen.data.task), limits)
+    dataset, found = read_dataset(start.root, chosen.reading, known_task(chosen.data.task), limits)
     console.say(found)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
@@ -224,7 +225,6 @@ def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, An
 
 def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
     """The plan of a new run, made from what the data turned out to be."""
-    from sightline.tasks import load_task
     from sightline.training.balance import imbalance
     from sightline.training.plan import make_plan
     from sightline.training.presets import training_for
@@ -291,12 +291,3 @@ def go_on(folder: Path, started: float, data: object = None, settings: Mapping[s
 def budget_of(settings: TrainSettings, started: float) -> Budget:
     asked = settings.training.budget
     return Budget(math.inf if asked is None else parse_budget(asked), started)
-
-
-def _known(task: str | None) -> str | None:
-    """The task as asked for; UsageError when there is none of this name."""
-    from sightline.tasks import TASKS
-
-    if task is not None and task not in TASKS:
-        raise UsageError(f"--task {task}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(task, TASKS)}")
-    return task

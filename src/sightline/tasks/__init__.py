@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import ModelFileError
+from sightline.errors import ModelFileError, UsageError, did_you_mean
 from sightline.predictions import Decision, Prediction
 from sightline.tasks.blocks import Block
 
@@ -113,6 +113,13 @@ TASKS = {
     "detect": Entry("sightline.tasks.detect", "sightline.model.heads.detect"),
     "segment": Entry("sightline.tasks.segment", "sightline.model.heads.segment"),
 }
+
+
+def known_task(name: str | None) -> str | None:
+    """The task as asked for; UsageError where there is none of this name."""
+    if name is not None and name not in TASKS:
+        raise UsageError(f"--task {name}: there is no such task, only {', '.join(TASKS)}.{did_you_mean(name, TASKS)}")
+    return name
 
 
 def load_task(name: str) -> Task:
