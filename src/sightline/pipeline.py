@@ -33,6 +33,7 @@ from sightline.data.content import content_key
 from sightline.data.decode import Limits
 from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
+from sightline.data.remote import local
 from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
@@ -89,7 +90,7 @@ def audit(data: str | Path, **settings: Any) -> Audited:
     check_libraries("Auditing", "sightline.auditing.audit")
     from sightline.auditing.audit import audit as carry_out
 
-    return carry_out(Path(data), reading, looking, config)
+    return carry_out(local(data, looking.store_limit), reading, looking, config)
 
 
 def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
@@ -123,7 +124,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         opened = Model.of(bundle, **_runtime(config), many=True)
         seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
+    dataset = cut(read_dataset(local(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
     if opened.tiling is not None and is_cut(dataset):
         console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = targets_for(opened.labels, dataset, bundle.path)
@@ -177,6 +178,7 @@ def predict(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     from sightline.saving.predict import predicted
 
     config, using = make_all((PredictConfig, RuntimeConfig), settings)
+    images = [local(image) for image in images]
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
     opened = Model.open(model, require_signature=using.require_signature, many=several or config.tile is not None, **_runtime(using))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)

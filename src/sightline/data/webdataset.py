@@ -63,7 +63,7 @@ def shards_of(path: Path) -> tuple[Path, ...]:
 
 def _matching(path: Path) -> tuple[Path, ...]:
     found: list[str] = []
-    for name in _expanded(str(path)):
+    for name in expanded(str(path)):
         matches = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
         if not matches or not Path(matches[0]).exists():
             raise DataError(f"{path}: there is no {name}; write a pattern of shards that are there, such as train-{{0000..0009}}.tar.")
@@ -71,7 +71,7 @@ def _matching(path: Path) -> tuple[Path, ...]:
     return tuple(map(Path, sorted(set(found))))
 
 
-def _expanded(text: str) -> Iterator[str]:
+def expanded(text: str) -> Iterator[str]:
     """What a shell makes of braces: ``{a,b}`` and ``{000..010}``."""
     braces = _BRACES.search(text)
     if braces is None:
@@ -84,7 +84,7 @@ def _expanded(text: str) -> Iterator[str]:
     else:
         words = braces[1].split(",")
     for word in words:
-        yield from _expanded(f"{text[: braces.start()]}{word}{text[braces.end() :]}")
+        yield from expanded(f"{text[: braces.start()]}{word}{text[braces.end() :]}")
 
 
 def _says_labels(path: Path) -> bool:
