@@ -22,6 +22,7 @@ TITLES = {
     "budgets": "A budget that holds",
     "files_to_labels": "Files to labels",
     "look_once": "Looking once",
+    "look_at_scale": "Looking once at a million files",
     "int8": "INT8 that is checked",
     "serving": "A server that holds",
     "parity": "Every form answers alike",

@@ -28,7 +28,7 @@ LABELS = ("disc", "square", "cross")
 
 def facts_of(n: int, **columns) -> Facts:
     empty = {
-        entry.name: np.full(n, "") if "str" in str(entry.type) else np.zeros((n, 2) if entry.name == "border" else n)
+        entry.name: np.full(n, "") if entry.type == "Texts" else np.zeros((n, 2) if entry.name == "border" else n)
         for entry in fields(Facts)
     }
     return Facts(**{**empty, **{name: np.asarray(column) for name, column in columns.items()}})

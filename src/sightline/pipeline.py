@@ -35,6 +35,7 @@ from sightline.data.content import content_key
 from sightline.data.decode import Limits
 from sightline.data.given import given_images
 from sightline.data.readers import read_dataset
+from sightline.data.remote import local
 from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
@@ -93,7 +94,7 @@ def audit(data: str | Path, **settings: Any) -> Audited:
     check_libraries("Auditing", "sightline.auditing.audit")
     from sightline.auditing.audit import audit as carry_out
 
-    return carry_out(Path(data), reading, looking, config)
+    return carry_out(local(data, looking.store_limit), reading, looking, config)
 
 
 def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
@@ -127,7 +128,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
         opened = Model.of(bundle, **config.opening(engine.engine), many=True)
         seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset = cut(read_dataset(Path(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
+    dataset = cut(read_dataset(local(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
     if opened.tiling is not None and is_cut(dataset):
         console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = targets_for(opened.labels, dataset, bundle.path)
@@ -187,6 +188,7 @@ def predict(
     config, using, bulk = make_all((PredictConfig, RuntimeConfig, BulkConfig), settings)
     if is_bulk(config, bulk):
         return predict_in_bulk(Path(model), images, config, using, bulk, top)
+    images = [local(image) for image in images]
     several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
     opened = Model.open(
         model, require_signature=using.require_signature, many=several or config.tile is not None, **using.opening(bulk.engine)

@@ -15,8 +15,10 @@ from sightline import console
 from sightline.config import NetworkConfig, TrainSettings
 from sightline.data.decode import Limits
 from sightline.data.look import median_size
+from sightline.data.part import Part
 from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
+from sightline.data.remote import local
 from sightline.data.windows import Tiling, cut, is_cut, surplus
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError
@@ -142,7 +144,6 @@ class Seen:
 def _looked(start: Start) -> tuple[Choice, Seen]:
     """The network that was chosen for the data, and the data, looked at."""
     from sightline.auditing.gate import gate
-    from sightline.data.part import Part
     from sightline.data.store import look_once
     from sightline.model.choose import Choice, choose
     from sightline.training.presets import network_for
@@ -261,6 +262,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
         settings = {**settings, "decisions": str(Path(settings["decisions"]).resolve())}
     chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
     Reading.of(chosen.data.window, chosen.data.bands)
+    Part.asked(chosen.data.where, chosen.data.limit)
     if chosen.trial.require is not None:
         parse(chosen.trial.require)
     check_libraries()
@@ -271,7 +273,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
 
     budget = budget_of(chosen, started)
     if resume is None:
-        begun = Start(with_preset(chosen, settings), Path(str(data)).resolve(), budget, module=module)
+        begun = Start(with_preset(chosen, settings), local(str(data), chosen.data.store_limit).resolve(), budget, module=module)
     else:
         begun = go_on(Path(resume), started, data, settings, module)
     check_installed(begun.settings.run.log)

@@ -16,6 +16,7 @@ from sightline.config import DataConfig
 from sightline.data.split import fold as split_fold
 from sightline.data.split import split
 from sightline.data.store import Facts, Store
+from sightline.data.webdataset import is_pattern
 from sightline.errors import DataError
 from sightline.records import SPLITS, Dataset, ImageRef
 
@@ -203,6 +204,7 @@ def relative_name(ref: ImageRef, root: Path) -> str:
     if ref.member is not None and Path(ref.path) == root:
         return _printable(str(replace(ref, path=ref.member, member=None)))
     place = Path(str(ref))
+    root = root.parent if is_pattern(root) else root
     if place.is_relative_to(root):
         place = place.relative_to(root)
     # On Windows there is no way from one drive to another.

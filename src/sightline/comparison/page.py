@@ -14,6 +14,7 @@ from sightline.data.container import is_archive
 from sightline.data.content import content_id
 from sightline.data.decode import decode
 from sightline.data.table import is_table
+from sightline.data.webdataset import is_pattern, member_of
 from sightline.errors import ImageError, ResourceError
 from sightline.records import ImageRef
 from sightline.report import amounts
@@ -218,6 +219,8 @@ def image_at(data: Path, name: str) -> ImageRef:
     if found := WINDOW.search(name):
         left, top, right, bottom = map(int, found.groups())
         return replace(image_at(data, name[: found.start()]), window=(left, top, right, bottom))
+    if shard := member_of(name):
+        return ImageRef(str((data.parent if is_pattern(data) else data) / shard[0]), member=shard[1])
     if is_archive(data):
         return ImageRef(str(data), member=name)
     return ImageRef(str((data.parent if is_table(data) else data) / name))

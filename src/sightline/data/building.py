@@ -19,6 +19,7 @@ from sightline.data.earlier import Earlier, Known, build_of, moved, part_name
 from sightline.data.facts import LOOKED_FACTS, looked_columns
 from sightline.data.locks import is_locked, try_lock
 from sightline.data.look import Look
+from sightline.data.room import check_limit
 from sightline.data.stored import PixelFile
 from sightline.data.tables import Column, Piece, write_table
 from sightline.errors import ResourceError
@@ -177,11 +178,3 @@ def _pieces(every: Earlier, tables: NDArray[np.int64], rows: NDArray[np.int64], 
         picked = slice(int(some[0]), int(some[-1]) + 1) if whole else some
         piece: dict[str, Column] = {name: getattr(store.facts, name)[picked] for name in ("path", "bytes", "mtime_ns", *LOOKED_FACTS)}
         yield {**piece, "offsets": moved(store, some, files), "shapes": store.shapes[picked]}
-
-
-def check_limit(size: float, limit: float) -> None:
-    """ResourceError for a store that takes more than it may."""
-    if size > limit:
-        raise ResourceError(
-            f"The store of decoded images would take {size / 1e9:.3g} GB, over the limit of {limit / 1e9:.3g}; raise --store-limit."
-        )

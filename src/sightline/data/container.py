@@ -115,6 +115,19 @@ def read_member(path: str, member: str, max_bytes: int) -> bytes:
         raise ImageError(f"{path}!{member}", str(error)) from error
 
 
+def read_members(path: str, names: Iterable[str], max_bytes: int) -> Iterator[bytes | ImageError]:
+    """What ``read_member`` gives for small members of one archive, which is opened once; or why one cannot be read."""
+    with open(path, "rb") as file:
+        for name in names:
+            try:
+                found = _member(path, name)
+                if found.fault or max(found.size, found.packed) > max_bytes:
+                    raise _Refused(found.fault or f"holds more than {max_bytes:,} bytes")
+                yield _unpacked(file, found)
+            except _Refused as error:
+                yield ImageError(f"{path}!{name}", str(error))
+
+
 def member_size(path: str, member: str) -> int:
     """The size in bytes that a member states; raises ImageError where there is no such member."""
     try:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.data.container import is_archive, members
 from sightline.data.listing import amount, folders_on_disk
+from sightline.data.webdataset import shards_of, unlabelled_refs
 from sightline.errors import DataError
 from sightline.records import NO_TARGET, SPLITS, Dataset, Refs
 from sightline.texts import Texts
@@ -75,7 +76,7 @@ def read_folder(root: str | Path) -> Dataset:
 def read_unlabelled(root: str | Path) -> Dataset:
     """Every image file below a folder or in an archive, without targets; raises DataError when there is none."""
     root = Path(root)
-    _, refs = _listed(root)
+    refs = unlabelled_refs(shards) if (shards := shards_of(root)) else _listed(root)[1]
     if not len(refs):
         raise DataError(f"{root}: holds no image files.")
     return Dataset(root=root, task="", labels=(), refs=refs, targets=np.full(len(refs), NO_TARGET))

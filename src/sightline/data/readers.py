@@ -13,6 +13,7 @@ from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.layouts import layout_of
 from sightline.data.table import is_table, read_table
+from sightline.data.webdataset import read_webdataset, shards_of
 from sightline.errors import UsageError
 from sightline.records import Dataset, texts_of
 
@@ -36,6 +37,9 @@ def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UsageError(f"{path}: is no table (.csv, .tsv, .jsonl), so it has no columns to name; leave out {flags}.")
+        if shards := shards_of(path):
+            dataset, found = read_webdataset(path, shards, task)
+            return by_path(dataset), f"{path}: {found}, so the task is {dataset.task}."
         layout = None if task == FOLDER_TASK else layout_of(path, task)
         if layout is not None:
             if layout.tree.packed:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import operator
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.data.building import begun, check_limit
+from sightline.data.building import begun
 from sightline.data.decode import Limits
 from sightline.data.earlier import NEVER, Earlier, Known, earlier, known_rows
 from sightline.data.facts import LOOKED_FACTS, Facts
 from sightline.data.look import Job, Look, looked_at
 from sightline.data.reading import Reading
+from sightline.data.room import make_room
 from sightline.data.stamps import stamps_of
 from sightline.data.stored import Store, open_store
 from sightline.errors import ResourceError
@@ -43,8 +43,6 @@ VERSION = 5
 INDEX = "index.json"
 # Bytes a decoded image takes beyond side x side x channels, on average: photographs are 4:3.
 ASPECT = 1.4
-# Share of the disk that is left free.
-KEEP_FREE = 0.02
 
 
 def cache_folder() -> Path:
@@ -68,7 +66,7 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
             folder.touch()
         return old
     with _named_disk_errors(folder):
-        _make_room(folder, len(dataset) * side * side * reading.channels * ASPECT, limit_bytes)
+        make_room(folder, len(dataset) * side * side * reading.channels * ASPECT, limit_bytes)
         folder.mkdir(parents=True, exist_ok=True)
         before = earlier(folder, None if old is None else _table(folder), side)
         known = known_rows(dataset.refs, stamps, before)
@@ -151,24 +149,6 @@ def _unchanged(refs: Sequence[ImageRef], stamps: NDArray[np.int64], facts: Facts
         and np.array_equal(facts.mtime_ns, stamps[:, 1])
         and all(map(operator.eq, facts.path, texts_of(refs)))
     )
-
-
-def _make_room(folder: Path, need: float, limit: float) -> None:
-    """Remove the stores used longest ago until the new one fits; ResourceError when it cannot."""
-    check_limit(need, limit)
-    stores = folder.parent
-    stores.mkdir(parents=True, exist_ok=True)
-    others = sorted((other for other in stores.iterdir() if other.is_dir() and other != folder), key=lambda other: other.stat().st_mtime_ns)
-    sizes = [sum(part.stat().st_size for part in other.iterdir()) for other in others]
-    while others and sum(sizes) + need > limit:
-        shutil.rmtree(others.pop(0), ignore_errors=True)
-        sizes.pop(0)
-    usage = shutil.disk_usage(stores)
-    if need > usage.free - KEEP_FREE * usage.total:
-        raise ResourceError(
-            f"{stores}: the store of decoded images needs {need / 1e9:.3g} GB and {usage.free / 1e9:.3g} GB are free; "
-            "make room or set SIGHTLINE_CACHE to a folder on another disk."
-        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from sightline.data.chosen import targets_for
 from sightline.data.content import content_key
 from sightline.data.decode import Limits
 from sightline.data.readers import read_dataset
+from sightline.data.remote import local
 from sightline.data.windows import cut
 from sightline.errors import ModelFileError
 from sightline.exporting.material import Images, Material, material_for
@@ -43,7 +44,7 @@ def _material(
     if config.data is None:
         return None
     manifest = bundle.manifest
-    read, _ = read_dataset(Path(config.data), reading, manifest.task, limits)
+    read, _ = read_dataset(local(config.data), reading, manifest.task, limits)
     dataset = cut(read, Tiling.from_json(manifest.tiles), limits)
     targets, seen = targets_for(manifest.labels, dataset, bundle.path), seen_by(bundle)
     known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
