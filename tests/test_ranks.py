@@ -87,8 +87,8 @@ def test_mixed_images_have_the_same_partners_and_frozen_layers_stay_so(done):
 @pytest.mark.parametrize("task", ["tag", "segment", "detect"])
 def test_the_gradients_of_every_task_are_the_whole_batchs(done, task):
     loss, gradient = done[task]
-    assert loss < 1e-5
-    assert gradient < 1e-4
+    assert loss < 1e-6  # the losses of scenes are computed in single precision
+    assert gradient < 1e-10
 
 
 def test_what_was_killed_on_two_ends_on_one_as_if_it_had_not_been(done):
