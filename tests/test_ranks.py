@@ -138,6 +138,10 @@ def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match="--device mps"):
         Ranks.join(torch.device("mps"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match="--nproc-per-node 2"):
+        Ranks.join(torch.device("cuda"))
 
 
 def test_other_processes_are_silent(monkeypatch, capfd):
