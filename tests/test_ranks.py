@@ -149,10 +149,10 @@ def test_other_processes_are_silent(monkeypatch, capfd):
     handler = signal.getsignal(signal.SIGTERM)
     for name, value in {**MEETING, "RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert _exit_code(["train", "nowhere", "--epochs", "none"]) == 2
+    assert _exit_code(["train", "nowhere", "--epochs", "several"]) == 2
     assert capfd.readouterr().err == ""
     monkeypatch.setenv("RANK", "0")
-    assert _exit_code(["train", "nowhere", "--epochs", "none"]) == 2
+    assert _exit_code(["train", "nowhere", "--epochs", "several"]) == 2
     assert "--epochs" in capfd.readouterr().err
     signal.signal(signal.SIGTERM, handler)
 
