@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from side_by_side import STOP, Stopped, train
 from sightline import console, exits
 from sightline.bundle import Bundle
 from sightline.cli import _exit_code
-from sightline.errors import DeviceError
-from sightline.training import course
+from sightline.errors import DeviceError, UsageError
+from sightline.training import course, ranks
 from sightline.training.ranks import ALONE, Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +143,14 @@ def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match="--nproc-per-node 2"):
         Ranks.join(torch.device("cuda"))
+
+
+def test_processes_that_do_not_meet_are_told_of(monkeypatch):
+    for name, value in {**MEETING, "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=1))
+    with pytest.raises(UsageError, match=r"2 processes of this training did not meet at 127\.0\.0\.1:1;"):
+        Ranks.join(torch.device("cpu"))
 
 
 def test_other_processes_are_silent(monkeypatch, capfd):

@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline import console
-from sightline.errors import DeviceError, Interrupted
+from sightline.errors import DeviceError, Interrupted, UsageError
 from sightline.processor import launched
 
 Value = TypeVar("Value")
 # How long one process waits for another, which may be writing a report or decoding a million images. What ends is noticed at once.
 PATIENCE = timedelta(days=30)
+# How long they may take to come together at first.
+MEETING = timedelta(minutes=10)
 # Words of gloo's and NCCL's errors when a process at the other end is no longer there.
 LOST = ("gloo", "nccl", "by peer")
 TOLD = "told"
@@ -66,7 +68,7 @@ class Ranks:
         if not dist.is_initialized():
             if device.type == "cuda":
                 _take_gpu(local)
-            shared, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+            shared, rank, size = _meet()
             # What an earlier training of these processes has left there is not ours.
             store = dist.PrefixStore(f"sightline/{next(JOINED)}", shared)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -231,6 +233,18 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _meet() -> tuple[dist.Store, int, int]:
+    """Where the launcher lets its processes leave words for each other, this one's number, and how many there are."""
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+    except RuntimeError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UsageError(
+            f"The {os.environ['WORLD_SIZE']} processes of this training did not meet at {where}; start all, by torchrun."
+        ) from error
+    return store, rank, size
 
 
 def _take_gpu(local: int) -> None:
