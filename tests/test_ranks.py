@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from side_by_side import STOP, Stopped, train
 from sightline import console, exits
 from sightline.bundle import Bundle
 from sightline.cli import _exit_code
-from sightline.errors import DeviceError
-from sightline.training import course
+from sightline.errors import DeviceError, UsageError
+from sightline.training import course, ranks
 from sightline.training.ranks import ALONE, Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,8 +88,8 @@ def test_mixed_images_have_the_same_partners_and_frozen_layers_stay_so(done):
 @pytest.mark.parametrize("task", ["tag", "segment", "detect"])
 def test_the_gradients_of_every_task_are_the_whole_batchs(done, task):
     loss, gradient = done[task]
-    assert loss < 1e-5
-    assert gradient < 1e-4
+    assert loss < 1e-6  # the losses of scenes are computed in single precision
+    assert gradient < 1e-10
 
 
 def test_what_was_killed_on_two_ends_on_one_as_if_it_had_not_been(done):
@@ -138,6 +139,18 @@ def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match="--device mps"):
         Ranks.join(torch.device("mps"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match="--nproc-per-node 2"):
+        Ranks.join(torch.device("cuda"))
+
+
+def test_processes_that_do_not_meet_are_told_of(monkeypatch):
+    for name, value in {**MEETING, "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=1))
+    with pytest.raises(UsageError, match=r"2 processes of this training did not meet at 127\.0\.0\.1:1;"):
+        Ranks.join(torch.device("cpu"))
 
 
 def test_other_processes_are_silent(monkeypatch, capfd):
@@ -145,10 +158,10 @@ def test_other_processes_are_silent(monkeypatch, capfd):
     handler = signal.getsignal(signal.SIGTERM)
     for name, value in {**MEETING, "RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert _exit_code(["train", "nowhere", "--epochs", "none"]) == 2
+    assert _exit_code(["train", "nowhere", "--epochs", "several"]) == 2
     assert capfd.readouterr().err == ""
     monkeypatch.setenv("RANK", "0")
-    assert _exit_code(["train", "nowhere", "--epochs", "none"]) == 2
+    assert _exit_code(["train", "nowhere", "--epochs", "several"]) == 2
     assert "--epochs" in capfd.readouterr().err
     signal.signal(signal.SIGTERM, handler)
 

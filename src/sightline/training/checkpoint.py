@@ -52,11 +52,11 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
 def random_states(device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """The states of torch's generators, the first process's and those of the others that train with it; those of the batches are drawn
     from (seed, epoch, row) and need none."""
-    first, *others = ranks.gather(_random_state(device))
+    first, *others = ranks.gather(random_state(device))
     return {"random": first, "others": others}
 
 
-def _random_state(device: torch.device) -> dict[str, Any]:
+def random_state(device: torch.device) -> dict[str, Any]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -68,12 +68,12 @@ def _random_state(device: torch.device) -> dict[str, Any]:
 def restore_random_states(saved: Mapping[str, Any], device: torch.device, ranks: Ranks) -> None:
     """This process's state of those in a checkpoint; one that was written by fewer processes has none for it, and new ones are drawn."""
     states = [saved["random"], *saved.get("others", ())]
-    _restore(states[min(ranks.rank, len(states) - 1)], device)
+    restore_random_state(states[min(ranks.rank, len(states) - 1)], device)
     if ranks.rank >= len(states):
         ranks.part_ways(int(torch.randint(2**62, ())))
 
 
-def _restore(state: Mapping[str, Any], device: torch.device) -> None:
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -6,6 +6,7 @@ process's doing, and the others are told.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -22,15 +23,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline import console
-from sightline.errors import DeviceError, Interrupted
+from sightline.errors import DeviceError, Interrupted, UsageError
 from sightline.processor import launched
 
 Value = TypeVar("Value")
 # How long one process waits for another, which may be writing a report or decoding a million images. What ends is noticed at once.
 PATIENCE = timedelta(days=30)
+# How long they may take to come together at first.
+MEETING = timedelta(minutes=10)
 # Words of gloo's and NCCL's errors when a process at the other end is no longer there.
 LOST = ("gloo", "nccl", "by peer")
-TOLD = "sightline/told"
+TOLD = "told"
+JOINED = itertools.count()
 
 
 @dataclass(eq=False)
@@ -58,10 +62,15 @@ class Ranks:
         """
         if launched() is None and not (dist.is_available() and dist.is_initialized()):
             return cls()
+        if device.type not in ("cpu", "cuda"):
+            raise DeviceError(f"--device {device.type}: several processes cannot train on it together; give --device cpu or one process.")
         local, store = int(os.environ.get("LOCAL_RANK", "0")), None
-        _check_device(device, local)
         if not dist.is_initialized():
-            store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+            if device.type == "cuda":
+                _take_gpu(local)
+            shared, rank, size = _meet()
+            # What an earlier training of these processes has left there is not ours.
+            store = dist.PrefixStore(f"sightline/{next(JOINED)}", shared)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
         # Words go by gloo also between GPUs: NCCL's waiting keeps a GPU busy.
         ranks = cls(dist.get_rank(), dist.get_world_size(), local, store, dist.new_group(timeout=PATIENCE, backend="gloo"))
@@ -82,7 +91,7 @@ class Ranks:
 
     def device(self, device: torch.device) -> torch.device:
         """This process's own of several GPUs; any other device as it is."""
-        return torch.device("cuda", self.local) if self.size > 1 and device.type == "cuda" else device
+        return torch.device("cuda", torch.cuda.current_device()) if self.size > 1 and device.type == "cuda" else device
 
     def of_first(self, make: Callable[[], Value]) -> Value:
         """What ``make`` gives in the first process, told to all, or the error that it raises there.
@@ -226,10 +235,21 @@ class Ranks:
 ALONE = Ranks()
 
 
-def _check_device(device: torch.device, local: int) -> None:
-    if device.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise DeviceError(f"--device cuda: torchrun started more processes than the {torch.cuda.device_count()} GPUs that are here.")
-        torch.cuda.set_device(local)
-    elif device.type != "cpu":
-        raise DeviceError(f"--device {device.type}: several processes cannot train on it together; give --device cpu or one process.")
+def _meet() -> tuple[dist.Store, int, int]:
+    """Where the launcher lets its processes leave words for each other, this one's number, and how many there are."""
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+    except RuntimeError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise UsageError(
+            f"The {os.environ['WORLD_SIZE']} processes of this training did not meet at {where}; start all, by torchrun."
+        ) from error
+    return store, rank, size
+
+
+def _take_gpu(local: int) -> None:
+    """Compute on the GPU of this number from here on; DeviceError, in every process, where the machine has fewer than processes."""
+    there, needed = torch.cuda.device_count(), max(local + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if needed > there:
+        raise DeviceError(f"--device cuda: {needed} processes were started here and there are {there} GPUs; give --nproc-per-node {there}.")
+    torch.cuda.set_device(local)
