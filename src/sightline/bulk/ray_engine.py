@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ STORE_BYTES = 100_000_000
 # So many workers that die before they have opened the model, without one that does, and it will not work.
 MOST_FALSE_STARTS = 5
 STARTS = 3
+KNOCK_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 
 
@@ -80,6 +82,7 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
                 started(lambda: ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False,
                                          logging_level="ERROR", object_store_memory=STORE_BYTES + 2 * bundle_bytes))  # fmt: skip
         else:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises Exception itself where it cannot start
         if address is None:
@@ -91,6 +94,13 @@ def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT; Ray would wait for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def load_ray() -> Any:
