@@ -343,6 +343,11 @@ def test_a_library_that_is_missing_is_named_before_anything_is_done(photos, monk
     assert not (photos / "x").exists()
 
 
+def test_an_audit_takes_an_address_with_ray_only(photos):
+    with pytest.raises(ConfigError, match="--address auto: is for --engine ray"):
+        sightline.audit("photos", address="auto", weights="none")
+
+
 def test_a_cluster_that_does_not_answer_is_named_at_once(run, photos):
     pytest.importorskip("ray", reason="Ray is not installed: sightline[scale]")
     with socket.create_server(("127.0.0.1", 0)) as server:
