@@ -121,17 +121,17 @@ def measure_workers(record: Record, model: Path, images: Path, chunk: int, seed:
 def lose_a_machine(model: str, images: str, out: str, chunk: str) -> None:
     """In a process of its own: three simulated machines, one of which goes away after a third of the parts."""
     from sightline import predict
-    from sightline.bulk import ray_engine
+    from sightline.bulk import ray_start
 
-    os.environ.update(ray_engine.QUIET)
+    os.environ.update(ray_start.QUIET)
     import ray
     from ray.cluster_utils import Cluster
 
     chunks = -(-len(list(Path(images).rglob("*.png"))) // int(chunk))
-    with ray_engine.keeping_to_itself():
+    with ray_start.keeping_to_itself():
         cluster = Cluster()
         for _ in range(3):
-            ray_engine.started(lambda: cluster.add_node(num_cpus=1, include_dashboard=False))
+            ray_start.started(lambda: cluster.add_node(num_cpus=1, include_dashboard=False))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     lost: list[int] = []
 
