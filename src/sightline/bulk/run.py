@@ -55,7 +55,8 @@ class Processed:
         return round(self.done / self.seconds, 2) if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "crashed": list(self.crashed), "images_per_second": self.images_per_second}
+        figures = {"seconds": round(self.seconds, 3), "images_per_second": self.images_per_second}
+        return {**asdict(self), "crashed": list(self.crashed), **figures}
 
     def __str__(self) -> str:
         earlier = f", {self.before:,} of them before" if self.before else ""
