@@ -29,13 +29,14 @@ from measure import Check, Record, arguments, finish, machine, need_data, result
 
 PARTS = ("killed", "workers", "cluster")
 CHUNK, PER_CLASS, FASTER = 256, 2000, 1.6
-BRIEF = ("--backbone", "mobilenetv2_100", "--weights", "none", "--size", "128", "--epochs", "1", "--no-trial")
+BRIEF = ("--weights", "none", "--epochs", "1", "--no-trial")
+NETWORK, QUICK_NETWORK = ("--backbone", "mobilenetv2_100", "--size", "128"), ("--backbone", "test_resnet", "--size", "32")
 LIBRARIES = ("ray", "pyarrow", "onnxruntime", "openvino")
 
 
-def trained(images: Path, out: Path) -> Path:
+def trained(images: Path, out: Path, quick: bool) -> Path:
     """A bundle whose answers are of no interest, of a network that takes a while."""
-    return Path(run_sightline("train", images, *BRIEF, "--out", out).last["model"])
+    return Path(run_sightline("train", images, *BRIEF, *(QUICK_NETWORK if quick else NETWORK), "--out", out).last["model"])
 
 
 def words(model: Path, images: Path, out: Path, chunk: int, workers: int) -> list[str]:
@@ -90,12 +91,15 @@ def measure_killed(record: Record, model: Path, images: Path, chunk: int, seed: 
                 time.sleep(random.uniform(0, 0.5))
                 process.send_signal(signal.SIGKILL)
             kept.append(len(parts_in(out)))
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             wait_for(round(chunks * random.uniform(0.75, 0.9)), out, process)
             worker = a_worker_of(process.pid)
             if worker:
                 os.kill(worker, signal.SIGKILL)
-            told = json.loads(process.communicate()[0])
+            answer, said = process.communicate()
+        if process.returncode:
+            sys.exit(f"The third start ended with exit code {process.returncode}:\n{said}")
+        told = json.loads(answer)
         record.add(
             "killed", seed, parts_at_first_kill=kept[0], parts_at_second_kill=kept[1], workers_killed=int(worker is not None),
             chunks=chunks, images=told["images"], before=told["before"], crashed=len(told["crashed"]), **counted(out, images),
@@ -117,17 +121,17 @@ def measure_workers(record: Record, model: Path, images: Path, chunk: int, seed:
 def lose_a_machine(model: str, images: str, out: str, chunk: str) -> None:
     """In a process of its own: three simulated machines, one of which goes away after a third of the parts."""
     from sightline import predict
-    from sightline.bulk import ray_engine
+    from sightline.bulk import ray_start
 
-    os.environ.update(ray_engine.QUIET)
+    os.environ.update(ray_start.QUIET)
     import ray
     from ray.cluster_utils import Cluster
 
     chunks = -(-len(list(Path(images).rglob("*.png"))) // int(chunk))
-    with ray_engine.keeping_to_itself():
+    with ray_start.keeping_to_itself():
         cluster = Cluster()
         for _ in range(3):
-            ray_engine.started(lambda: cluster.add_node(num_cpus=1, include_dashboard=False))
+            ray_start.started(lambda: cluster.add_node(num_cpus=1, include_dashboard=False))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     lost: list[int] = []
 
@@ -185,7 +189,7 @@ def main() -> None:
         record.restore(results_folder(args))
     scratch = Path(tempfile.mkdtemp())
     try:
-        model = trained(image_sets.cifar(20, 10) / "train", scratch / "run")
+        model = trained(image_sets.cifar(20, 10) / "train", scratch / "run", args.quick)
         for seed in args.seeds:
             for part in args.parts:
                 measure[part](record, model, images, chunk, seed)

@@ -33,7 +33,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("PRODUCT: never torch", [
         ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
         ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("saving", "answers as pictures and files"), ("bulk", "many images, by many workers"), ("explanation", "heat maps, and tests of them"),
+        ("saving", "answers as pictures and files"), ("bulk", "many images, by many workers"),
+        ("explanation", "heat maps, and tests of them"),
         ("serving", "requests in batches, within limits"),
     ]),
     ("TRAIN: may use torch", [

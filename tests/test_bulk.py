@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import tarfile
 import zipfile
@@ -340,6 +341,19 @@ def test_a_library_that_is_missing_is_named_before_anything_is_done(photos, monk
     assert says in said
     assert "pip install 'sightline[scale]'" in said
     assert not (photos / "x").exists()
+
+
+def test_an_audit_takes_an_address_with_ray_only(photos):
+    with pytest.raises(ConfigError, match="--address auto: is for --engine ray"):
+        sightline.audit("photos", address="auto", weights="none")
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(run, photos):
+    pytest.importorskip("ray", reason="Ray is not installed: sightline[scale]")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UsageError, match=f"--address {address}: no Ray cluster answers there"):
+        sightline.predict(run.model, ["photos"], engine="ray", address=address, out="x")
 
 
 def test_a_folder_where_nothing_can_be_read_is_an_error_and_its_rows_say_why(run, photos):

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sightline
 from conftest import write_shapes
-from sightline.bulk import looking, ray_engine
+from sightline.bulk import looking, ray_engine, ray_start
 from sightline.bulk.orders import CRASHED
 from sightline.bulk.parts import prediction_row
 from sightline.data.limits import Limits
@@ -32,14 +33,14 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale
 @pytest.fixture(scope="module")
 def cluster():
     """Three machines of a processor each, simulated on this one."""
-    os.environ.update(ray_engine.QUIET)
+    os.environ.update(ray_start.QUIET)
     ray = pytest.importorskip("ray", reason="Ray is not installed: sightline[scale]")
     from ray.cluster_utils import Cluster
 
-    with ray_engine.keeping_to_itself():
+    with ray_start.keeping_to_itself():
         found = Cluster()
         for _ in range(3):  # the first is the head
-            ray_engine.started(lambda: found.add_node(num_cpus=1, include_dashboard=False))
+            ray_start.started(lambda: found.add_node(num_cpus=1, include_dashboard=False))
         ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
     yield found
     ray.shutdown()
@@ -76,6 +77,13 @@ def fragile_look(batch):
     return look_at_all(batch)
 
 
+def command_of(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
 def parts_in(folder) -> int:
     return len(list(folder.glob("part-*")))
 
@@ -103,7 +111,7 @@ def test_killed_twice_and_bereft_of_a_machine_it_finishes_with_each_image_once(c
     words += ["--workers", "3", "--chunk", "3", "--out", out]
     for at_least in (5, 15):
         # The cluster speaks over the loopback interface, as Ray does where Sightline starts it.
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, ray_engine.CLUSTER: "0"}) as process:
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, ray_start.CLUSTER: "0"}) as process:
             while parts_in(out) < at_least and process.poll() is None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
@@ -148,8 +156,8 @@ def test_images_are_looked_at_over_ray_as_they_are_here(cluster, images, tmp_pat
     assert sum(bool(look.error) for look in found) == ("bad.png" in {path.name for path in paths})
 
 
-def test_ray_that_is_started_here_speaks_to_this_machine_only(run, tmp_path):
-    """By the shim of ``test_offline``, which also tells addresses."""
+def test_ray_that_is_started_here_speaks_to_this_machine_only_and_prints_nothing(run, tmp_path):
+    """By the shim of ``test_offline``, which also tells addresses; a worker is killed, of which Ray has much to say."""
     pytest.importorskip("ray", reason="Ray is not installed: sightline[scale]")
     if sys.platform != "linux" or not shutil.which("gcc"):
         pytest.skip("needs Linux and gcc to build the shim")

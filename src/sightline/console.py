@@ -59,7 +59,8 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - said > PLAIN_INTERVAL_SECONDS:
             said = now
-            say(f"{what}: {done} of {total}, {_clock((now - start) / max(done, 1) * (total - done))} left")
+            left = f", {_clock((now - start) / done * (total - done))} left" if done else ""
+            say(f"{what}: {done} of {total}{left}")
         yield item
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from sightline import console
-from sightline.bulk.ray_engine import connected
+from sightline.bulk.ray_start import connected
 from sightline.data.look import BATCH, ELSEWHERE, MAX_ASPECT, Job, Look, look_at_all
 from sightline.processor import processors
 
@@ -25,8 +25,8 @@ def looking_over_ray(address: str | None, workers: int | None) -> Iterator[int]:
 
     A worker that dies breaks its own batch only, and ``looked_at`` repeats that as it does after a crash in a pool here.
     """
-    here = 2 * (workers or processors()) * BATCH * 3 * MAX_ASPECT * STORE_SIDE**2
-    with connected(address, here // 2) as ray:
+    pixels = 2 * (workers or processors()) * BATCH * 3 * MAX_ASPECT * STORE_SIDE**2
+    with connected(address, pixels) as ray:
         look = ray.remote(num_cpus=1, max_retries=0)(look_at_all)
 
         def submit(batch: Sequence[Job]) -> Future[Looks]:

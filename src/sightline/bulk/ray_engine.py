@@ -1,4 +1,4 @@
-"""Bulk work by Ray actors, on this machine or a cluster. Ray is imported here and in ``looking.py`` only.
+"""Bulk work by Ray actors, on this machine or a cluster.
 
 An actor holds an opened model and gets an order at a time; who dies is replaced, and only actors that have opened the model are given
 anything, so that one for which there is no room (its machine is gone) holds nothing up. The driver holds names, never answers.
@@ -6,11 +6,7 @@ anything, so that one for which there is no room (its machine is gone) holds not
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,20 +16,13 @@ from sightline import console
 from sightline.bulk.orders import Order, Orders
 from sightline.bulk.parts import Row, write_part
 from sightline.bulk.plan import Chunk
+from sightline.bulk.ray_start import first_line
 from sightline.bulk.work import Job, Work
 from sightline.errors import DeviceError, ResourceError, SightlineError, UsageError
-from sightline.processor import processors
 
-# Set before Ray is imported: nothing is sent anywhere, and no accelerator is hidden from anybody.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# With this at 0 Ray speaks over the loopback interface only. Its name is of other systems, where that is the default.
-CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 THREADS = 4
-# Bytes of Ray's store of objects, which holds the bundle and little else, beside the bundle; the least that Ray takes is 75 MB.
-STORE_BYTES = 100_000_000
 # So many workers that die before they have opened the model, without one that does, and it will not work.
 MOST_FALSE_STARTS = 5
-STARTS = 3
 PATIENCE_SECONDS = 30.0
 
 
@@ -63,75 +52,6 @@ class Crew:
     threads: int
 
 
-@contextmanager
-def connected(address: str | None, bundle_bytes: int) -> Iterator[Any]:
-    """Ray, started here and ended afterwards, or connected to a cluster; one that the caller has started already is used as it is.
-
-    Raises UsageError where Ray is not installed or the cluster does not answer.
-    """
-    ray = load_ray()
-    if ray.is_initialized():
-        yield ray
-        return
-    ended_by = signal.getsignal(signal.SIGTERM)
-    try:
-        if address is None:
-            with keeping_to_itself():
-                started(lambda: ray.init(address="local", num_cpus=processors(), include_dashboard=False, log_to_driver=False,
-                                         logging_level="ERROR", object_store_memory=STORE_BYTES + 2 * bundle_bytes))  # fmt: skip
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray raises Exception itself where it cannot start
-        if address is None:
-            raise ResourceError(f"--engine ray: Ray could not be started here ({_first_line(error)}).") from error
-        raise UsageError(f"--address {address}: no Ray cluster answers there ({_first_line(error)}).") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, ended_by)  # Ray puts its own there, which would hide that we were interrupted
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def load_ray() -> Any:
-    """The library, told to report nothing; UsageError where it is not installed."""
-    os.environ.update(QUIET)
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray: Ray is not installed; pip install 'sightline[scale]'.") from error
-    return ray
-
-
-@contextmanager
-def keeping_to_itself() -> Iterator[None]:
-    """While Ray starts here: it asks for no way to the internet, and starts no process whose only task is to report on its use.
-
-    That one would ask the cloud's metadata service where it is even when reports are switched off.
-    """
-    from ray._private import node, ray_constants
-
-    wanted, report = ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server
-    os.environ[CLUSTER] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    node.Node.start_api_server = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        del os.environ[CLUSTER]
-        ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server = wanted, report
-
-
-def started(start: Callable[[], Any]) -> Any:
-    """What ``start`` gives; tried again where Ray gives up on itself, as it does after 30 seconds on a machine that is busy."""
-    for _ in range(STARTS - 1):
-        try:
-            return start()
-        except Exception as error:  # Ray raises Exception itself
-            console.say(f"Ray could not be started ({_first_line(error)}); once more.")
-    return start()
-
-
 def crew_of(ray: Any, workers: int | None, threads: int | None) -> Crew:
     """As many workers as asked for, or as the machines have room for; together they have no more threads than processors."""
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
@@ -144,7 +64,7 @@ def crew_of(ray: Any, workers: int | None, threads: int | None) -> Crew:
         raise UsageError(f"--threads {threads}: no machine has so many processors; the largest has {max(sizes)}.")
     room = sum(size // threads for size in sizes)
     if workers is not None and workers > room:
-        console.warn(f"There is room for {room} workers of {threads} threads, so {workers} take turns; --threads 1 makes more room.")
+        console.warn(f"There is room for {room} of {workers} workers of {threads} threads; the others start when there is more.")
     return Crew(workers or room, threads)
 
 
@@ -245,12 +165,8 @@ class _Foreman:
                 raise error.cause from error
             raise
         except RayError as error:
-            raise _Died(_first_line(error)) from error
+            raise _Died(first_line(error)) from error
 
 
 class _Died(Exception):
     """A worker is gone."""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".:") if str(error).strip() else type(error).__name__

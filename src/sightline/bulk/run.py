@@ -14,7 +14,8 @@ from sightline.bulk.inputs import listed
 from sightline.bulk.orders import Orders
 from sightline.bulk.parts import EMBED, PREDICT, counted, write_file
 from sightline.bulk.plan import Plan, begin, missing, parts_done, tidy
-from sightline.bulk.ray_engine import carry_out, connected, crew_of, load_ray
+from sightline.bulk.ray_engine import carry_out, crew_of
+from sightline.bulk.ray_start import connected, load_ray
 from sightline.bulk.tables import check_library
 from sightline.bulk.work import Job, Work
 from sightline.bundle import Bundle
@@ -54,7 +55,8 @@ class Processed:
         return round(self.done / self.seconds, 2) if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "crashed": list(self.crashed), "images_per_second": self.images_per_second}
+        figures = {"seconds": round(self.seconds, 3), "images_per_second": self.images_per_second}
+        return {**asdict(self), "crashed": list(self.crashed), **figures}
 
     def __str__(self) -> str:
         earlier = f", {self.before:,} of them before" if self.before else ""
@@ -184,7 +186,7 @@ def _here(work: Work, orders: Orders) -> Iterator[int]:
 
 def _by_ray(bundle: Bundle, job: Job, orders: Orders, bulk: BulkConfig, images: int) -> Iterator[int]:
     data = bundle.path.read_bytes()
-    with connected(bulk.address, len(data)) as ray:
+    with connected(bulk.address, 2 * len(data)) as ray:
         crew = crew_of(ray, bulk.workers, job.opening["threads"])
         crew = replace(crew, workers=min(crew.workers, -(-images // (bulk.chunk or CHUNK))))
         threads = f"{crew.threads} thread{'s'[: crew.threads != 1]}"

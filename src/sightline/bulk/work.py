@@ -83,7 +83,7 @@ class Work:
         make = embedding_row if self.job.verb == EMBED else partial(prediction_row, top=self.job.top)
         return [make(ref, source if isinstance(source, ImageError) else next(found)) for ref, source in zip(refs, ready, strict=True)]
 
-    def _found(self, images: Sequence[Source]) -> Iterator[Any]:
+    def _found(self, images: Sequence[Any]) -> Iterator[Any]:
         """The prediction or embedding of each image, or its error, in order."""
         job, batch_size = self.job, self.job.opening["batch_size"]
         if job.verb != EMBED:
