@@ -23,7 +23,7 @@ PER_CLASS, TEST_PER_CLASS = 1000, 1000
 MOSAICS = {"train": 1500, "validation": 2600, "test": 2400}
 # How good the network is does not matter here; the upper layers alone take a quarter of the time.
 LAYERS = ["--layers", "upper", "--epochs", "4"]
-# Of all tags of a picture being right, which a network that learned for so short a time cannot promise more of.
+# The promise of tags is their overlap with the true ones, of which a network that learned for so short a time keeps no 80%.
 SETTINGS = {"classify": ["--size", "64", *LAYERS], "tag": ["--task", "tag", "--size", "128", "--promise", "0.6", *LAYERS]}
 QUICK = {"per_class": 40, "test_per_class": 20, "mosaics": {"train": 60, "validation": 30, "test": 40}}
 MOST_ECE, COVERED = 0.03, (0.88, 0.92)
