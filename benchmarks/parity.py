@@ -24,8 +24,8 @@ ANY_LOSS = 100
 
 
 def trained(network: str, folder: Path, seed: int) -> Path:
-    weights = WEIGHTS if network == "mobilenetv2_100" else "none"
-    words = ["--backbone", network, "--weights", weights, "--size", str(SIDE), "--epochs", "1", "--layers", "all", "--no-trial"]
+    weights = [WEIGHTS, "--layers", "all"] if network == "mobilenetv2_100" else ["none"]
+    words = ["--backbone", network, "--size", str(SIDE), "--epochs", "1", "--no-trial", "--weights", *weights]
     return Path(run_sightline("train", DATA / "clothing", *words, "--seed", str(seed), "--out", folder / "run").last["model"])
 
 
