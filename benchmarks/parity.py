@@ -24,8 +24,8 @@ ANY_LOSS = 100
 
 
 def trained(network: str, folder: Path, seed: int) -> Path:
-    weights = WEIGHTS if network == "mobilenetv2_100" else "none"
-    words = ["--backbone", network, "--weights", weights, "--size", str(SIDE), "--epochs", "1", "--layers", "all", "--no-trial"]
+    weights = [WEIGHTS, "--layers", "all"] if network == "mobilenetv2_100" else ["none"]
+    words = ["--backbone", network, "--size", str(SIDE), "--epochs", "1", "--no-trial", "--weights", *weights]
     return Path(run_sightline("train", DATA / "clothing", *words, "--seed", str(seed), "--out", folder / "run").last["model"])
 
 
@@ -36,6 +36,7 @@ def measure(record: Record, network: str, seed: int, *, int8: bool) -> None:
         model = trained(network, folder, seed)
         asked = [("onnx,openvino,torch", "fp32"), ("onnx,openvino", "fp16"), *([("onnx", "int8")] if int8 else [])]
         for to, precision in asked:
+            (folder / precision).mkdir()
             words = ["--data", DATA / "clothing", "--to", to, "--precision", precision, "--max-loss", str(ANY_LOSS)]
             told = run_sightline("export", model, *words, "--out", folder / precision).last
             lost = {one["name"]: one["loss"] for one in told["written"]}

@@ -23,7 +23,8 @@ PER_CLASS, TEST_PER_CLASS = 1000, 1000
 MOSAICS = {"train": 1500, "validation": 2600, "test": 2400}
 # How good the network is does not matter here; the upper layers alone take a quarter of the time.
 LAYERS = ["--layers", "upper", "--epochs", "4"]
-SETTINGS = {"classify": ["--size", "64", *LAYERS], "tag": ["--task", "tag", "--size", "128", *LAYERS]}
+# The promise of tags is their overlap with the true ones, of which a network that learned for so short a time keeps no 80%.
+SETTINGS = {"classify": ["--size", "64", *LAYERS], "tag": ["--task", "tag", "--size", "128", "--promise", "0.6", *LAYERS]}
 QUICK = {"per_class": 40, "test_per_class": 20, "mosaics": {"train": 60, "validation": 30, "test": 40}}
 MOST_ECE, COVERED = 0.03, (0.88, 0.92)
 
@@ -43,7 +44,7 @@ def measure(task: str, data: Path, out: Path, seed: int) -> dict[str, Any]:
     low, high = found["answered_interval"]
     return {
         "ece_before": found["ece_before"], "ece": found["ece"], "covered": found["conformal"]["coverage"],
-        "candidates": found["conformal"]["mean_size"], "promise": found["promise"] or 0.0, "answered": found["coverage"],
+        "candidates": found["conformal"]["mean_size"], "promise": found["promise"], "answered": found["coverage"],
         "right": found["answered_accuracy"], "right_low": low, "right_high": high,
         "called_unfamiliar": found["familiar"]["called_unfamiliar"], "calibration_images": found["n_calibration"],
         "test_images": found["n"],
@@ -54,7 +55,8 @@ def checks(record: Record) -> list[Check]:
     found = []
     for task in record.sides:
         worst, covered = max(record.values(task, "ece")), record.values(task, "covered")
-        kept = [high >= promise for high, promise in zip(record.values(task, "right_high"), record.values(task, "promise"), strict=True)]
+        made = [run for run in record.runs if run["side"] == task and run["promise"] is not None]
+        kept = sum(run["right_high"] >= run["promise"] for run in made)
         found += [
             Check(f"{task}: calibration error", f"at most {MOST_ECE}", f"{worst:.3f}", worst <= MOST_ECE),
             Check(
@@ -63,7 +65,9 @@ def checks(record: Record) -> list[Check]:
                 ", ".join(f"{share:.1%}" for share in covered),
                 all(COVERED[0] <= share <= COVERED[1] for share in covered),
             ),
-            Check(f"{task}: the promise of right answers", "within its interval", f"{sum(kept)} of {len(kept)}", all(kept)),
+            Check(
+                f"{task}: the promise of right answers", "made, and within its interval", f"{kept} of {len(covered)}", kept == len(covered)
+            ),
         ]
     return found
 
