@@ -189,10 +189,8 @@ def predict(
     if is_bulk(config, bulk):
         return predict_in_bulk(Path(model), images, config, using, bulk, top)
     images = [local(image) for image in images]
-    several = len(images) > 1 or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
-    opened = Model.open(
-        model, require_signature=using.require_signature, many=several or config.tile is not None, **using.opening(bulk.engine)
-    )
+    many = len(images) > 1 or config.tile is not None or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
+    opened = Model.open(model, require_signature=using.require_signature, many=many, **using.opening(bulk.engine))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
 
 
