@@ -127,8 +127,8 @@ def test_a_tree_is_listed_alike_unpacked_and_packed(tmp_path_factory, names):
     assert members(write_tar(folder / "x.tar", content)) == expected
 
 
-ODD_NAMES = ["1.jpg", "a.json", "b.TXT", "readme", "README.md", "x.readme", "Thumbs.db", "my.db", "desktop.ini", "x.ini", ".hidden.png", "license",
-             "photo", "c.tar.gz", "..png", "d.jpg.json", "json"]  # fmt: skip
+ODD_NAMES = ["1.jpg", "a.json", "b.TXT", "readme", "README.md", "x.readme", "Thumbs.db", "my.db", "desktop.ini", "x.ini", ".hidden.png",
+             "license", "photo", "c.tar.gz", "..png", "d.jpg.json", "json"]  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(ODD_NAMES), unique=True))
