@@ -150,11 +150,11 @@ def first_part(folder: Path, ranks: Ranks) -> None:
     for task in ("tag", "segment", "detect"):
         (loss, ours), (expected, theirs) = gradients(task, ranks), gradients(task, ALONE)
         found[task] = [abs(loss - expected) / expected, float((ours - theirs).norm() / theirs.norm())]
-    _, straight = train(folder / "straight", ranks, dropout=0.3)
+    _, straight = train(folder / "straight", ranks, dropout=0.3, epochs=4)
     try:
-        train(folder / "stopped", ranks, dropout=0.3, stop=STOP)
+        train(folder / "stopped", ranks, dropout=0.3, epochs=4, stop=9)
     except Stopped:
-        _, again = train(folder / "stopped", ranks, dropout=0.3, resume=True)
+        _, again = train(folder / "stopped", ranks, dropout=0.3, epochs=4, resume=True)
     pairs = zip(straight.network.state_dict().values(), again.network.state_dict().values(), strict=True)
     found["bitwise"] = ranks.gather(all(torch.equal(*pair) for pair in pairs))
     found["alike"] = ranks.gather([float(value.double().sum()) for value in straight.network.state_dict().values()])

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.data.container import is_archive, member_size, members, read_member, stem
-from sightline.data.listing import names_on_disk
+from sightline.data.listing import image_names, is_image_name, names_on_disk
 from sightline.errors import DataError, ImageError
 
 MANY = 1_000_000
@@ -125,6 +125,15 @@ def test_a_tree_is_listed_alike_unpacked_and_packed(tmp_path_factory, names):
     expected = list(names_on_disk(folder / "data"))
     assert members(write_zip(folder / "x.zip", content)) == expected
     assert members(write_tar(folder / "x.tar", content)) == expected
+
+
+ODD_NAMES = ["1.jpg", "a.json", "b.TXT", "readme", "README.md", "x.readme", "Thumbs.db", "my.db", "desktop.ini", "x.ini", ".hidden.png",
+             "license", "photo", "c.tar.gz", "..png", "d.jpg.json", "json"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(ODD_NAMES), unique=True))
+def test_the_names_of_a_folder_are_sifted_as_each_of_them_is(names):
+    assert image_names(names) == list(filter(is_image_name, names))
 
 
 def test_folders_in_the_archive_are_no_members(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_shapes
-from sightline.data import building, look, store
+from sightline.data import building, look, room, store
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.look import Look, look_at
@@ -492,8 +492,8 @@ def test_panoramas_that_outgrow_the_estimate_are_stopped_at_the_limit(tmp_path, 
 
 
 def test_too_little_space_on_the_disk_is_refused(data, decoded, monkeypatch):
-    usage = store.shutil.disk_usage(data)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = room.shutil.disk_usage(data)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ResourceError, match="GB are free; make room or set SIGHTLINE_CACHE"):
         build(data)
     assert decoded == []

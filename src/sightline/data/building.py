@@ -99,15 +99,16 @@ class Build:
         write_table(table, lambda: _pieces(every, tables, rows, self.files), files=self.files, channels=self.channels)
         return table
 
-    def clear(self) -> None:
-        """Remove what the store needs no more: its own shards' tables, and what is of no build that goes on nor was written since."""
+    def clear(self, before: Earlier) -> None:
+        """Remove what the store needs no more: the tables it is made of, and what is of no build that goes on nor was written since."""
+        spent = {*self.parts, *before.tables}
         used = {name for name, _ in self.files} | {f"index-{self.name}.table", "index.json"}
         found = [file for file in self.folder.iterdir() if file.name not in used]
         held = {build: is_locked(self.folder / f"{build}.lock") for build in {build_of(file.name) for file in found} - {self.name}}
         for file in found:
             # What was written to since we began is another process's, and Windows keeps what is mapped.
             with suppress(OSError):
-                if file in self.parts or (not held.get(build_of(file.name), True) and file.stat().st_mtime_ns < self.began):
+                if file in spent or (not held.get(build_of(file.name), True) and file.stat().st_mtime_ns < self.began):
                     file.unlink()
 
     def remove(self) -> None:

@@ -18,6 +18,8 @@ IGNORED_NAMES = {"thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt"
 IGNORED_SUFFIXES = {".json", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".md", ".py", ".ipynb", ".npy", ".npz", ".parquet",
                     ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}  # fmt: skip
 _IGNORED_ENDINGS = tuple(IGNORED_SUFFIXES)
+# What stands behind the last dot of a name that is to be looked at more closely.
+_ODD_ENDS = {name.rpartition(".")[2] for name in IGNORED_NAMES | IGNORED_SUFFIXES}
 NAMED = 3
 
 
@@ -30,6 +32,19 @@ def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image: neither it nor a folder on its way is hidden, and it is not plainly something else."""
     last = name.rsplit("/", 1)[-1].lower()
     return is_shown(name) and not last.endswith(_IGNORED_ENDINGS) and last not in IGNORED_NAMES
+
+
+def image_names(names: list[str]) -> list[str]:
+    """The image files among the names of a folder's files, in their order; most folders hold nothing else, which is soon seen."""
+    shown = shown_names(names)
+    if {name.rpartition(".")[2].lower() for name in shown}.isdisjoint(_ODD_ENDS):
+        return shown
+    return [name for name in shown if is_image_name(name)]
+
+
+def shown_names(names: list[str]) -> list[str]:
+    """The names of a folder's files without those that are hidden."""
+    return [name for name in names if name[0] != "."]
 
 
 def walk_order(name: str) -> list[tuple[bool, str]]:
@@ -52,9 +67,9 @@ class Folder(NamedTuple):
 
 
 def folders_on_disk(
-    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
+    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[list[str]], list[str]] = image_names
 ) -> Iterator[Folder]:
-    """Every folder below a place at any depth, and the place itself, with its image files, or others that are wanted, in walking order.
+    """Every folder below a place at any depth, and the place itself, with its image files, or what ``wanted`` leaves, in walking order.
 
     One folder's files at a time are held in memory. A link to a folder is gone into only where ``follows`` says so of its way, so that a
     loop comes to an end. Raises DataError for a folder that cannot be listed.
@@ -75,7 +90,7 @@ def folders_on_disk(
                 f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or move it out of the way."
             ) from error
         pending += [(*parts, folder) for folder in sorted(folders, reverse=True)]
-        yield Folder(parts, sorted(filter(wanted, names)))
+        yield Folder(parts, wanted(sorted(names)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -86,7 +101,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def names_on_disk(
-    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[str], bool] = is_image_name
+    root: Path, follows: Callable[[tuple[str, ...]], bool] = lambda parts: False, wanted: Callable[[list[str]], list[str]] = image_names
 ) -> Iterator[str]:
     """The files of ``folders_on_disk``: their ways from the place, with slashes, in walking order."""
     return chain.from_iterable(folder.ways for folder in folders_on_disk(root, follows, wanted))

@@ -75,7 +75,7 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
             fresh = np.flatnonzero(~known.reused)
             build.write(_named(dataset, stamps, fresh, console.track(looks, len(fresh), "Looking at images")))
             _write_index(folder, build.finish(known, before))
-            build.clear()
+            build.clear(before)
     built = _open(folder, side)
     if built is None:
         raise ResourceError(f"{folder}: the store was removed while it was being built; run again.")

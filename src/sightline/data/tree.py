@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from sightline.data.container import all_members, is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.folder import SPLIT_NAMES
-from sightline.data.listing import is_image_name, is_shown, names_on_disk
+from sightline.data.listing import Folder, folders_on_disk, image_names, shown_names
 from sightline.records import ImageRef
 from sightline.texts import Texts
 
@@ -27,13 +28,11 @@ LINKS_DEPTH = 3
 class Tree:
     """The files of a place by their ways, with slashes, from ``top``, the folders that all lie in.
 
-    images   the image files, as many as there may be
-    others   all others, which may say what is on the images
+    others   the files that are no images, which may say what is on these
     folders  the folders with image files
     """
 
     root: Path
-    images: Texts
     others: tuple[str, ...]
     folders: tuple[str, ...]
     top: str = ""
@@ -41,23 +40,32 @@ class Tree:
 
     @classmethod
     def of(cls, root: Path) -> Tree:
-        """Of a folder or an archive; DataError for one that cannot be listed. Links to folders are followed near the top."""
+        """Of a folder or an archive; DataError for one that cannot be listed. Links to folders are followed near the top.
+
+        Folder by folder, as there may be millions of images: their names are listed again where they are asked for.
+        """
         packed = is_archive(root) and not root.is_dir()
-        names = Texts.of(all_members(root) if packed else names_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, is_shown))
-        top = _common_top(names)
-        others: list[str] = []
-        folders: dict[str, None] = {}
+        others, folders = [], []
+        ends: tuple[str, str] | None = None
+        for folder in _folders(root, packed):
+            if folder.names:
+                ways = Folder(folder.parts, [folder.names[0], folder.names[-1]]).ways
+                ends = (ends[0] if ends else ways[0], ways[1])
+            images = image_names(folder.names)
+            if images:
+                folders.append("/".join(folder.parts))
+            if len(images) < len(folder.names):
+                known = set(images)
+                others += [way for way, name in zip(folder.ways, folder.names, strict=True) if name not in known]
+        top = _common_top(*ends) if ends else ""
+        return cls(root, tuple(name[len(top) :] for name in others), tuple(way[len(top) :] for way in folders), top, packed)
 
-        def images() -> Iterator[str]:
-            for name in names:
-                if is_image_name(name):
-                    name = name[len(top) :]
-                    folders[name.rpartition("/")[0]] = None
-                    yield name
-                else:
-                    others.append(name[len(top) :])
-
-        return cls(root, Texts.of(images()), tuple(others), tuple(folders), top, packed)
+    @cached_property
+    def images(self) -> Texts:
+        """The image files, in walking order."""
+        start = len(self.top)
+        folders = (Folder(folder.parts, image_names(folder.names)) for folder in _folders(self.root, self.packed))
+        return Texts.of(way[start:] for folder in folders for way in folder.ways)
 
     def ref(self, name: str) -> ImageRef:
         """Where a file is; a way that leads elsewhere on the disk is one as well."""
@@ -80,15 +88,24 @@ class Tree:
         return [name for name in self.others if name.lower().endswith(suffixes) and is_laid_out(name)]
 
 
-def _common_top(names: Texts) -> str:
+def _folders(root: Path, packed: bool) -> Iterator[Folder]:
+    """The folders of a place with all their files that are not hidden, in walking order."""
+    if not packed:
+        return folders_on_disk(root, lambda parts: len(parts) <= LINKS_DEPTH, shown_names)
+    ways = (name.rpartition("/") for name in all_members(root))
+    grouped = groupby(ways, lambda way: way[0])
+    return (Folder(tuple(folder.split("/")) if folder else (), [way[2] for way in group]) for folder, group in grouped)
+
+
+def _common_top(first: str, last: str) -> str:
     """The folders that all files lie in, with a slash, up to the first that says a split or what kind of file it holds.
 
-    The names are in walking order, so that what the first and the last have in common all have.
+    What the first and the last in walking order have in common all have.
     """
     top = ""
-    while names and len(tops := {name[len(top) :].split("/")[0] for name in (names[0], names[-1])}) == 1:
+    while len(tops := {name[len(top) :].split("/")[0] for name in (first, last)}) == 1:
         (only,) = tops
-        if names[0] == f"{top}{only}" or only.lower() in ROLES or folder_split(only):
+        if first == f"{top}{only}" or only.lower() in ROLES or folder_split(only):
             break
         top += f"{only}/"
     return top

@@ -128,7 +128,7 @@ class _Gathering:
             text = data.decode("utf-8-sig").strip()
             if name.lower().endswith(".json"):
                 return _in_json(text)
-        except (ImageError, ValueError) as error:
+        except (ImageError, ValueError, RecursionError) as error:
             self.faults.add("samples whose label cannot be read, left out", f"{name}: {getattr(error, 'reason', error)}")
             return None
         self.by_text += name.lower().endswith(".txt")
