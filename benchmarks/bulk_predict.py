@@ -133,20 +133,22 @@ def lose_a_machine(model: str, images: str, out: str, chunk: str) -> None:
         for _ in range(3):
             ray_start.started(lambda: cluster.add_node(num_cpus=1, include_dashboard=False))
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    lost: list[int] = []
+    lost: list[int] = []  # parts when it was switched off, and when the others knew
 
     def lose() -> None:
         while len(parts_in(Path(out))) < chunks // 3:
             time.sleep(0.02)
         lost.append(len(parts_in(Path(out))))
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        while sum(node["Alive"] for node in ray.nodes()) > 2:
+            time.sleep(0.02)
+        lost.append(len(parts_in(Path(out))))
 
     loser = threading.Thread(target=lose, daemon=True)
     loser.start()
     done = predict(model, [images], engine="ray", workers=3, chunk=int(chunk), out=out, top=5)
     loser.join()
-    machines = sum(node["Alive"] for node in ray.nodes())
-    print(json.dumps({**done.to_json(), "parts_when_lost": lost[0], "machines_left": machines}), flush=True)
+    print(json.dumps({**done.to_json(), "chunks": chunks, "parts_when_lost": lost[0], "parts_when_known": lost[1]}), flush=True)
     ray.shutdown()
     cluster.shutdown()
 
@@ -155,8 +157,8 @@ def measure_cluster(record: Record, model: Path, images: Path, chunk: int, seed:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         told = run_child([sys.executable, os.path.abspath(__file__), "--lose", model, images, out, str(chunk)]).last
-        record.add("cluster", seed, parts_when_lost=told["parts_when_lost"], machines_left=told["machines_left"], images=told["images"],
-                   seconds=round(told["seconds"], 1), **counted(out, images))  # fmt: skip
+        figures = {name: told[name] for name in ("parts_when_lost", "parts_when_known", "chunks", "images")}
+        record.add("cluster", seed, **figures, seconds=round(told["seconds"], 1), **counted(out, images))
 
 
 def checks(record: Record) -> list[Check]:
@@ -166,6 +168,9 @@ def checks(record: Record) -> list[Check]:
             once = run["rows"] == run["images"] and not run["missing"] + run["doubles"] + run["unknown"] + run["errors"]
             says = f"{run['rows']:,} rows, {run['missing']} missing, {run['doubles']} twice"
             found.append(Check(f"{what}, seed {run['seed']}", f"each of {run['images']:,} keys exactly once", says, once))
+        for run in (run for run in record.runs if run["side"] == side == "cluster"):
+            known, chunks = run["parts_when_known"], run["chunks"]
+            found.append(Check("the machine was gone in the middle", "before the last part", f"{known} of {chunks} parts", known < chunks))
     if {"1 worker", "2 workers"} <= set(record.sides):
         ratio = record.ratio("images_per_second", "2 workers", "1 worker")
         found.append(Check("two workers to one, of a thread each", f"at least {FASTER}", f"{ratio:.2f}", ratio >= FASTER))
