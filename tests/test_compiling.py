@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from sightline.config import TrainConfig, TrainSettings
 from sightline.errors import UsageError
 from sightline.model.heads.classify import Objective
 from sightline.model.network import Network
-from sightline.training.compiling import COMPILE_SECONDS, REPAID, SAVED_SHARE, compiled, decided, note, worth_compiling
+from sightline.training.budget import NO_BUDGET
+from sightline.training.compiling import COMPILE_SECONDS, REPAID, SAVED_SHARE, as_compiled, compiled, decided, note, worth_compiling
+from sightline.training.plan import make_plan
 from tiny import tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,6 +83,36 @@ def test_what_torch_cannot_compile_is_learned_without_or_refused(monkeypatch, ca
         compiled(network, Objective(0.1), BATCH, "fp32", must=True),
     ):
         pass
+
+
+def session_of(folder, compile: str) -> SimpleNamespace:
+    """What deciding looks at of a session."""
+    plan = make_plan(TrainConfig(epochs=2, batch_size=4), 12, pretrained=False)
+    settings = TrainSettings.of(compile=compile)
+    return SimpleNamespace(
+        settings=settings, device=CPU, folder=folder, network=tiny_network(), objective=Objective(0.1), example=lambda: BATCH, plan=plan,
+        batches=range(3),
+    )  # fmt: skip
+
+
+def test_a_session_is_compiled_when_asked_and_a_resumed_one_as_it_was_begun(light, tmp_path, capsys):
+    session = session_of(tmp_path, "on")
+    with as_compiled(session, NO_BUDGET, resume=False):
+        assert session.network._compiled_call_impl is not None
+    assert decided(tmp_path) is True
+    assert "The training step is compiled, as asked." in capsys.readouterr().err
+    note(tmp_path, False)
+    with as_compiled(session, NO_BUDGET, resume=True):
+        assert session.network._compiled_call_impl is None
+
+
+@pytest.mark.parametrize("asked", ["auto", "off"])
+def test_on_a_processor_nothing_is_timed_or_compiled_unasked(tmp_path, asked):
+    session = session_of(tmp_path, asked)
+    session.example = None  # asking it for a batch would be a mistake
+    with as_compiled(session, NO_BUDGET, resume=False):
+        assert session.network._compiled_call_impl is None
+    assert decided(tmp_path) is None
 
 
 def test_an_error_of_training_is_told_as_it_is(light):

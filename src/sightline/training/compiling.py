@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,9 +19,13 @@ from torch import Tensor
 from sightline import console
 from sightline.errors import UsageError
 from sightline.model.network import Network
-from sightline.training.budget import spoken
+from sightline.training.budget import Budget, spoken
 from sightline.training.checkpoint import atomically
 from sightline.training.objective import Objective
+from sightline.training.precision import has_bf16, step_seconds
+
+if TYPE_CHECKING:
+    from sightline.training.session import Session
 
 # What compiling forward and backward pass for one size of images costs in seconds, and the share of a step that it saves. Both are
 # stated, not measured: to measure them one would have to compile.
@@ -28,6 +33,39 @@ COMPILE_SECONDS, SAVED_SHARE = 60.0, 0.2
 # What is saved has to be so many times what compiling costs.
 REPAID = 2.0
 DECIDED = "compiling.json"
+
+
+@contextmanager
+def as_compiled(session: Session, budget: Budget, *, resume: bool) -> Iterator[None]:
+    """Within it the session's network computes its steps compiled, where that is asked for or repays itself."""
+    asked, device = session.settings.training.compile, session.device
+    wanted = decided(session.folder) if resume else None
+    if wanted is None and (asked == "on" or (asked == "auto" and device.type == "cuda")):
+        wanted = session.ranks.of_first(lambda: _worth_compiling(session, budget))
+    if not wanted:
+        yield
+        return
+    with compiled(session.network, session.objective, session.example(), _likely_precision(session), must=asked == "on"):
+        yield
+
+
+def _worth_compiling(session: Session, budget: Budget) -> bool:
+    """Decided by the time of a step that is not compiled, said and noted."""
+    seconds = step_seconds(session.network, session.objective, session.example(), _likely_precision(session))
+    plan, steps = session.plan, session.plan.epochs * len(session.batches)
+    sizes = len({plan.size_at(epoch, plan.epochs) for epoch in range(1, plan.epochs + 1)})
+    if budget.limited:
+        steps = min(steps, int(max(0.0, budget.left()) / seconds))
+    wanted, why = worth_compiling(session.settings.training.compile, session.device, seconds, steps, sizes)
+    console.say(why)
+    note(session.folder, wanted)
+    return wanted
+
+
+def _likely_precision(session: Session) -> str:
+    """That in which steps are timed and tried before it is chosen."""
+    asked = session.settings.training.precision
+    return asked if asked != "auto" else "bf16" if session.device.type == "cuda" and has_bf16(session.device) else "fp32"
 
 
 def worth_compiling(asked: str, device: torch.device, step_seconds: float, steps: int, sizes: int) -> tuple[bool, str]:

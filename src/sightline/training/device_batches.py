@@ -59,7 +59,7 @@ class DeviceBatches:
     def epoch(self, epoch: int, start: int = 0, show: Show = PLAIN) -> Iterator[tuple[Tensor, Tensor]]:
         """As ``TrainBatches.epoch``."""
         of, n = self.of, len(self.of.store)
-        order = shuffled(n, of.shares, of.seed, epoch)
+        order = shuffled(n, of.shares, of.seed, epoch)[:n]
         numbers = np.random.default_rng([of.seed, epoch, VIEWS]).random((n, NUMBERS), np.float32)
         if of.shares is None:  # an image that is drawn once has its own numbers; one drawn twice is to be seen in two ways
             numbers = numbers[order]

@@ -34,6 +34,8 @@ def one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     So the copy of the next batch runs beside the step that learns from this one, as the hardware has engines for both.
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    if stream:  # images that lie on the device may have been put there a moment ago
+        stream.wait_stream(torch.cuda.current_stream(device))
 
     def take() -> Batch | None:
         with torch.cuda.stream(stream) if stream else nullcontext():

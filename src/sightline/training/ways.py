@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -12,12 +10,12 @@ import torch
 from sightline import console
 from sightline.training import checkpoint
 from sightline.training.budget import Budget, spoken
-from sightline.training.compiling import compiled, decided, note, worth_compiling
+from sightline.training.compiling import as_compiled
 from sightline.training.finetune import fine_tune
 from sightline.training.hardening import hardened
 from sightline.training.loop import Trained, affordable, fit
 from sightline.training.plan import Plan
-from sightline.training.precision import has_bf16, step_seconds
+from sightline.training.precision import step_seconds
 from sightline.training.session import Session
 from sightline.training.shipping import shipping_seconds, trial_seconds
 from sightline.training.terms import Cost, Terms
@@ -33,39 +31,6 @@ def train_network(session: Session, budget: Budget, *, resume: bool) -> Trained:
     budget = replace(budget, agree=session.ranks.agree)
     with as_compiled(session, budget, resume=resume):
         return _trained(session, budget, resume=resume)
-
-
-@contextmanager
-def as_compiled(session: Session, budget: Budget, *, resume: bool) -> Iterator[None]:
-    """Within it the session's network computes its steps compiled, where that is asked for or repays itself."""
-    asked, device = session.settings.training.compile, session.device
-    wanted = decided(session.folder) if resume else None
-    if wanted is None and (asked == "on" or (asked == "auto" and device.type == "cuda")):
-        wanted = session.ranks.of_first(lambda: _worth_compiling(session, budget))
-    if not wanted:
-        yield
-        return
-    with compiled(session.network, session.objective, session.example(), _likely_precision(session), must=asked == "on"):
-        yield
-
-
-def _worth_compiling(session: Session, budget: Budget) -> bool:
-    """Decided by the time of a step that is not compiled, said and noted."""
-    seconds = step_seconds(session.network, session.objective, session.example(), _likely_precision(session))
-    plan, steps = session.plan, session.plan.epochs * len(session.batches)
-    sizes = len({plan.size_at(epoch, plan.epochs) for epoch in range(1, plan.epochs + 1)})
-    if budget.limited:
-        steps = min(steps, int(max(0.0, budget.left()) / seconds))
-    wanted, why = worth_compiling(session.settings.training.compile, session.device, seconds, steps, sizes)
-    console.say(why)
-    note(session.folder, wanted)
-    return wanted
-
-
-def _likely_precision(session: Session) -> str:
-    """That in which steps are timed and tried before it is chosen."""
-    asked = session.settings.training.precision
-    return asked if asked != "auto" else "bf16" if session.device.type == "cuda" and has_bf16(session.device) else "fp32"
 
 
 def _trained(session: Session, budget: Budget, *, resume: bool) -> Trained:
