@@ -134,7 +134,8 @@ def sample(dataset: Dataset, facts: Facts, rows: NDArray[np.int64], count: int, 
     chances = hashed(np.array([int(str(text)[:16] or "0", 16) for text in facts.sha256[rows]], np.uint64), seed)
     order = np.lexsort((chances, stratum))
     place = np.arange(len(rows)) - np.searchsorted(stratum[order], stratum[order])
-    return rows[order[place < quotas[stratum[order]]]]
+    taken: NDArray[np.int64] = rows[order[place < quotas[stratum[order]]]]
+    return taken
 
 
 def _strata(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.str_]:

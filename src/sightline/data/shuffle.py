@@ -32,7 +32,7 @@ class Order:
     def rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """(m,) int64, the rows at ``places`` (m,), each in 0 to n - 1."""
         half = np.uint64(max(1, (max(self.n - 1, 1).bit_length() + 1) // 2))
-        keys = np.random.SeedSequence(self.seed).generate_state(ROUNDS, np.uint64)
+        keys = np.random.SeedSequence(self.seed).generate_state(ROUNDS, np.uint64).astype(np.uint64)
         rows = places.astype(np.uint64)
         pending = np.arange(len(rows))
         while len(pending):

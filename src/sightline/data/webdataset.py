@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.container import all_members, is_archive, read_members
+from sightline.data.findings import Faults
 from sightline.data.formats import FORMATS
 from sightline.data.listing import names_on_disk
-from sightline.data.objects import Faults
 from sightline.errors import DataError, ImageError, UsageError
 from sightline.records import NO_TARGET, Dataset, Refs
 from sightline.texts import Texts
