@@ -60,8 +60,8 @@ class Child:
         return self.answers[-1][1]
 
 
-def run_child(words: Sequence[str | Path], *, memory: bool = False, **environment: str) -> Child:
-    """Run a command to its end; SystemExit with the end of what it said when it fails, or says nothing in JSON."""
+def run_child(words: Sequence[str | Path], *, memory: bool = False, accepted: Sequence[int] = (0,), **environment: str) -> Child:
+    """Run a command to its end; SystemExit with the end of what it said when its exit code is none of those, or it says nothing in JSON."""
     text = [str(word) for word in words]
     start = time.perf_counter()
     with subprocess.Popen(text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
@@ -80,14 +80,14 @@ def run_child(words: Sequence[str | Path], *, memory: bool = False, **environmen
         peak.finished.set()
         reader.join()
     answers = tuple((at, json.loads(line)) for at, line in lines if line.startswith("{"))
-    if process.returncode or not answers:
+    if process.returncode not in accepted or not answers:
         what = f"ended with exit code {process.returncode}" if process.returncode else "printed no JSON"
         sys.exit(f"{' '.join(text)}\n{what}:\n{''.join([*(line for _, line in lines), *said][-30:])}")
     return Child(seconds, answers, peak.bytes)
 
 
-def run_sightline(*words: str | Path, memory: bool = False, **environment: str) -> Child:
-    return run_child([sys.executable, "-m", "sightline.cli", *words, "--json"], memory=memory, **environment)
+def run_sightline(*words: str | Path, memory: bool = False, accepted: Sequence[int] = (0,), **environment: str) -> Child:
+    return run_child([sys.executable, "-m", "sightline.cli", *words, "--json"], memory=memory, accepted=accepted, **environment)
 
 
 def run_peer(script: str, *words: str | Path, memory: bool = False) -> Child:

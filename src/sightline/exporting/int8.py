@@ -43,8 +43,8 @@ def in_int8(source: Bundle, material: Material, config: ExportConfig, limits: Li
     found = mixed(int8, graph, layers(graph), compute, lambda raw: judge.loss(raw, expected, kept.targets), expected, config.max_loss)
     if not found.holds(config.max_loss):
         raise RequirementNotMet(
-            f"{source.path}: not released in INT8, because on validation images it loses too much even with half of its layers in float "
-            f"({found.loss}, at best); use it as it is, or allow more with --max-loss."
+            f"{source.path}: not released in INT8, because on validation images it loses too much or changes too many "
+            f"answers, even with half of its layers in float ({found.loss}, at best); use it as it is, or allow more with --max-loss."
         )
     return found
 
