@@ -16,6 +16,7 @@ from sightline.model.network import Network
 from sightline.training.budget import NO_BUDGET
 from sightline.training.compiling import COMPILE_SECONDS, REPAID, SAVED_SHARE, as_compiled, compiled, decided, note, worth_compiling
 from sightline.training.plan import make_plan
+from sightline.training.ranks import ALONE
 from tiny import tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,6 +92,7 @@ def session_of(folder, compile: str) -> SimpleNamespace:
     settings = TrainSettings.of(compile=compile)
     return SimpleNamespace(
         settings=settings, device=CPU, folder=folder, network=tiny_network(), objective=Objective(0.1), example=lambda: BATCH, plan=plan,
+        ranks=ALONE,
         batches=range(3),
     )  # fmt: skip
 
