@@ -18,6 +18,7 @@ TITLES = {
     "clothing_time": "Accuracy in a fifth of the time",
     "cifar_ten_minutes": "From scratch in ten minutes",
     "speed_preset": "Small images from scratch, sooner",
+    "bulk_predict": "Many images, killed and restarted",
     "gpu_speed": "On a GPU",
     "budgets": "A budget that holds",
     "files_to_labels": "Files to labels",
