@@ -49,7 +49,8 @@ class Together:
         spread, counted = self._over(network), len(targets)
 
         def run(shown: Tensor) -> Outputs:
-            with SharedNorms(self.ranks, counts=counted > 0):
+            # A network that was compiled is run as it was written: what a compiler sees of batch normalisation is its own share's.
+            with torch.compiler.set_stance("force_eager"), SharedNorms(self.ranks, counts=counted > 0):
                 return Outputs(spread(shown), self.ranks, counted)
 
         return self.objective.step(cast(Trainable, run), images, whole(targets, self.ranks))
