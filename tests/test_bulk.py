@@ -219,18 +219,21 @@ def rows_of(folder) -> dict[str, dict]:
     return {row["key"]: row for row in rows}
 
 
+# Engines are chosen by measuring them, and one of fewer bits is not the same to the fifth digit.
+SAME = {"engine": "onnxruntime", "precision": "fp32"}
+SAME_FLAGS = ("--engine", "onnxruntime", "--precision", "fp32")
+
+
 def command(*words) -> int:
     return _exit_code([str(word) for word in words])
 
 
 def test_rows_say_what_predict_says_and_one_bad_file_costs_one(run, photos, capsys):
-    how = ("--engine", "onnxruntime", "--precision", "fp32")  # what is chosen by measuring may compute in bf16
-    assert command("predict", run.model, "photos", "--json", "--top", "2", *how) == 0
+    assert command("predict", run.model, "photos", "--json", "--top", "2", *SAME_FLAGS) == 0
     told = {entry["path"]: entry for entry in map(json.loads, capsys.readouterr().out.splitlines())}
     pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale]")
-    assert (
-        command("predict", run.model, "photos", "--top", "2", "--format", "parquet", "--out", "found", "--chunk", "3", "--json", *how) == 0
-    )
+    into = ("--format", "parquet", "--out", "found", "--chunk", "3", "--json")
+    assert command("predict", run.model, "photos", "--top", "2", *into, *SAME_FLAGS) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["images"], summary["refused"], summary["done"], summary["before"]) == (7, 1, 7, 0)
     rows = rows_of("found")
@@ -277,8 +280,8 @@ def test_tables_and_shards_are_read_where_they_are(run, photos):
     with tarfile.open("shard.tar", "w") as file:
         file.add(GOOD[4])
     (photos / "broken.zip").write_bytes(b"PK")
-    done = sightline.predict(run.model, ["bytes.parquet", "shard.tar", "broken.zip"], format="parquet", out="found", chunk=3)
-    rows, wanted = rows_of("found"), Model.open(run.model).predict([*GOOD[:4], GOOD[4]])
+    done = sightline.predict(run.model, ["bytes.parquet", "shard.tar", "broken.zip"], format="parquet", out="found", chunk=3, **SAME)
+    rows, wanted = rows_of("found"), Model.open(run.model, **SAME).predict([*GOOD[:4], GOOD[4]])
     assert (done.images, done.refused) == (8, 3)
     good = [*(f"bytes.parquet!{row}" for row in range(4)), f"shard.tar!{GOOD[4]}"]
     assert [rows[key]["label"] for key in good] == [found.label for found in wanted]
@@ -290,19 +293,18 @@ def test_tables_and_shards_are_read_where_they_are(run, photos):
 
 
 def test_embeddings_are_the_networks_own_in_every_form(run, photos):
-    how = {"engine": "onnxruntime", "precision": "fp32"}  # what is chosen by measuring may compute in bf16
-    done = sightline.embed(run.model, ["photos"], out="found.npz", chunk=3, **how)
+    done = sightline.embed(run.model, ["photos"], out="found.npz", chunk=3, **SAME)
     assert (done.images, done.refused) == (7, 1)
     arrays = np.load("found.npz")
-    model = Model.open(run.model, outputs=("embedding",), **how)
+    model = Model.open(run.model, outputs=("embedding",), **SAME)
     wanted = np.concatenate([batch.raw["embedding"] for batch in model.raw(arrays["keys"].tolist())])
     assert sorted(arrays["keys"]) == GOOD
     assert arrays["refused"].tolist() == ["photos/disc/bad.png"]
     assert np.allclose(arrays["embeddings"], wanted, atol=1e-5)
-    assert sightline.embed(run.model, ["photos"], out="found.npz", **how).out == "found-2.npz"
+    assert sightline.embed(run.model, ["photos"], out="found.npz").out == "found-2.npz"
     pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale]")
     for out in ("found.parquet", "folder"):
-        sightline.embed(run.model, ["photos"], out=out, chunk=4, **how)
+        sightline.embed(run.model, ["photos"], out=out, chunk=4, **SAME)
         rows = rows_of(out)
         assert sorted(rows) == ALL
         assert np.allclose([rows[key]["embedding"] for key in arrays["keys"]], arrays["embeddings"], atol=1e-5)

@@ -94,12 +94,12 @@ def test_an_image_that_kills_its_workers_costs_one_row(cluster, run, tmp_path, m
     monkeypatch.setattr(ray_engine, "Hand", Fragile)
     folder = write_shapes(tmp_path / "photos", per_class=2)
     os.rename(folder / "disc" / "000.png", folder / "disc" / "poison.png")
-    done = sightline.predict(run.model, [folder], engine="ray", workers=2, chunk=3, out=tmp_path / "found")
+    done = sightline.predict(run.model, [folder], engine="ray", workers=2, chunk=3, precision="fp32", out=tmp_path / "found")
     rows = rows_of(tmp_path / "found")
     poison = str(folder / "disc" / "poison.png")
     assert (done.images, done.refused, done.crashed) == (6, 1, (poison,))
     assert {key: row["error"] for key, row in rows.items() if row["error"]} == {poison: CRASHED}
-    model = sightline.Model.open(run.model)
+    model = sightline.Model.open(run.model, precision="fp32")
     for key in rows.keys() - {poison}:
         assert rows[key]["label"] == model.predict(key).label
 
@@ -123,7 +123,7 @@ def test_killed_twice_and_bereft_of_a_machine_it_finishes_with_each_image_once(c
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     out = tmp_path / "found"
     words = [sys.executable, "-m", "sightline.cli", "predict", run.model, images, "--engine", "ray", "--address", cluster.address]
-    words += ["--workers", "3", "--chunk", "3", "--out", out]
+    words += ["--workers", "3", "--chunk", "3", "--precision", "fp32", "--out", out]
     for at_least in (5, 15):
         # The cluster speaks over the loopback interface, as Ray does where Sightline starts it.
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, ray_start.CLUSTER: "0"}) as process:
@@ -147,7 +147,7 @@ def test_killed_twice_and_bereft_of_a_machine_it_finishes_with_each_image_once(c
 
     loser = threading.Thread(target=lose)
     loser.start()
-    done = sightline.predict(run.model, [images], engine="ray", workers=3, chunk=3, out=out, top=5)
+    done = sightline.predict(run.model, [images], engine="ray", workers=3, chunk=3, precision="fp32", out=out, top=5)
     loser.join()
     assert "A worker died" in capsys.readouterr().err
     assert (done.images, done.refused, done.done + done.before) == (241, 1, 241)
@@ -155,7 +155,7 @@ def test_killed_twice_and_bereft_of_a_machine_it_finishes_with_each_image_once(c
     rows = rows_of(out)
     assert sorted(rows) == sorted(str(path) for path in images.rglob("*.png"))
     names = sorted(rows)[:20]
-    for key, found in zip(names, sightline.Model.open(run.model, many=True).predict(list(names)), strict=True):
+    for key, found in zip(names, sightline.Model.open(run.model, many=True, precision="fp32").predict(list(names)), strict=True):
         assert rows[key]["label"] == prediction_row(ImageRef(key), found, 5)["label"]
 
 
