@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from sightline.config import TrainSettings
 from sightline.errors import ModelFileError
+from sightline.model import quick
 from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.model.heads import classify
@@ -23,6 +25,16 @@ from sightline.training.session import Part, Session
 from tiny import shapes_store, tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_by_torch():
+    """Activations are always computed by torch: on a busy machine one run may find another engine quicker, and two runs are compared here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(quick, "WORTH_TRYING", math.inf)
+        yield
+
+
 CPU = torch.device("cpu")
 TRAIN, VAL = Part(*shapes_store(14)), Part(*shapes_store(6, seed=1))
 NO_BUDGET = Budget()
