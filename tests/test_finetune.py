@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module", autouse=True)
 def kept_by_torch():
-    """Activations are always computed by torch: on a busy machine one run may find another engine quicker, and two runs are compared here."""
+    """By torch always: a busy machine may find another engine quicker in one run than in the next, and two runs are compared here."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(quick, "WORTH_TRYING", math.inf)
         yield
