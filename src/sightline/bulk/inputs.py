@@ -12,7 +12,7 @@ from sightline.bulk.tables import TABLE, is_table, table_refs
 from sightline.data.container import is_archive
 from sightline.data.decode import Limits
 from sightline.data.given import images_at
-from sightline.data.listing import is_shown, names_on_disk
+from sightline.data.listing import names_on_disk, shown_names
 from sightline.errors import DataError, UsageError
 from sightline.records import ImageRef
 
@@ -65,8 +65,11 @@ def _containers(folder: Path) -> list[Path]:
     """The folder itself; or, where it holds no images but archives or tables of them, those."""
     if next(iter(names_on_disk(folder)), None) is not None:
         return [folder]
-    names = names_on_disk(folder, wanted=lambda name: is_shown(name) and (name.lower().endswith(TABLE) or is_archive(name)))
-    return [folder / name for name in names] or [folder]
+    return [folder / name for name in names_on_disk(folder, wanted=_container_names)] or [folder]
+
+
+def _container_names(names: list[str]) -> list[str]:
+    return [name for name in shown_names(names) if name.lower().endswith(TABLE) or is_archive(name)]
 
 
 def _lines(path: Path) -> list[str]:
