@@ -17,7 +17,7 @@ RECENT, LEAST_WAIT, MOST_WAIT = 64, 1, 60
 PREDICT = "/v1/predict"
 # What of a declined request's body is read all the same, in bytes and seconds: a connection that is closed before its client has sent
 # everything is reset, and the client would see that instead of its answer.
-MOST_DRAINED, DRAIN_SECONDS = 8_000_000, 2.0
+MOST_DRAINED, DRAIN_SECONDS = 8_000_000, 10.0
 # Answered while stopping too: whoever runs the server asks them.
 ALWAYS = ("/healthz", "/readyz", "/metrics")
 

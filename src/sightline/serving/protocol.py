@@ -18,7 +18,7 @@ LATE = Answer(408, "The head of the request took too long to arrive.")
 FULL = Answer(503, "The server has as many connections as it takes; try again.", ((b"retry-after", b"1"),))
 
 # Bytes read from a connection before the others have their turn: hundreds that send at once would else have megabytes each lie here.
-READ_BYTES = 32 * 1024
+READ_BYTES = 64 * 1024
 # Bytes that may stand around each byte of a body sent in chunks: their lengths, and what may follow those (RFC 9112, 7.1).
 AROUND = 8
 
