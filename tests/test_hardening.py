@@ -30,7 +30,7 @@ from sightline.training.session import Part, Session
 from sightline.training.ways import train_network
 from tiny import shapes_store, tiny_network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "saves_however_slow_the_disk")
 CPU = torch.device("cpu")
 TRAIN, VAL = Part(*shapes_store(12)), Part(*shapes_store(6, seed=1))
 OFF = AugmentConfig(crop_scale=1.0, rotate=15.0, flip=False, colour=0.0)
