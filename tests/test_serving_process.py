@@ -119,9 +119,13 @@ def until(holds, server) -> None:
 
 
 class Load:
-    """Clients that send one request after the other, each over one connection for as long as it is kept."""
+    """Clients that send one request after the other, each over one connection for as long as it is kept.
 
-    def __init__(self, server, clients: int) -> None:
+    insistent  they go on after 503, which is what they are told while the server stops
+    """
+
+    def __init__(self, server, clients: int, *, insistent: bool = False) -> None:
+        self.insistent = insistent
         self.host = server.address.removeprefix("http://")
         self.body, kind = form([RED])
         self.headers = {"content-type": kind}
@@ -146,7 +150,7 @@ class Load:
                 return
             self.statuses.append(answer.status)
             self.models.add(told.get("sha256", ""))
-            if answer.status == 503:
+            if answer.status == 503 and not self.insistent:
                 return
 
     def until(self, count: int) -> None:
@@ -171,6 +175,16 @@ def test_on_sigterm_under_load_all_that_was_accepted_is_answered(colours, errors
     assert set(load.statuses) <= {200, 503}
     logged = sum(" POST /v1/predict 200 " in line for line in errors.read_text().splitlines())
     assert logged == load.statuses.count(200)
+
+
+def test_a_stopping_server_answers_all_who_connect_until_it_takes_nobody_any_more(colours, errors):
+    with serving(colours, errors=errors) as server:
+        load = Load(server, 32, insistent=True)
+        load.until(100)
+        assert server.stopped() == 0
+        load.end()
+    assert load.unanswered == 0
+    assert load.statuses.count(503) > 32, "who was declined asked again"
 
 
 def test_bundles_replaced_under_load_fail_no_request(colours, errors, tmp_path):

@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -29,7 +30,7 @@ from sightline.serving.token import VARIABLE, page_address, settled_token
 
 # When everything is answered, clients are told for so many seconds that the server has stopped, and then those that are connected already.
 FAREWELL_SECONDS, LAST_WORDS_SECONDS = 1.0, 1.0
-EMPTYING_SECONDS = 0.1
+SETTLING_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 30
 # In which a client must have taken its answer once the server stops.
 LAST_SECONDS = 10
@@ -131,15 +132,26 @@ class Server(uvicorn.Server):
             while self._places.taken:
                 await asyncio.sleep(0.02)
             await self._alone(FAREWELL_SECONDS)
-            # Who is in the queue of the system when a listener is closed is hung up on, so it is emptied first.
-            for listener in self._listeners:
-                listener.listen(0)
-            await asyncio.sleep(EMPTYING_SECONDS)
-            for server in self.servers:
-                server.close()
+            await self._close_listeners()
             await self._alone(LAST_WORDS_SECONDS)
         finally:
             self.should_exit = True
+
+    async def _close_listeners(self) -> None:
+        """Take whoever has connected so far, and nobody after them: who waits in the system's queue when it is closed is hung up on."""
+        loop = asyncio.get_running_loop()
+        if sys.platform != "win32":  # whose loop has no readers
+            for listener in self._listeners:
+                loop.remove_reader(listener)
+            await asyncio.sleep(SETTLING_SECONDS)  # a connection that asyncio has taken needs its server open until it is made
+        waiting = [connection for listener in self._listeners for connection in _waiting(listener)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Any:
+        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _alone(self, seconds: float) -> None:
         """Until nobody is connected any more, or for so long."""
@@ -167,6 +179,15 @@ def listening(host: str, port: int) -> socket.socket:
         found.close()
         raise UsageError(_why_not(host, port, error)) from error
     return found
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections in the queue of a listener that does not block."""
+    with suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:
