@@ -70,3 +70,23 @@ def test_mixed_activations_have_mixed_targets():
     for activations, truth in batches(kept_of(views=1), mixup=0.4).epoch(1):
         assert truth.shape == (len(activations), 3)
         torch.testing.assert_close(truth.sum(dim=1), torch.ones(len(truth)))
+
+
+def test_maps_are_moved_by_whole_cells_and_their_edges_repeated():
+    kept = Kept(2, (1, 3, 4))
+    kept.add_view([torch.arange(24.0).reshape(2, 1, 3, 4)])
+    still, moved = (kept.get([0, 0], [0, 1], CPU, np.array(by)) for by in ([[0, 0], [0, 0]], [[1, 0], [0, -1]]))
+    torch.testing.assert_close(still, kept.get([0, 0], [0, 1], CPU))
+    assert moved[0, 0].tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
+    assert moved[1, 0].tolist() == [[13, 14, 15, 15], [17, 18, 19, 19], [21, 22, 23, 23]]
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_epoch_moves_large_maps_and_leaves_small_ones_and_sequences():
+    assert [kept_of(shape=shape).most_moved for shape in [(2, 14, 14), (2, 7, 7), (49, 2), (6,)]] == [1, 0, 0, 0]
+    kept = Kept(8, (1, 14, 14))
+    kept.add_view([torch.arange(196.0).reshape(1, 1, 14, 14).expand(8, -1, -1, -1)])
+    found = torch.cat([activations for activations, _ in batches(kept).epoch(1)])
+    corners = {tuple(np.divmod(int(value), 14)) for value in found[:, 0, 7, 7]}
+    assert corners <= {(row, column) for row in (6, 7, 8) for column in (6, 7, 8)}
+    assert len(corners) > 3

@@ -157,7 +157,7 @@ def test_a_start_is_read_as_it_was_written(straight):
 
 
 def test_a_network_that_cannot_be_cut_is_fine_tuned_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("sightline.training.finetune.cuts", lambda network: [])
+    monkeypatch.setattr("sightline.training.halves.cuts", lambda network: [])
     trained = fine_tune(session_of(tmp_path), NO_BUDGET, resume=False)
     assert [told["layers"] for told in trained.stages] == ["all"]
 

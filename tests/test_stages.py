@@ -53,7 +53,7 @@ def test_upper_layers_of_a_network_without_a_cut_cannot_be_had_and_the_reason_is
 def test_activations_that_do_not_fit_into_memory_are_not_kept(monkeypatch):
     monkeypatch.setattr(stages, "most_kept_bytes", lambda: 4500.0)
     assert plan_stages("upper", PLAN, WORK, math.inf)[0][0].views == 4
-    monkeypatch.setattr(stages, "most_kept_bytes", lambda: 2000.0)
+    monkeypatch.setattr(stages, "most_kept_bytes", lambda: 1500.0)
     assert layers(plan_stages("auto", PLAN, WORK, math.inf)[0]) == ["all"]
 
 

@@ -1,6 +1,7 @@
 """Batches of activations: what the lower layers make of images is computed once and kept, and only the upper layers run in a step.
 
-A kept image has a few views, one as evaluation sees it and others changed at random, and its views are mixed with other images'.
+A kept image has a few views, one as evaluation sees it and others changed at random. Maps are moved by a cell, as a moved image's
+activations are nearly its own moved, and mixed with other images'.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from sightline.training.batches import MIXING, batches_of, shuffled
 from sightline.training.mixing import mix, sample_mixing, soft
 from sightline.training.plan import PLAIN, Show
 
-# Sets the random choice of views apart from the other random numbers of a step.
-CHOICE = 2
+# Set the random choice of views, and how far maps are moved, apart from the other random numbers of a step.
+CHOICE, MOVING = 2, 5
+# Maps are moved by this share of their side at most.
+MOVED_SHARE = 0.07
 # (n, channels, rows, columns)
 MAP = 4
 
@@ -52,10 +55,24 @@ class Kept:
             start += len(rows)
         self.views.append(view)
 
-    def get(self, views: Iterable[int], rows: Iterable[int], device: torch.device) -> Tensor:
-        """(b, *shape) float32 of b images, each in its own one of the views."""
-        found = torch.stack([self.views[view][row] for view, row in zip(views, rows, strict=True)]).to(device).float()
+    @property
+    def most_moved(self) -> int:
+        """By how many cells a map may be moved."""
+        return round(MOVED_SHARE * min(self.shape[1:3])) if self.is_map else 0
+
+    def get(self, views: Iterable[int], rows: Iterable[int], device: torch.device, moved: NDArray[np.int64] | None = None) -> Tensor:
+        """(b, *shape) float32 of b images, each in its own one of the views; maps are ``moved`` (b, 2) by so many rows and columns."""
+        found = torch.stack([self.views[view][row] for view, row in zip(views, rows, strict=True)])
+        if moved is not None and self.is_map:
+            found = _moved(found, torch.from_numpy(moved))
+        found = found.to(device).float()
         return found.permute(0, 3, 1, 2) if self.is_map else found
+
+
+def _moved(maps: Tensor, by: Tensor) -> Tensor:
+    """Maps (b, rows, columns, channels), each with its content ``by`` (b, 2) cells further down and to the right; edges are repeated."""
+    rows, columns = ((torch.arange(side) - steps[:, None]).clamp(0, side - 1) for side, steps in zip(maps.shape[1:3], by.T, strict=True))
+    return maps[torch.arange(len(maps))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
@@ -90,5 +107,9 @@ class KeptBatches:
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             truth = torch.from_numpy(self.targets[order[part]]).to(self.device)
             mixing = sample_mixing(np.random.default_rng([self.seed, epoch, step, MIXING]), self.augment)
-            activations = self.kept.get(views[part], order[part], self.device)
+            activations = self.kept.get(views[part], order[part], self.device, self._moves(epoch, step, len(truth)))
             yield (activations, truth) if mixing is None else mix(activations, soft(truth, self.classes), mixing)
+
+    def _moves(self, epoch: int, step: int, n: int) -> NDArray[np.int64] | None:
+        most = self.kept.most_moved
+        return np.random.default_rng([self.seed, epoch, step, MOVING]).integers(-most, most + 1, (n, 2)) if most else None

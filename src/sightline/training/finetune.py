@@ -7,7 +7,6 @@ from activations that were computed once and kept, several times as fast as the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,20 +19,21 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from sightline import console
-from sightline.model.cut import Cut, cuts
 from sightline.model.network import Trainable, torch_infer
-from sightline.model.quick import TORCH, Layers, by, by_torch, quickest
+from sightline.model.quick import TORCH
+from sightline.records import Infer
 from sightline.training import checkpoint
-from sightline.training.activations import Kept, KeptBatches
+from sightline.training.activations import KeptBatches
 from sightline.training.averaging import Figures, average_with_start
 from sightline.training.budget import Budget, spoken
 from sightline.training.curve import LearningCurve, learning_curve
+from sightline.training.halves import Halves, outputs
 from sightline.training.loop import Trained, Validate, fit
 from sightline.training.objective import Objective
 from sightline.training.plan import Plan
-from sightline.training.session import VALIDATION_BATCH, Session
+from sightline.training.session import Part, Session
 from sightline.training.shipping import shipping_seconds, trial_seconds
-from sightline.training.stages import UPPER_SIZES, Stage, Workload, most_kept_bytes, plan_stages
+from sightline.training.stages import Stage, Workload, plan_stages
 from sightline.training.terms import Place, Terms
 
 # Above the cut all layers are near the labels and learn at this share of the head's rate.
@@ -86,52 +86,6 @@ def _file(stage: int) -> str:
     return f"start-{stage}.pt"
 
 
-@dataclass(frozen=True)
-class Halves:
-    """A cut network with the activations at the cut of all images, as evaluation sees them."""
-
-    cut: Cut
-    train: Kept
-    validation: Kept
-    engine: str
-    lower: Layers
-
-    @classmethod
-    def of(cls, session: Session, precision: str, engine: str | None = None) -> Halves | None:
-        """None where the network cannot be cut, or where the activations would take too much memory.
-
-        ``engine`` computes the lower layers; the quickest if none is named.
-        """
-        found = cuts(session.network)
-        if not found:
-            return None
-        cut, train, validation = found[0], Kept(len(session.train), found[0].shape), Kept(len(session.validation), found[0].shape)
-        if train.bytes_of_view + validation.bytes_of_view > most_kept_bytes():
-            return None
-        some = next(session.plain(session.train))
-        if engine is None:
-            engine, lower = quickest(cut.lower, some, precision, len(train) * UPPER_SIZES[0][0])
-        else:
-            lower = by(engine, cut.lower, some, precision)
-        train.add_view(map(lower, session.plain(session.train)))
-        validation.add_view(map(lower if precision == "fp32" else by_torch(cut.lower, "fp32"), session.plain(session.validation)))
-        return cls(cut, train, validation, engine, lower)
-
-
-def outputs(upper: Trainable, kept: Kept, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-    """The raw outputs of the layers above a cut for kept images as evaluation sees them."""
-    device = next(upper.parameters()).device
-    with torch.inference_mode():
-        found = [upper.eval()(batch) for batch in _plain_batches(kept, device)]
-    return {name: torch.cat([raw[name] for raw in found]).float().cpu().numpy() for name in names}
-
-
-def _plain_batches(kept: Kept, device: torch.device) -> Iterator[Tensor]:
-    for start in range(0, len(kept), VALIDATION_BATCH):
-        rows = range(start, min(start + VALIDATION_BATCH, len(kept)))
-        yield kept.get([0] * len(rows), rows, device)
-
-
 def fine_tune(session: Session, budget: Budget, *, resume: bool) -> Trained:
     """The network after all stages that paid; a run that was stopped goes on in the stage it was in."""
     ranks = session.ranks
@@ -182,9 +136,8 @@ def _staged(session: Session, start: Start, halves: Halves | None, budget: Budge
 def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None]:
     """The network with a probe for its head, and the stages that are to follow."""
     precision = session.precision()
-    started = time.monotonic()
     halves = Halves.of(session, precision)
-    embeddings, work = _embedded(session, halves, started)
+    embeddings, work = _embedded(session, halves)
     targets, head = (session.train.targets, session.validation.targets), session.head_module
     # Steps of a small fit are so short that threads wait for each other most of the time: 15 times as long, measured on two cores.
     with threadpool_limits(1 if embeddings[0].size < LARGE_FIT else None):
@@ -205,18 +158,24 @@ def _probed(session: Session, budget: Budget) -> tuple[Start, Halves | None]:
     return start, halves
 
 
-def _embedded(session: Session, halves: Halves | None, started: float) -> tuple[list[NDArray[np.float32]], Workload]:
-    """Embeddings of the training and of the validation images, and how long such passes take."""
-    n, cut_at = len(session.train) + len(session.validation), time.monotonic()
+def _embedded(session: Session, halves: Halves | None) -> tuple[list[NDArray[np.float32]], Workload]:
+    """Embeddings of the training and of the validation images, and how long such passes take: the second was seen, as libraries prepare
+    themselves in the first."""
     if halves is None:
         infer = torch_infer(session.network, session.device, ("embedding",))
-        parts = session.train, session.validation
-        embeddings = [np.concatenate([infer(images.cpu().numpy())["embedding"] for images in session.plain(part)]) for part in parts]
+        parts = [partial(_embeddings, infer, session, part) for part in (session.train, session.validation)]
     else:
-        embeddings = [outputs(halves.cut.upper, kept, ("embedding",))["embedding"] for kept in (halves.train, halves.validation)]
-    lower, upper = (cut_at - started) / n if halves else 0.0, (time.monotonic() - cut_at) / n
-    bytes_of_view = halves.train.bytes_of_view if halves else None
-    return embeddings, Workload(len(session.train), len(session.validation), lower, upper, bytes_of_view)
+        parts = [partial(outputs, halves.cut.upper, kept, ("embedding",)) for kept in (halves.train, halves.validation)]
+    of_train, begun = parts[0](), time.monotonic()
+    of_validation = parts[1]()
+    upper = (time.monotonic() - begun) / len(session.validation)
+    lower, bytes_of_view = (halves.seconds, halves.train.bytes_of_view) if halves else (0.0, None)
+    found = [given["embedding"] for given in (of_train, of_validation)]
+    return found, Workload(len(session.train), len(session.validation), lower, upper, bytes_of_view)
+
+
+def _embeddings(infer: Infer, session: Session, part: Part) -> dict[str, NDArray[np.float32]]:
+    return {"embedding": np.concatenate([infer(batch.cpu().numpy())["embedding"] for batch in session.plain(part)])}
 
 
 def _run(session: Session, start: Start, halves: Halves | None, budget: Budget, *, resume: bool) -> Trained:

@@ -19,7 +19,7 @@ EXPORT_SECONDS, PARAMETERS_A_SECOND = 10.0, 20e6
 # What judging an image with the bundle takes at most of a forward pass of the trained network; reading it is counted apart.
 JUDGING = 1.5
 # What the trial (harder conditions, baselines, explanations) may take of a run, and in seconds at least and at most.
-TRIAL_SHARE, LEAST_TRIAL_SECONDS, MOST_TRIAL_SECONDS = 0.17, 5.0, 60.0
+TRIAL_SHARE, LEAST_TRIAL_SECONDS, MOST_TRIAL_SECONDS = 0.12, 5.0, 60.0
 TIMED_FILES = 12
 
 

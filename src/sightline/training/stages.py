@@ -9,12 +9,12 @@ from sightline.training.budget import spoken
 from sightline.training.plan import Plan
 
 # Views of each image that are kept, one as evaluation sees it, and epochs over them: the most, and what little time may reduce them to.
-UPPER_SIZES = ((7, 12), (5, 10), (4, 8), (3, 6))
+UPPER_SIZES = ((7, 12), (6, 11), (5, 10), (4, 9), (4, 8), (3, 8), (3, 7), (3, 6), (2, 6))
 UNCUT = "this network cannot be cut below its upper layers, or what is there takes too much memory"
 # Learning from all layers for less than this is not worth its start.
 LEAST_EPOCHS = 2
-# A step takes the time of a forward pass, a backward pass of twice that, and the optimiser's.
-STEP = 3.3
+# A step takes the time of a forward pass, a backward pass of twice that, and the optimiser's; making a view more than one.
+STEP, CHANGED = 3.3, 1.3
 # Kept activations may take this share of the memory, and so many bytes at most.
 MEMORY_SHARE, MOST_BYTES = 0.15, 6e9
 
@@ -56,7 +56,7 @@ class Workload:
 
     def upper_seconds(self, views: int, epochs: int) -> float:
         """The first view is there already: the probe was fitted on it."""
-        return self.n_train * self.lower * (views - 1) + epochs * self.upper * (STEP * self.n_train + self.n_validation)
+        return self.n_train * self.lower * CHANGED * (views - 1) + epochs * self.upper * (STEP * self.n_train + self.n_validation)
 
     @property
     def epoch_of_all(self) -> float:
