@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,28 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real data is not
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Stores of decoded images go to a temporary folder, for commands run as child processes too."""
     os.environ["SIGHTLINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_trees() -> Iterator[int]:
+    """The audit in each training grows few trees: a thousand take as long as all else in a tiny run. Gives how many there are in each
+    forest otherwise, which tests of what the trees tell ask for by ``all_trees``."""
+    from sightline.auditing import telling
+
+    with pytest.MonkeyPatch.context() as patch:
+        each = telling.TREES
+        patch.setattr(telling, "TREES", 4)
+        yield each
+
+
+@pytest.fixture(scope="module")
+def all_trees(few_trees: int) -> Iterator[None]:
+    """Audits in this file grow as many trees as they do in use."""
+    from sightline.auditing import telling
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telling, "TREES", few_trees)
+        yield
 
 
 @pytest.fixture

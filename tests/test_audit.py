@@ -19,6 +19,7 @@ from sightline.cli import _exit_code
 from sightline.errors import DataError, UsageError
 from sightline.model.backbone import BackboneSpec, build
 
+pytestmark = pytest.mark.usefixtures("all_trees")
 PER_CLASS = 24
 
 

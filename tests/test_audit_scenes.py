@@ -12,6 +12,8 @@ import sightline
 from conftest import write_boxes, write_maps
 from sightline.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("all_trees")
+
 
 def edited(folder, change):
     """A data set whose annotations are changed by a function of the file's content."""

@@ -111,7 +111,8 @@ def trial() -> dict[str, Any]:
             "pairs": {"looked_at": 0, "not_looked_at": 0, "found": []},
             "slices": [
                 {"of": "camera", "group": "phone", "n": 60, "right": 0.7, "corrected": 0.01, "real": True},
-                {"of": "answer", "group": "dog", "n": 60, "right": 0.75, "corrected": 0.3, "real": False},
+                {"of": "answer", "group": "dog", "answered": True, "n": 60, "right": 0.75, "corrected": 0.3, "real": False},
+                {"of": "answer", "group": "fox", "answered": True, "n": 40, "right": 0.6, "corrected": 0.02, "real": True},
             ],
         },
         "robustness": {
@@ -200,6 +201,7 @@ def test_the_card_tells_what_the_trial_found():
         "Heat maps by CAM. Do not rely on this model's heat maps.",
         "Its heat maps failed their tests",
         "Served worse than others, more than chance explains: phone (camera): right for 70.0% of 60",
+        "Answers that are poorer than others, more than chance explains: fox: right for 60.0% of 40",
         "Groups too small to be judged, of fewer than 20 test images: film (camera, 3), besides 2 others",
         "What it is clearly worse at, where that matters (see Caveats): fog, phone (camera)",
         "Clearly worse in fog (right for 25% at strength 3 of 5, 80% without)",

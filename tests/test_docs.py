@@ -28,7 +28,7 @@ def fenced(language: str) -> list[str]:
 def newcomer(tmp_path_factory):
     """A working folder with ``photos/`` and ``new.jpg``, and the commands on the path."""
     folder = tmp_path_factory.mktemp("newcomer")
-    write_shapes(folder / "photos")
+    write_shapes(folder / "photos", per_class=12)
     shutil.copy(folder / "photos" / "disc" / "000.png", folder / "new.jpg")
     return folder, {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sightline.engines import cache, choice
+from sightline.engines.acceptance import Acceptance
 from sightline.engines.adapters import Candidate, Work
 from sightline.engines.choice import choose_engine, measure
-from sightline.engines.evidence import Evidence
 from sightline.errors import ModelFileError
 
 
@@ -43,13 +43,13 @@ def fake(clock, name, seconds, shift=0.0, calls=None):
     return Candidate(*name.split(), load)
 
 
-def evidence(images=None, digest="a"):
+def acceptance(images=None, digest="a"):
     def given():
         if images is None:
             raise ModelFileError("There are no photographs.")
         return images, fake(Clock(), FIRST, 0.0).load(WORK)(images)
 
-    return Evidence(
+    return Acceptance(
         difference=lambda raw, expected: float(np.abs(raw["logits"] - expected["logits"]).max()),
         answers=lambda raw: [frozenset(map(str, [row.argmax()])) for row in raw["logits"]],
         photographs=given,
@@ -64,7 +64,7 @@ FIRST, OTHER, SHORT = "onnxruntime fp32", "openvino fp32", "openvino bf16"
 
 def chosen(*plans, images=PHOTOGRAPHS, work=WORK):
     clock = Clock()
-    return measure(work, evidence(images), [fake(clock, *plan) for plan in plans], clock=clock)[1]
+    return measure(work, acceptance(images), [fake(clock, *plan) for plan in plans], clock=clock)[1]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_outputs_of_another_shape_than_recorded_are_refused():
         return lambda images: {"logits": np.repeat(infer(images)["logits"], 2, axis=1)}
 
     clock = Clock()
-    measured = measure(WORK, evidence(PHOTOGRAPHS), [fake(clock, FIRST, 0.01), Candidate("openvino", "bf16", wider)], clock=clock)[1]
+    measured = measure(WORK, acceptance(PHOTOGRAPHS), [fake(clock, FIRST, 0.01), Candidate("openvino", "bf16", wider)], clock=clock)[1]
     assert (measured.chosen, measured.dropped) == (FIRST, {SHORT: "its outputs have other shapes"})
 
 
@@ -124,17 +124,17 @@ def test_a_candidate_that_cannot_load_or_compute_is_dropped_with_its_reason_but_
         return infer
 
     able = [fake(clock, FIRST, 0.01), Candidate("openvino", "fp32", broken), Candidate("openvino", "bf16", dies)]
-    measured = measure(WORK, evidence(), able, clock=clock)[1]
+    measured = measure(WORK, acceptance(), able, clock=clock)[1]
     assert measured.chosen == FIRST
     assert measured.dropped == {OTHER: "it knows no such operator", SHORT: "it stops"}
     with pytest.raises(ModelFileError, match="no such operator"):
-        measure(WORK, evidence(), able[1:], clock=clock)
+        measure(WORK, acceptance(), able[1:], clock=clock)
 
 
 def test_figures_are_medians_of_turns_of_the_batch_asked_for():
     clock, calls = Clock(), []
     able = [fake(clock, FIRST, 0.0010, calls=calls), fake(clock, OTHER, 0.0005, calls=calls)]
-    measured = measure(WORK, evidence(), able, clock=clock)[1]
+    measured = measure(WORK, acceptance(), able, clock=clock)[1]
     assert measured.batch == 8
     assert measured.images_per_second == pytest.approx({FIRST: 1000, OTHER: 2000})
     timed = [name for name, count in calls if count == 8]
@@ -154,7 +154,7 @@ def test_streams_are_timed_beside_each_other():
 
     ticks = count(step=0.001)
     measured = measure(
-        replace(WORK, threads=3, streams=3), evidence(), [Candidate("onnxruntime", "fp32", load)], clock=lambda: next(ticks)
+        replace(WORK, threads=3, streams=3), acceptance(), [Candidate("onnxruntime", "fp32", load)], clock=lambda: next(ticks)
     )[1]
     assert measured.images_per_second[FIRST] == pytest.approx(3 * 8 / 0.001)
 
@@ -164,7 +164,7 @@ def test_streams_are_timed_beside_each_other():
 def test_the_timing_takes_about_a_second_whatever_the_network_and_the_batch(seconds, batch):
     clock = Clock()
     able = [fake(clock, FIRST, seconds), fake(clock, OTHER, seconds), fake(clock, SHORT, 50 * seconds)]
-    measured = measure(replace(WORK, batch=batch), evidence(), able, clock=clock)[1]
+    measured = measure(replace(WORK, batch=batch), acceptance(), able, clock=clock)[1]
     assert measured.chosen == FIRST
     assert 1 <= measured.batch <= batch
     one_round = 52 * seconds * measured.batch  # a candidate that is fifty times slower is not asked again
@@ -176,7 +176,7 @@ def test_the_timing_takes_about_a_second_whatever_the_network_and_the_batch(seco
 
 def test_one_candidate_is_not_timed(kept_choices):
     clock, calls = Clock(), []
-    infer, found = choose_engine(WORK, evidence(), [fake(clock, FIRST, 1.0, calls=calls)])
+    infer, found = choose_engine(WORK, acceptance(), [fake(clock, FIRST, 1.0, calls=calls)])
     assert (found.name, calls) == (FIRST, [])
     assert not kept_choices.exists()
     assert infer(PHOTOGRAPHS)["logits"].shape == (20, 2)
@@ -186,7 +186,7 @@ def pick(work=WORK, digest="a", images=PHOTOGRAPHS):
     """Choose between two real-time fakes; says whether anything was measured."""
     calls = []
     able = [fake(Clock(), FIRST, 0.0, calls=calls), fake(Clock(), OTHER, 0.0, calls=calls)]
-    _, found = choose_engine(work, evidence(images, digest), able)
+    _, found = choose_engine(work, acceptance(images, digest), able)
     return found.name, bool(calls)
 
 
@@ -264,9 +264,9 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(kept_choices, 
 def test_a_gain_is_said_once(kept_choices, monkeypatch, capsys):
     figures = choice.Measured(OTHER, {FIRST: 10.0, OTHER: 16.0}, {}, 8)
     able = [fake(Clock(), FIRST, 0.0), fake(Clock(), OTHER, 0.0)]
-    monkeypatch.setattr(choice, "measure", lambda work, evidence, candidates: (candidates[1].load(work), figures))
-    choose_engine(WORK, evidence(), able)
-    choose_engine(WORK, evidence(), able)
+    monkeypatch.setattr(choice, "measure", lambda work, acceptance, candidates: (candidates[1].load(work), figures))
+    choose_engine(WORK, acceptance(), able)
+    choose_engine(WORK, acceptance(), able)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "here 1.6 times as fast as ONNX Runtime" in lines[0]

@@ -20,13 +20,13 @@ from sightline.bundle import Bundle, Part, arrays_to_bytes, write
 from sightline.cli import _exit_code
 from sightline.data.prepare import Prepare
 from sightline.engines import adapters, choice
+from sightline.engines.acceptance import acceptance_of, replay_of
 from sightline.engines.adapters import Work, candidates, onnx_infer, openvino_bf16_infer, openvino_infer
 from sightline.engines.choice import choose_engine
-from sightline.engines.evidence import evidence_of, replay_of
 from sightline.errors import DeviceError, ModelFileError, UsageError
 from sightline.evaluation.metrics import softmax
 from sightline.processor import BF16_FEATURES, bf16_features
-from test_engine_choice import FIRST, OTHER, evidence
+from test_engine_choice import FIRST, OTHER, acceptance
 
 needs_openvino = pytest.mark.skipif(adapters.version_of("openvino") is None, reason="OpenVINO is not installed: sightline[fast]")
 needs_bf16 = pytest.mark.skipif(not bf16_features(), reason="this processor has no instructions for bf16")
@@ -286,12 +286,12 @@ def test_the_flags_give_the_exit_codes_of_their_errors(machine, run, shapes, cap
     assert "pip install 'sightline[fast]'" in capsys.readouterr().err
 
 
-# The evidence in a bundle
+# What a bundle accepts
 
 
 def test_a_bundle_brings_its_photographs_as_the_network_sees_them(run):
     with Bundle.open(run.model) as bundle:
-        brought = evidence_of(bundle)
+        brought = acceptance_of(bundle)
         images, raw = brought.photographs()
         files = replay_of(bundle, ("logits",)).files
         arrays = bundle.arrays("replay")
@@ -319,9 +319,9 @@ def rebuilt(run, path, change):
 )
 def test_rendered_images_are_no_evidence(run, tmp_path, change):
     with Bundle.open(rebuilt(run, tmp_path / "other.sight", change)) as bundle:
-        assert evidence_of(bundle).digest
+        assert acceptance_of(bundle).digest
         with pytest.raises(ModelFileError, match="carries no photographs"):
-            evidence_of(bundle).photographs()
+            acceptance_of(bundle).photographs()
 
 
 def test_a_bundle_says_whether_its_images_are_rendered(run):
@@ -331,12 +331,12 @@ def test_a_bundle_says_whether_its_images_are_rendered(run):
 
 def test_another_decision_is_other_evidence(run, tmp_path):
     with Bundle.open(run.model) as bundle:
-        manifest, digest = bundle.manifest, evidence_of(bundle).digest
+        manifest, digest = bundle.manifest, acceptance_of(bundle).digest
         parts = [Part(member.name, member.role, bundle.read(member.role), member.required) for member in manifest.members]
-    assert evidence_of(Bundle.open(run.model)).digest == digest
+    assert acceptance_of(Bundle.open(run.model)).digest == digest
     write(tmp_path / "other.sight", replace(manifest, temperature=2.0), parts)
     with Bundle.open(tmp_path / "other.sight") as other:
-        assert evidence_of(other).digest != digest
+        assert acceptance_of(other).digest != digest
 
 
 # From the outside
@@ -347,7 +347,7 @@ def test_an_openvino_that_is_broken_is_said_when_asked_for_and_dropped_when_not(
     with pytest.raises(UsageError, match=r"cannot be imported \(.*\); install it again: pip install 'sightline\[fast\]'"):
         openvino_infer(work_of(run.model))
     able = [kind for kind in adapters.KINDS if kind.precision == "fp32"]
-    _, found = choose_engine(work_of(run.model), evidence(), able)
+    _, found = choose_engine(work_of(run.model), acceptance(), able)
     assert found.name == FIRST
     (file,) = kept_choices.iterdir()
     assert "cannot be imported" in json.loads(file.read_text())["dropped"][OTHER]

@@ -10,7 +10,7 @@ import pytest
 from conftest import SHAPES, render_shape
 from sightline import pipeline
 from sightline.bundle import Bundle
-from sightline.engines.evidence import replay_of
+from sightline.engines.acceptance import replay_of
 from sightline.manifest import FORMAT_VERSION, ROLES
 from sightline.runtime import Model
 from sightline.saving.formats import told

@@ -205,7 +205,7 @@ def test_the_figures_for_a_requirement(planted):
 def test_the_report_says_it_in_words(planted):
     assert verdict(planted) == (
         "The model does not serve all images alike: how often it is right depends on light, by more than chance explains. "
-        "2 attributes were looked at: light and ward."
+        "2 attributes were looked at: light and ward. Images that it answers 'square' for do worse, too."
     )
     text = text_of(planted)
     assert "Images with light &#39;dark&#39;:" in text
@@ -224,6 +224,48 @@ def test_without_a_gap_the_report_says_so():
     assert "Too few images to judge, under 20: z (rare)." in text
     assert "Not compared: id; the last table says why." in text
     assert not any(isinstance(block, Bars) for block in groups_blocks(numbers))
+
+
+def unsure_of_squares(**columns):
+    """Images of which discs are often taken for squares, whatever the columns say of them."""
+    rng = np.random.default_rng(20)
+    targets = rng.integers(0, 3, 900)
+    right = rng.random(900) < np.where(targets == 0, 0.6, 0.95)
+    return classified(right, targets, {name: rng.choice(values, 900) for name, values in columns.items()})
+
+
+def test_an_answer_that_is_poorer_than_others_is_told_apart_from_the_groups_of_an_attribute():
+    numbers = unsure_of_squares(ward=["A", "B"])
+    assert not claims(numbers)
+    square = numbers["slices"][0]
+    assert (square["group"], square["answered"], square["real"]) == ("square", True, True)
+    assert verdict(numbers) == (
+        "By no attribute was a group found to do worse than chance explains, but images that it answers 'square' for do. "
+        "1 attribute was looked at: ward."
+    )
+    others = (numbers["right"] * 900 - square["right"] * square["n"]) / (900 - square["n"])
+    text = text_of(numbers)
+    assert f"answers &#39;square&#39; for: {100 * square['right']:.1f}% are right, of all others {100 * others:.1f}%" in text
+    assert "See what it takes for &#39;square&#39;" in text
+
+
+def test_a_column_named_answer_is_a_column():
+    rng = np.random.default_rng(21)
+    answer = rng.choice(["yes", "no"], 900)
+    numbers = classified(rng.random(900) < np.where(answer == "yes", 0.7, 0.95), rng.integers(0, 3, 900), {"answer": answer})
+    worst = numbers["slices"][0]
+    assert (worst["of"], worst["group"], worst["answered"], worst["real"]) == ("answer", "yes", False, True)
+    assert "depends on answer, by more than chance explains" in verdict(numbers)
+    assert "that it answers" not in verdict(numbers)
+
+
+def test_an_answer_that_is_poorer_is_told_beside_a_gap():
+    rng = np.random.default_rng(22)
+    targets, site = rng.integers(0, 3, 1200), rng.choice(["north", "south"], 1200)
+    right = rng.random(1200) < np.where(targets == 0, 0.6, 0.97) * np.where(site == "south", 0.75, 1)
+    said = verdict(classified(right, targets, {"site": site}))
+    assert "depends on site, by more than chance explains" in said
+    assert said.endswith("Images that it answers 'square' for do worse, too.")
 
 
 def test_nothing_was_measured_nothing_is_drawn():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,30 +16,72 @@ import pytest
 from sightline.bundle import Bundle
 
 EPOCHS, KILLS = 60, 10
-# Saving after every step makes most moments moments of writing.
-TRAIN = """
-import sys, torch
-torch.set_num_threads(1)
-from sightline.training import course
-course.SAVE_SECONDS = 0.0
-from sightline.cli import _exit_code
-sys.exit(_exit_code(sys.argv[1:]))
-"""
+# Each run is a process of its own, forked from one that has imported what training does: importing it takes longer than the run.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["timm", "torchvision", "sightline.package", "sightline.training.session", "sightline.cli"])
 SETTINGS = ["--no-trial", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--precision", "fp32",
             "--epochs", str(EPOCHS), "--patience", str(EPOCHS)]  # fmt: skip
 # The last epoch is kept, so that the stage is; of the epochs that it adds there are enough to be killed in.
 HARDER = [*SETTINGS[:-4], "--robust", "--epochs", "30", "--keep", "last"]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", TRAIN, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def run_cli(arguments: tuple[str, ...], words: str) -> None:
+    """The command line, what it says on stderr in a file, with a checkpoint after every step: most moments are moments of writing."""
+    with open(words, "w", encoding="utf-8") as file, open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(file.fileno(), 2)
+        os.dup2(nowhere.fileno(), 1)
+    import torch
+
+    from sightline.cli import _exit_code
+    from sightline.training import course
+
+    torch.set_num_threads(1)
+    course.SAVE_SECONDS = 0.0
+    raise SystemExit(_exit_code(list(arguments)))
+
+
+class Started:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, words: Path, *arguments: object) -> None:
+        self.words = words
+        self.process = PROCESSES.Process(target=run_cli, args=(tuple(map(str, arguments)), str(words)))
+        self.process.start()
+
+    @property
+    def runs(self) -> bool:
+        return self.process.is_alive()
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL
+
+    def ended(self) -> tuple[int, str]:
+        """Its exit code and what it said, when it is done."""
+        self.process.join()
+        return self.process.exitcode, self.words.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def expected(shapes, tmp_path_factory) -> bytes:
+def start(tmp_path_factory):
+    folder, started = tmp_path_factory.mktemp("words"), []
+
+    def begin(*arguments: object) -> Started:
+        started.append(Started(folder / str(len(started)), *arguments))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        if each.runs:
+            each.kill()
+
+
+@pytest.fixture(scope="module")
+def expected(start, shapes, tmp_path_factory) -> bytes:
     """The weights of a run that nothing happened to."""
     run = tmp_path_factory.mktemp("straight") / "run"
-    assert start("train", shapes, "--out", run, *SETTINGS).wait() == 0
+    check_done(start("train", shapes, "--out", run, *SETTINGS))
     return weights(run / "model.sight")
 
 
@@ -47,46 +90,47 @@ def weights(model: Path) -> bytes:
         return bundle.read("weights")
 
 
-def kill_at(process: subprocess.Popen[str], run: Path, writing: bool, delay: float) -> bool:
+def check_done(process: Started) -> None:
+    code, said = process.ended()
+    assert code == 0, said
+
+
+def kill_at(process: Started, run: Path, writing: bool, delay: float) -> bool:
     """Kill -9 while a checkpoint is being written, or some time after training began; False when it ended before."""
     table, started, begun = run / "results.csv", time.time(), 0.0
-    while process.poll() is None:
+    while process.runs:
         if not begun and table.exists() and table.stat().st_mtime > started:  # written at the start, whether new or resumed
             begun = time.monotonic()
         late = begun and time.monotonic() - begun > delay
         if late and (not writing or any(run.glob("checkpoint/*.tmp"))):
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
             return True
-    process.communicate()
     return False
 
 
-def test_a_run_killed_ten_times_ends_with_the_weights_of_one_that_was_not(shapes, expected, tmp_path):
+def test_a_run_killed_ten_times_ends_with_the_weights_of_one_that_was_not(start, shapes, expected, tmp_path):
     run, moments, killed = tmp_path / "killed", random.Random(0), 0
     process = start("train", shapes, "--out", run, *SETTINGS)
     while kill_at(process, run, writing=killed % 2 == 0, delay=moments.uniform(0, 0.8)):
         killed += 1
         process = start("train", "--resume", run)
         if killed == KILLS:
-            assert process.wait() == 0
+            check_done(process)
             break
     assert killed == KILLS
     assert weights(run / "model.sight") == expected
     assert not [path for path in run.rglob("*") if path.suffix in (".tmp", ".part", ".draft")]
 
 
-def test_a_run_killed_while_it_learns_from_harder_images_ends_with_the_weights_of_one_that_was_not(shapes, tmp_path):
+def test_a_run_killed_while_it_learns_from_harder_images_ends_with_the_weights_of_one_that_was_not(start, shapes, tmp_path):
     run, straight = tmp_path / "killed", tmp_path / "straight"
     command = ("train", shapes, *HARDER)
-    assert start(*command, "--out", straight).wait() == 0
+    check_done(start(*command, "--out", straight))
     process = start(*command, "--out", run)
-    while not (run / "checkpoint" / "start-harder.pt").exists() and process.poll() is None:
+    while not (run / "checkpoint" / "start-harder.pt").exists() and process.runs:
         time.sleep(0.01)
     assert kill_at(process, run, True, delay=0.05)
-    process = start("train", "--resume", run)
-    process.communicate()
-    assert process.returncode == 0
+    check_done(start("train", "--resume", run))
     assert weights(run / "model.sight") == weights(straight / "model.sight")
 
 
@@ -104,20 +148,20 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_ends_the_run_in_words_and_its_last_checkpoint_is_good(shapes, expected, small_disk, tmp_path):
+def test_a_full_disk_ends_the_run_in_words_and_its_last_checkpoint_is_good(start, shapes, expected, small_disk, tmp_path):
     ballast = small_disk / "ballast"
     run = small_disk / "run"
     process = start("train", shapes, "--out", run, *SETTINGS)
-    while not (run / "results.csv").exists() and process.poll() is None:
+    while not (run / "results.csv").exists() and process.runs:
         time.sleep(0.01)
     usage = shutil.disk_usage(small_disk)
     ballast.write_bytes(bytes(max(0, usage.free - 20_000)))
-    _, said = process.communicate()
-    assert process.returncode == 6, said
+    code, said = process.ended()
+    assert code == 6, said
     assert "could not be written (" in said
     assert "--resume" in said.splitlines()[-1]
     ballast.unlink()
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
-    assert start("train", "--resume", moved).wait() == 0
+    check_done(start("train", "--resume", moved))
     assert weights(moved / "model.sight") == expected

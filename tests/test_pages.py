@@ -38,7 +38,20 @@ def test_every_file_of_the_page_is_given_out_and_no_other(client):
         assert client.get(f"/page/{name}").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/card/shapes", "/page/page.js", "/page/colours.js"])
+def test_the_page_and_the_report_have_their_colours_from_one_file(client):
+    theme = (resources.files("sightline.drawing") / "theme.css").read_text("utf-8")
+    answer = client.get("/page/theme.css")
+    assert (answer.status_code, answer.headers["content-type"], answer.text) == (200, pages.STYLE, theme)
+    for path in ("/", "/docs", "/card/shapes"):
+        assert re.findall(r'rel="stylesheet" href="/page/(\w+\.css)"', client.get(path).text) == ["theme.css", "page.css"]
+    shared = set(re.findall(r"(--[a-z-]+):", theme))
+    assert {"--paper", "--ink", "--accent", "--poor", "--sans"} <= shared
+    own = (resources.files("sightline.serving") / "page" / "page.css").read_text("utf-8")
+    report = (resources.files("sightline.report") / "report.css").read_text("utf-8").split("@media print")[0]  # paper has its own
+    assert not shared & set(re.findall(r"(--[a-z-]+):", own + report))
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/card/shapes", "/page/page.js", "/page/theme.css", "/page/colours.js"])
 def test_nothing_inline_or_from_elsewhere_is_allowed(client, path):
     answer = client.get(path)
     policy = answer.headers["content-security-policy"]

@@ -112,8 +112,9 @@ def test_thumbnail_is_small_upright_and_says_nothing_else():
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_told_from_the_paper(theme):
     """WCAG 2.2 AA: 4.5 to 1 for text, also on the strongest tints."""
-    style = (resources.files("sightline.report") / "report.css").read_text("utf-8")
-    colours = dict(re.findall(r"--([a-z-]+): ([^;]+);", style.split(":root {")[1 + theme].split("}")[0]))
+    files = (resources.files("sightline.drawing") / "theme.css", resources.files("sightline.report") / "report.css")
+    roots = [file.read_text("utf-8").split(":root {")[1 + theme].split("}")[0] for file in files]
+    colours = dict(re.findall(r"--([a-z-]+): ([^;]+);", "".join(roots)))
     paper, ink, wash = (_rgb(colours[name]) for name in ("paper", "ink", "wash"))
     for name in ("ink", "soft", "accent", "warn", "good", "fair", "poor"):
         assert _contrast(_rgb(colours[name]), paper) >= 4.5, name

@@ -21,6 +21,7 @@ from sightline.data.look import Look, look_at
 from sightline.data.store import LOOKED_FACTS, Facts
 from sightline.records import ImageRef
 
+pytestmark = pytest.mark.usefixtures("all_trees")
 Seen = tuple[Look, int]
 PER_CLASS = 20
 

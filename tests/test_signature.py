@@ -17,7 +17,7 @@ from sightline.bundle import Bundle, Part, arrays_to_bytes, write
 from sightline.cli import _exit_code
 from sightline.errors import ModelFileError, UsageError
 from sightline.signing import sign
-from test_bundle import MANIFEST, PARTS, craft, entry, members_of
+from small_bundle import MANIFEST, PARTS, craft, entry, members_of
 
 pytest.importorskip("cryptography", reason="signatures need the extra 'sign'")
 

@@ -61,13 +61,13 @@ def ship(
             judged = judge(draft, trained.network, gated, settings, KNOWN_SHARE * seconds)
         trial = Trial(judged, trained.network, gated, settings, trained.before)
         with clock("on trial"):
-            evidence = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
+            tried = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
         numbers = {
             **_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit,
-            **{name: found.numbers for name, found in evidence.items()}, "energy": meter.read(),
+            **{name: found.numbers for name, found in tried.items()}, "energy": meter.read(),
         }  # fmt: skip
         numbers["requirements"] = requirements_section(parse(settings.trial.require) if settings.trial.require else (), numbers)
-        pictures = {key: picture for found in evidence.values() for key, picture in found.pictures.items()}
+        pictures = {key: picture for found in tried.values() for key, picture in found.pictures.items()}
         limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
         page = html(numbers, task, gated.refs, choice.prepare.reading, limits, pictures)
         _write_files(run, page, numbers, _predictions(task, judged, gated))

@@ -13,7 +13,7 @@ from sightline.bundle import Bundle, arrays_to_bytes
 from sightline.data.channels import changed
 from sightline.data.decode import Limits, decode
 from sightline.data.reading import Reading
-from sightline.engines.evidence import replay_of
+from sightline.engines.acceptance import replay_of
 from sightline.errors import ImageError, ModelFileError
 from sightline.records import ImageRef
 from sightline.runtime import Model, raw_outputs

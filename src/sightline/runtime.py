@@ -23,9 +23,9 @@ from sightline import console
 from sightline.bundle import Bundle
 from sightline.data.decode import Limits, decode, decode_picture, size_of
 from sightline.data.prepare import Prepare
+from sightline.engines.acceptance import acceptance_of, shapes_of
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
-from sightline.engines.evidence import evidence_of, shapes_of
 from sightline.errors import ImageError, UsageError
 from sightline.evaluation.promises import similarity
 from sightline.manifest import Manifest
@@ -216,7 +216,7 @@ class Model:
         wanted = dict.fromkeys((*task.OUTPUTS, *outputs, *(() if familiar is None else ("embedding",))))
         outputs, shapes = tuple(wanted), shapes_of(bundle, familiar)
         work = Work(bundle.read("graph"), outputs, str(bundle.path), shape, threads, share, streams, int8=int8, shapes=shapes)
-        infer, chosen = choose_engine(work, evidence_of(bundle), able)
+        infer, chosen = choose_engine(work, acceptance_of(bundle), able)
         words = f"{chosen}{' and int8' * int8}, {threads} thread{'s'[: threads != 1]}"
         return cls(bundle.manifest, infer, threads=threads, streams=streams, engine=words, precision=chosen.precision, familiar=familiar)
 

@@ -12,33 +12,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import console
-from sightline.config import NetworkConfig, TrainSettings
+from sightline.config import TrainSettings
 from sightline.data.decode import Limits
-from sightline.data.look import median_size
 from sightline.data.part import Part
-from sightline.data.readers import read_dataset
 from sightline.data.reading import Reading
 from sightline.data.remote import local
-from sightline.data.windows import Tiling, cut, is_cut, surplus
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError
-from sightline.processor import keep_memory, processors, share_processors
-from sightline.records import Dataset
-from sightline.requirements import check_task, parse
-from sightline.tasks import known_task, load_task
+from sightline.processor import keep_memory, share_processors
+from sightline.requirements import parse
+from sightline.tasks import load_task
 from sightline.training.budget import Budget, parse_budget, spoken
 
 if TYPE_CHECKING:
-    from sightline.auditing.decisions import Decisions
+    import torch
+
+    from sightline.auditing.admission import Admitted
     from sightline.auditing.gate import Gated
-    from sightline.data.store import Store
     from sightline.model.choose import Choice
+    from sightline.training.logs import Log
+    from sightline.training.loop import Trained as TrainedNetwork
     from sightline.training.plan import Plan
     from sightline.training.ranks import Ranks
     from sightline.training.run import Run
 
-# The longest side of a network's input for tiles that nobody asked for otherwise.
-MOST_TILE = 1024
 AUDIT = "audit.json"
 
 
@@ -85,26 +82,30 @@ class Start:
     def wants_folds(self) -> bool:
         return self.settings.data.folds is not None and self.fold is None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether an earlier process has trained some of it."""
+        return self.run is not None and self.run.has_checkpoint
+
 
 def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
+    from sightline.auditing.admission import admit
+    from sightline.model.choose import Choice
     from sightline.model.device import gpu_uuid, torch_device
     from sightline.package import ship
     from sightline.training.logs import held_log
     from sightline.training.plan import Plan
     from sightline.training.run import Clock, begin
-    from sightline.training.session import Session
-    from sightline.training.shipping import read_seconds, trial_seconds
-    from sightline.training.ways import train_network
+    from sightline.training.shipping import trial_seconds
 
-    clock, chosen, record = Clock(), start.settings, start.record
+    clock, chosen, record, ranks = Clock(), start.settings, start.record, start.ranks
     clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
-    ranks = start.ranks
     device = ranks.device(torch_device(chosen.run.device))
     with clock("reading and looking"), ranks.in_turn():
-        choice, seen = _looked(start)
-        gated = seen.gated
-    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
+        known = Choice.from_json(record["choice"], start.module) if start.goes_on else None
+        data = admit(start.root, chosen, choice=known, module=start.module, fold=start.fold)
+    gated, choice = data.gated, data.choice
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
@@ -113,115 +114,17 @@ def train_once(start: Start) -> Trained:
     try:
         with ranks.watched(), held_log(run, ranks) as log, Meter.start(gpu_uuid(device)) as meter:
             with clock("auditing"):
-                audit = ranks.of_first(lambda: _audited(run, seen, choice, start))
+                audit = ranks.of_first(lambda: _audited(run, data, start))
             with clock("training"):
-                limited, resume = start.budget.limited, ranks.of_first(lambda: run.has_checkpoint)
-                reading_time = ranks.of_first(lambda: read_seconds(gated.dataset, choice.prepare, limits) if limited else 0.0)
-                session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time, ranks)
-                trained = train_network(session, start.budget, resume=resume)
-
-            def shipped() -> dict[str, Any]:
-                return ship(trained, gated, audit, choice, plan, chosen, run, clock, meter, trial_seconds(start.budget, chosen.trial))
-
-            numbers = ranks.of_first(shipped)
+                network = _learned(start, data, plan, run, device, log)
+            trial = trial_seconds(start.budget, chosen.trial)
+            numbers = ranks.of_first(lambda: ship(network, gated, audit, choice, plan, chosen, run, clock, meter, trial))
             log.finish(numbers, run)
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The data as they came, with all their images, and what of them passed the gate."""
-
-    dataset: Dataset
-    store: Store
-    gated: Gated
-
-
-def _looked(start: Start) -> tuple[Choice, Seen]:
-    """The network that was chosen for the data, and the data, looked at."""
-    from sightline.auditing.gate import gate
-    from sightline.data.store import look_once
-    from sightline.model.choose import Choice, choose
-    from sightline.training.presets import network_for
-
-    chosen = start.settings
-    limits = Limits(chosen.data.max_pixels, chosen.data.max_bytes)
-    part = Part.asked(chosen.data.where, chosen.data.limit)
-    dataset, decisions = _read(start, limits)
-    reading = Reading.of(chosen.data.window, chosen.data.bands)
-    begun = start.run is not None and start.run.has_checkpoint
-    if begun:
-        choice = Choice.from_json(start.record["choice"], start.module)
-    else:
-        typical = median_size(dataset, limits)
-        wanted = network_for(chosen, dataset, typical, _of_tiles(chosen, dataset))
-        choice = choose(wanted, typical, reading, start.module, scenes=dataset.is_scenes)
-    looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
-    store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
-    rows, said = part.rows(dataset, store.facts, chosen.run.seed)
-    if said:
-        dataset, store, decisions = dataset.select(rows), store.select(rows), decisions.among(rows)
-    kept = decisions.kept(dataset)
-    gated = gate(decisions.applied(dataset), store.select(kept), chosen.data, chosen.run.seed, start.fold)
-    gated = replace(gated, origin=f"{said} {gated.origin}".strip())
-    if len(bare := surplus(gated.dataset, chosen.run.seed)):
-        why = f"{len(bare)} tiles that show nothing were left out of training, so that no more of them are there than of others."
-        gated = gated.without(bare, why)
-    gated.announce()
-    return choice, Seen(dataset, store, gated)
-
-
-def _read(start: Start, limits: Limits) -> tuple[Dataset, Decisions]:
-    """The data, cut into tiles where that is asked for, and what a person decided about them that is not done yet."""
-    chosen = start.settings
-    tiling = Tiling.asked(chosen.data.tile, chosen.data.overlap)
-    dataset, found = read_dataset(start.root, chosen.reading, known_task(chosen.data.task), limits)
-    console.say(found)
-    if chosen.trial.require is not None:
-        check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
-    decisions = _decided(dataset, chosen.data.decisions)
-    if tiling is None:
-        return dataset, decisions
-    # Decisions are about whole pictures, so they come first.
-    return cut(decisions.applied(dataset), tiling, limits), type(decisions)()
-
-
-def _of_tiles(chosen: TrainSettings, dataset: Dataset) -> NetworkConfig:
-    """The network's settings; where tiles are learned, they are seen at full size, as far as the processor can bear."""
-    asked = chosen.network
-    if asked.size is not None or chosen.data.tile is None or not is_cut(dataset):
-        return asked
-    return replace(asked, size=min(chosen.data.tile, MOST_TILE))
-
-
-def _decided(dataset: Dataset, path: str | None) -> Decisions:
-    """What a person decided about the images; nothing where no file is given."""
-    from sightline.auditing.decisions import Decisions, read_decisions
-    from sightline.auditing.gate import relative_name
-
-    if path is None:
-        return Decisions()
-    decisions = read_decisions(Path(path), dataset, [relative_name(ref, dataset.root) for ref in dataset.refs])
-    decisions.say()
-    return decisions
-
-
-def _audited(run: Run, seen: Seen, choice: Choice, start: Start) -> dict[str, Any]:
-    """The report's ``audit`` section: made once a run, as the network it takes is not the same after a stop."""
-    from sightline.auditing.inside import audit_of_run
-
-    if (run.folder / AUDIT).exists():
-        return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
-    # What decisions changed cannot be told from tiles, which are all cut after them.
-    decided = start.settings.data.decisions is not None and start.settings.data.tile is None
-    seed, quick = start.settings.run.seed, start.budget.limited
-    found = audit_of_run(seen.dataset, seen.store, seen.gated, choice, seed, decided=decided, quick=quick)
-    run.write_json(AUDIT, found)
-    return found
 
 
 def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
@@ -236,6 +139,34 @@ def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
         normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.prepare.size, takes=choice.takes,
         lies=load_task(gated.dataset.task).SCENES,
     )  # fmt: skip
+
+
+def _audited(run: Run, data: Admitted, start: Start) -> dict[str, Any]:
+    """The report's ``audit`` section: made once a run, as the network it takes is not the same after a stop."""
+    from sightline.auditing.inside import audit_of_run
+
+    if (run.folder / AUDIT).exists():
+        return dict(json.loads((run.folder / AUDIT).read_text(encoding="utf-8")))
+    # What decisions changed cannot be told from tiles, which are all cut after them.
+    decided = start.settings.data.decisions is not None and start.settings.data.tile is None
+    seed, quick = start.settings.run.seed, start.budget.limited
+    found = audit_of_run(data.dataset, data.store, data.gated, data.choice, seed, decided=decided, quick=quick)
+    run.write_json(AUDIT, found)
+    return found
+
+
+def _learned(start: Start, data: Admitted, plan: Plan, run: Run, device: torch.device, log: Log) -> TrainedNetwork:
+    """The network, trained as planned from where an earlier process of the run left it."""
+    from sightline.training.session import Session
+    from sightline.training.shipping import read_seconds
+    from sightline.training.ways import train_network
+
+    chosen, ranks, gated, choice = start.settings, start.ranks, data.gated, data.choice
+    limits, limited = Limits(chosen.data.max_pixels, chosen.data.max_bytes), start.budget.limited
+    resume = ranks.of_first(lambda: run.has_checkpoint)
+    reading_time = ranks.of_first(lambda: read_seconds(gated.dataset, choice.prepare, limits) if limited else 0.0)
+    session = Session.begin(gated.dataset, gated.store, choice, plan, chosen, device, run.folder, log, reading_time, ranks)
+    return train_network(session, start.budget, resume=resume)
 
 
 def check_libraries(what: str = "Training", *modules: str) -> None:

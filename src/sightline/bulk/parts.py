@@ -135,10 +135,11 @@ def _write_arrays(path: Path, chunks: Iterable[Sequence[Row]]) -> tuple[int, int
     good = [row for row in rows if "error" not in row]
     bad = [row for row in rows if "error" in row]
     embeddings = np.stack([row["embedding"] for row in good]) if good else np.zeros((0, 0), np.float32)
-    names = {"keys": [row["key"] for row in good], "refused": [row["key"] for row in bad], "errors": [row["error"] for row in bad]}
+    keys, refused = (np.array([row["key"] for row in some], np.str_) for some in (good, bad))
+    errors = np.array([row["error"] for row in bad], np.str_)
     temporary = path.with_name(f".{path.name}.begun.npz")
     try:
-        np.savez(temporary, embeddings=embeddings, **{name: np.array(values, np.str_) for name, values in names.items()})
+        np.savez(temporary, embeddings=embeddings, keys=keys, refused=refused, errors=errors)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sightline.config.opening import most_bytes, most_pixels
 from sightline.config.using import RAY
 from sightline.settings import setting
 
@@ -30,8 +31,8 @@ class LookConfig:
     bands: str | None = setting(
         None, "Bands of the images that are read, in this order, counted from 1: '4,3,2'; what a viewer shows if not given."
     )
-    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
-    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    max_pixels: int = most_pixels()
+    max_bytes: int = most_bytes()
     workers: int | None = setting(None, "Processes that read images; as many as there are processors when not given.", low=1, high=256)
     where: str | None = setting(
         None, "Only images of which facts hold: 'width >= 640 and format = jpeg'. Facts are width, height, bytes, brightness, contrast, "

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sightline.config.opening import most_bytes, most_pixels
 from sightline.config.using import ENGINES, PRECISIONS, REQUIRE_SIGNATURE
 from sightline.settings import setting
+
+MAX_UPLOAD = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class ServeConfig:
     )
     queue: int = setting(128, "Images that may be under way at once; requests beyond are answered 503.", low=1, high=100_000)
     timeout: float = setting(30.0, "Seconds after which a request is given up and answered 504.", low=0.05, high=86_400.0)
-    max_upload: int = setting(64_000_000, "Bytes of a request, at most.", low=1)
+    max_upload: int = setting(MAX_UPLOAD, "Bytes of a request, at most.", low=1)
     max_files: int = setting(64, "Images in a request, at most.", low=1, high=100_000)
-    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
-    max_bytes: int = setting(64_000_000, "Refuse image files larger than this many bytes.", low=1)
+    max_pixels: int = most_pixels()
+    max_bytes: int = most_bytes(MAX_UPLOAD)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
     engine: str = setting("auto", "What computes; auto measures once which of those installed is fastest here.", choices=ENGINES)
     precision: str = setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sightline.config.opening import most_bytes, most_pixels
 from sightline.settings import setting
 
 ENGINES = ("auto", "onnxruntime", "openvino")
@@ -24,8 +25,8 @@ class RuntimeConfig:
         "Numbers to compute in; auto takes bf16 only where it is faster and changes no answer on the photographs in the bundle.",
         choices=PRECISIONS,
     )
-    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
-    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    max_pixels: int = most_pixels()
+    max_bytes: int = most_bytes()
     require_signature: str | None = setting(None, REQUIRE_SIGNATURE)
 
     def opening(self, engine: str) -> dict[str, Any]:
@@ -169,8 +170,8 @@ class ExportConfig:
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
     engine: str = setting("auto", "What each bundle is timed with; auto measures which of those installed is fastest.", choices=ENGINES)
     threads: int | None = setting(None, "Processor threads; as many as this process may use when not given.", low=1, high=1024)
-    max_pixels: int = setting(120_000_000, "Refuse images with more pixels than this.", low=1)
-    max_bytes: int = setting(256_000_000, "Refuse image files larger than this many bytes.", low=1)
+    max_pixels: int = most_pixels()
+    max_bytes: int = most_bytes()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sightline.config.opening import MAX_BYTES, MAX_PIXELS
 from sightline.errors import ImageError
 
 # Values that one pixel may have on average at the limit: RGBA's. A file of more bands may have fewer pixels.
@@ -14,8 +15,8 @@ VALUES_A_PIXEL = 4
 class Limits:
     """The largest image that is opened: pixels of one frame as its header declares them, and bytes of the file."""
 
-    max_pixels: int = 120_000_000
-    max_bytes: int = 256_000_000
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
 
     def check_bytes(self, size: int, name: str) -> None:
         """Raises ImageError."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.engines import cache
+from sightline.engines.acceptance import Acceptance
 from sightline.engines.adapters import Candidate, Work, version_of
-from sightline.engines.evidence import Evidence
 from sightline.errors import SightlineError
 from sightline.processor import processor_features, processor_name
 from sightline.records import Infer
@@ -54,7 +54,7 @@ class Measured:
                 "batch": self.batch}  # fmt: skip
 
 
-def choose_engine(work: Work, evidence: Evidence, candidates: Sequence[Candidate]) -> tuple[Infer, Candidate]:
+def choose_engine(work: Work, acceptance: Acceptance, candidates: Sequence[Candidate]) -> tuple[Infer, Candidate]:
     """The candidate that computes ``work`` fastest here without changing its answers, ready to compute.
 
     The choice is kept in the cache folder, so that the next start measures nothing. Raises ModelFileError when the first
@@ -63,10 +63,10 @@ def choose_engine(work: Work, evidence: Evidence, candidates: Sequence[Candidate
     by_name = {candidate.name: candidate for candidate in candidates}
     if len(candidates) == 1:
         return candidates[0].load(work), candidates[0]
-    key = _key(work, evidence, candidates)
+    key = _key(work, acceptance, candidates)
     if name := cache.recall(key, by_name):
         return by_name[name].load(work), by_name[name]
-    infer, measured = measure(work, evidence, candidates)
+    infer, measured = measure(work, acceptance, candidates)
     cache.keep(key, measured.to_json())
     chosen, speeds = by_name[measured.chosen], measured.images_per_second
     if chosen is not candidates[0]:
@@ -75,9 +75,9 @@ def choose_engine(work: Work, evidence: Evidence, candidates: Sequence[Candidate
     return infer, chosen
 
 
-def _key(work: Work, evidence: Evidence, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _key(work: Work, acceptance: Acceptance, candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {
-        "version": VERSION, "graph": hashlib.sha256(work.graph).hexdigest(), "evidence": evidence.digest, "outputs": list(work.outputs),
+        "version": VERSION, "graph": hashlib.sha256(work.graph).hexdigest(), "acceptance": acceptance.digest, "outputs": list(work.outputs),
         "batch": work.batch, "threads": work.threads, "streams": work.streams,
         "processor": processor_name(), "features": processor_features(),
         "candidates": {candidate.name: version_of(candidate.engine) for candidate in candidates},
@@ -85,7 +85,7 @@ def _key(work: Work, evidence: Evidence, candidates: Sequence[Candidate]) -> dic
 
 
 def measure(
-    work: Work, evidence: Evidence, candidates: Sequence[Candidate], *, clock: Callable[[], float] = time.perf_counter
+    work: Work, acceptance: Acceptance, candidates: Sequence[Candidate], *, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[Infer, Measured]:
     """Load, time and check the candidates; the chosen one's ``Infer`` and the figures."""
     first = candidates[0]
@@ -111,7 +111,7 @@ def measure(
     for candidate in fastest:
         if candidate is first or speeds[candidate.name] < GAIN * speeds[first.name]:
             break
-        if reason := _objection(candidate, infers[candidate.name], infers[first.name], evidence, images, work.int8):
+        if reason := _objection(candidate, infers[candidate.name], infers[first.name], acceptance, images, work.int8):
             dropped[candidate.name] = reason
         else:
             return infers[candidate.name], Measured(candidate.name, speeds, dropped, batch)
@@ -147,23 +147,25 @@ def tolerance_of(precision: str, int8: bool) -> float:
     return max(TOLERANCE[precision], INT8_TOLERANCE if int8 else 0.0)
 
 
-def _objection(candidate: Candidate, infer: Infer, first: Infer, evidence: Evidence, noise: NDArray[np.uint8], int8: bool) -> str | None:
+def _objection(
+    candidate: Candidate, infer: Infer, first: Infer, acceptance: Acceptance, noise: NDArray[np.uint8], int8: bool
+) -> str | None:
     """Why a candidate's outputs are not good enough, or None. Fewer bits than fp32 are judged on real images, and by the answers too.
 
     An INT8 graph is held against what the first engine recorded of that same graph.
     """
     exact = candidate.precision == "fp32" and not int8
     try:
-        images, expected = (noise, first(noise)) if exact else evidence.photographs()
+        images, expected = (noise, first(noise)) if exact else acceptance.photographs()
     except SightlineError as error:
         return str(error)
     raws = [infer(images[start : start + len(noise)]) for start in range(0, len(images), len(noise))]
     found = {name: np.concatenate([raw[name] for raw in raws]) for name in raws[0]}
     if any(found[name].shape != values.shape for name, values in expected.items()):
         return "its outputs have other shapes"
-    difference = evidence.difference(found, expected)
+    difference = acceptance.difference(found, expected)
     if not difference <= tolerance_of(candidate.precision, int8):
         return f"its outputs differ by up to {difference:.2g}"
-    changed = 0 if exact else sum(a != b for a, b in zip(evidence.answers(found), evidence.answers(expected), strict=True))
+    changed = 0 if exact else sum(a != b for a, b in zip(acceptance.answers(found), acceptance.answers(expected), strict=True))
     allowed = int(INT8_CHANGED * len(images)) if int8 else 0
     return f"it answers differently on {changed} of {len(images)} images" if changed > allowed else None

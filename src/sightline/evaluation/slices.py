@@ -165,13 +165,15 @@ def pairs(groupings: Sequence[Grouping], values: Floats, related: Ints | None = 
 @dataclass(frozen=True)
 class Slice:
     """Rows of the images that have something in common: ``group`` of ``of``. ``doubt`` is the p-value, corrected for all that was looked
-    at, of what the slice is a part of; 0 where it stands for itself. ``alike`` images count as one."""
+    at, of what the slice is a part of; 0 where it stands for itself. ``alike`` images count as one. ``answered`` says that what they have
+    in common is what the model says of them."""
 
     of: str
     group: str
     rows: Ints
     doubt: float = 0.0
     alike: float = 1.0
+    answered: bool = False
 
 
 @dataclass(frozen=True)

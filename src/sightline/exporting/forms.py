@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sightline import bundle as bundles
 from sightline.bundle import Bundle, Part
 from sightline.data.prepare import Prepare
+from sightline.engines.acceptance import replay_of
 from sightline.engines.adapters import ENGINES, Work, compiled_in_openvino, import_openvino, onnx_infer, version_of
-from sightline.engines.evidence import replay_of
 from sightline.errors import ModelFileError
 from sightline.exporting.agreement import Side
 from sightline.exporting.halves import halved

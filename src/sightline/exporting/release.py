@@ -13,8 +13,8 @@ from sightline import console, replay
 from sightline.bundle import Bundle
 from sightline.config import ExportConfig
 from sightline.data.decode import Limits
+from sightline.engines.acceptance import Replay, replay_of
 from sightline.engines.adapters import onnx_infer
-from sightline.engines.evidence import Replay, replay_of
 from sightline.errors import DeviceError, ModelFileError, RequirementNotMet, SightlineError, UsageError
 from sightline.exporting.agreement import SOURCE, Agreement, Replayed, Side, replayed_beside
 from sightline.exporting.cards import variant_card

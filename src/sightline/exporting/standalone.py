@@ -26,7 +26,7 @@ from sightline.config import ExportConfig
 from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
-from sightline.engines.evidence import replay_of
+from sightline.engines.acceptance import replay_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
 from sightline.exporting.formulas import Formulas, Value
 from sightline.exporting.material import Images

@@ -90,11 +90,14 @@ def worse_at(report: Mapping[str, Any]) -> list[str]:
 
 
 def _groups(section: Mapping[str, Any]) -> list[str]:
-    """The groups that are served worse, as far as chance does not explain it, and those too small to tell."""
-    worse = [
-        f"{plain(entry['group'])} ({plain(entry['of'])}): {_right(section, entry['right'], 1)} of {entry['n']}"
-        for entry in section.get("slices", ()) if entry["real"]
-    ]  # fmt: skip
+    """The groups that are served worse, and the answers that are, as far as chance does not explain it, and groups too small to tell."""
+    worse, poor = [], []
+    for entry in (entry for entry in section.get("slices", ()) if entry["real"]):
+        figures = f"{_right(section, entry['right'], 1)} of {entry['n']}"
+        if entry.get("answered"):
+            poor.append(f"{plain(entry['group'])}: {figures}")
+        else:
+            worse.append(f"{plain(entry['group'])} ({plain(entry['of'])}): {figures}")
     small = [
         f"{plain(group['group'])} ({plain(entry['attribute'])}, {group['n']})"
         for entry in section.get("attributes", ()) for group in entry["too_small"]
@@ -102,6 +105,7 @@ def _groups(section: Mapping[str, Any]) -> list[str]:
     more = sum(entry["more_too_small"] for entry in section.get("attributes", ()))
     return [
         f"Served worse than others, more than chance explains: {named(worse)}" if worse else "",
+        f"Answers that are poorer than others, more than chance explains: {named(poor)}" if poor else "",
         f"Groups too small to be judged, of fewer than {section['smallest']} test images: {named(small)}"
         f"{f', besides {amounts.count(more)} others' if more else ''}" if small else "",
     ]  # fmt: skip

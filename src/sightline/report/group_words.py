@@ -71,20 +71,29 @@ def new_pairs(section: Numbers) -> list[Numbers]:
     return [pair for pair in section["pairs"]["found"] if not set(pair["attributes"]) <= real]
 
 
+def poor_answers(section: Numbers) -> list[Numbers]:
+    """Answers that are right less often than others by more than chance explains. They are no groups that an attribute parts."""
+    return [entry for entry in section["slices"] if entry["real"] and entry.get("answered")]
+
+
 def verdict(section: Numbers) -> str:
-    """One sentence or two on all groups of a section that is not empty."""
+    """One sentence or a few on all groups of a section that is not empty, and on answers that are poorer than others."""
     if "reason" in section:
         return f"Groups of images were not compared. {section['reason']}"
     looked_at = [one["attribute"] for one in section["attributes"]]
     counted = f"{amounts.number_of(len(looked_at), 'attribute')} {_was(len(looked_at))} looked at: {_named(looked_at)}"
     real, unequal = [one["attribute"] for one in real_gaps(section)], [one["recall_gap"]["label"] for one in unequal_recalls(section)]
     pairs = [" with ".join(pair["attributes"]) for pair in new_pairs(section)]
+    poor = _quoted([entry["group"] for entry in poor_answers(section)], last="or")
     if not (real or unequal or pairs):
-        return f"No group was found to do worse than chance explains. {counted}."
+        if not poor:
+            return f"No group was found to do worse than chance explains. {counted}."
+        return f"By no attribute was a group found to do worse than chance explains, but images that it answers {poor} for do. {counted}."
     parts = [f"{said(section).verdict} depends on {_named(real)}"] if real else []
     parts += [f"how often {_quoted(unequal)} is found differs between groups"] if unequal else []
     parts += [f"{_named(pairs)} together make a difference that neither alone does"] if pairs else []
-    return f"The model does not serve all images alike: {'; '.join(parts)}, by more than chance explains. {counted}."
+    also = f" Images that it answers {poor} for do worse, too." if poor else ""
+    return f"The model does not serve all images alike: {'; '.join(parts)}, by more than chance explains. {counted}.{also}"
 
 
 def _related(related: Numbers | None) -> str:
@@ -174,6 +183,17 @@ def pair_sentences(pair: Numbers, section: Numbers) -> str:
     )
 
 
+def answer_sentences(entry: Numbers, section: Numbers) -> str:
+    """Of an answer that is right less often than others: how often, whether by chance, and what to do."""
+    n, all_images = entry["n"], section["n"]
+    others = (section["right"] * all_images - entry["right"] * n) / (all_images - n)
+    compared = said(section).one.format(right=amounts.share(entry["right"]), others=amounts.share(others))
+    return (
+        f"Images that it answers {entry['group']!r} for: {compared}. Chance alone shows so few in {_chance(entry['corrected'])} of cases. "
+        f"See what it takes for {entry['group']!r}, and add images of that to the training data."
+    )
+
+
 def points(difference: float) -> str:
     return f"{100 * difference:.1f} points"
 
@@ -186,16 +206,17 @@ def _chance(p: float) -> str:
     return f"under {SMALLEST_P:.1%}" if p < SMALLEST_P else amounts.share(p)
 
 
-def _named(names: Sequence[str], more: int = 0) -> str:
+def _named(names: Sequence[str], more: int = 0, last: str = "and") -> str:
     """The first of the names as a list in a sentence, and how many more there are."""
     few = NAMED if len(names) + more > NAMED + 1 else NAMED + 1
     shown, rest = list(names[:few]), len(names[few:]) + more
     shown += [f"{amounts.count(rest)} more"] if rest else []
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return _named([repr(name) for name in dict.fromkeys(names)])
+def _quoted(names: Sequence[str], last: str = "and") -> str:
+    """The names between quotation marks, each once; "" for none."""
+    return _named([repr(name) for name in dict.fromkeys(names)], last=last) if names else ""
 
 
 def _was(n: int) -> str:

@@ -7,11 +7,13 @@ from typing import Any
 
 from sightline.report import amounts
 from sightline.report.group_words import (
+    answer_sentences,
     capital,
     gap_sentences,
     new_pairs,
     pair_sentences,
     points,
+    poor_answers,
     real_gaps,
     recall_sentences,
     said,
@@ -36,6 +38,7 @@ def groups_blocks(section: Numbers) -> list[Block]:
     real, unequal, pairs = real_gaps(section), unequal_recalls(section), new_pairs(section)
     findings = [gap_sentences(one, section) for one in real]
     findings += [recall_sentences(one, section) for one in unequal] + [pair_sentences(pair, section) for pair in pairs]
+    findings += [answer_sentences(entry, section) for entry in poor_answers(section)]
     return [
         Text("Does it serve all images alike?", [verdict(section), *too_few(section)]),
         _tiles(section),
@@ -154,8 +157,8 @@ def _groups_table(section: Numbers) -> Table:
             rows.append((one["attribute"], group["group"], *figures, *_calibration(group["calibration"])))
         rows += [(one["attribute"], entry["group"], amounts.count(entry["n"]), *_nothing(section)) for entry in one["too_small"]]
     note = (
-        "The last columns say how far the mean score is above what is right, and whether that is more than chance. Groups without figures "
-        "are too small to judge."
+        "The last columns say how far the mean score is above what is right, and whether it is off by more than chance explains. Groups "
+        "without figures are too small to judge."
     )
     recall_column = ("Labels found",) if section["several"] else ()
     columns = (
@@ -166,7 +169,7 @@ def _groups_table(section: Numbers) -> Table:
         "95% interval",
         *recall_column,
         "Score less right",
-        "More than chance",
+        "Off beyond chance",
     )
     return rows_table("Every group", columns, rows, note, folded=True)
 

@@ -110,7 +110,7 @@ def _template() -> Any:
     from markupsafe import Markup
 
     folder = resources.files("sightline.report")
-    style = (folder / "report.css").read_text("utf-8")
+    style = (resources.files("sightline.drawing") / "theme.css").read_text("utf-8") + (folder / "report.css").read_text("utf-8")
     style = re.sub(r"\s+", " ", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)).strip()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))

@@ -47,6 +47,7 @@ def routes(member: Member) -> list[BaseRoute]:
     """``/``, ``/page/NAME``, ``/docs``, ``/card/NAME``, ``/v1/models/NAME/report`` and ``/v1/models/NAME/card``."""
     served = {f"/page/{name}": (name, kind) for name, kind in FILES.items()} | {"/": ("index.html", PAGE), "/docs": ("docs.html", PAGE)}
     found: list[BaseRoute] = [Route(path, _file(*what)) for path, what in served.items()]
+    found.append(Route("/page/theme.css", _answering(_theme, STYLE)))
     found.append(Route("/page/colours.js", _answering(_colours, SCRIPT)))
     found.append(Route("/card/{name}", _file("card.html", PAGE)))
     return found + [Route(f"/v1/models/{{name}}/{last}", _member(member, last)) for last in MEMBERS]
@@ -91,6 +92,12 @@ def _answer(request: Request, data: bytes, kind: str, policy: str) -> Response:
 @cache
 def _content(name: str) -> bytes:
     return (resources.files("sightline.serving") / "page" / name).read_bytes()
+
+
+@cache
+def _theme() -> bytes:
+    """The colours and letters that the page shares with the report."""
+    return (resources.files("sightline.drawing") / "theme.css").read_bytes()
 
 
 @cache

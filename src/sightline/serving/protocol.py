@@ -34,8 +34,9 @@ def protocol_class() -> type[asyncio.Protocol]:
     return WatchedH11
 
 
-class Watched:
-    """What the protocols on httptools and on h11 share: put before uvicorn's class, it needs to be told when a head begins and ends.
+class Watched(asyncio.Protocol):
+    """What the protocols on httptools and on h11 share: put before uvicorn's class, it needs to be told when a head begins and ends,
+    when an answer does, and from when on one is waited for.
 
     head_seconds        for a whole head, from its first byte (the first on a connection: from the connection on)
     head_bytes          of a head that is not complete (one that came at once is the guard's to judge), and of what stands around a body
@@ -56,7 +57,7 @@ class Watched:
     # Bytes that may still come before a head is complete, or around a body.
     spare = head_bytes
 
-    def connection_made(self: Any, transport: asyncio.Transport) -> None:
+    def connection_made(self: Any, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's own transports, a quarter of a megabyte by default
         if len(self.connections) > self.most_connections:
@@ -106,18 +107,17 @@ class Watched:
         if not (self.answering and self.cycle.response_started):
             self.transport.write(answer.raw())
         self.transport.close()
-        self._watch_answer()
+        self.watch_answer()
 
     def send_400_response(self: Any, msg: str) -> None:
         """Takes the place of uvicorn's, which is in words of its own and without the headers that every answer carries."""
         self.refuse(BAD)
 
-    def on_response_complete(self: Any) -> None:
-        super().on_response_complete()
+    def response_ends(self: Any) -> None:
         if self.cycle.response_complete:
             self.cycle.body = bytearray()  # uvicorn would keep what nobody read of it for as long as the connection is idle
         if self.transport.is_closing():
-            self._watch_answer()
+            self.watch_answer()
         elif self.in_body:
             # What is left of the body is thrown away; that and the next head have the time of a head.
             self.head_begins()
@@ -128,19 +128,15 @@ class Watched:
             self.head_ends()
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
-    def timeout_keep_alive_handler(self: Any) -> None:
-        super().timeout_keep_alive_handler()
-        self._watch_answer()
-
     def pause_writing(self: Any) -> None:
         super().pause_writing()
-        self._watch_answer()
+        self.watch_answer()
 
     def resume_writing(self: Any) -> None:
         super().resume_writing()
         self._stop_watching_answer()
 
-    def _watch_answer(self: Any) -> None:
+    def watch_answer(self: Any) -> None:
         if self._answer_timer is None:
             self._waiting = self.transport.get_write_buffer_size()
             self._answer_timer = self.loop.call_later(self.answer_seconds, self._answer_is_late)
@@ -150,7 +146,7 @@ class Watched:
         if self.transport.get_write_buffer_size() >= self._waiting:
             self.transport.abort()
         else:
-            self._watch_answer()
+            self.watch_answer()
 
     def _stop_watching_answer(self: Any) -> None:
         if self._answer_timer is not None:

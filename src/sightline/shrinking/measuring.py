@@ -17,9 +17,9 @@ from sightline import bundle as bundles
 from sightline.bundle import Bundle, Part, arrays_to_bytes
 from sightline.data.decode import Limits
 from sightline.data.prepare import Prepare
+from sightline.engines.acceptance import Acceptance, Replay, replay_of
 from sightline.engines.adapters import Work, candidates, onnx_infer
 from sightline.engines.choice import measure
-from sightline.engines.evidence import Evidence, Replay, replay_of
 from sightline.exporting.floats import mixed
 from sightline.exporting.forms import work_of
 from sightline.exporting.judging import BATCH, Judge, Loss, Raw, Speed, replayed, speeds
@@ -212,10 +212,10 @@ def latency_ms(infer: Infer, shape: tuple[int, ...], clock: Callable[[], float] 
     return 1000 * float(np.quantile(taken, QUICK))
 
 
-def _anything(shape: tuple[int, ...]) -> Evidence:
-    """Evidence by which any engine will do that computes a graph: of an untrained one only the time is asked."""
+def _anything(shape: tuple[int, ...]) -> Acceptance:
+    """Accepts any engine that computes a graph: of an untrained one only the time is asked."""
     image = np.zeros((1, *shape), np.uint8)
-    return Evidence(lambda raw, expected: 0.0, lambda raw: [], lambda: (image, {}), "untrained")
+    return Acceptance(lambda raw, expected: 0.0, lambda raw: [], lambda: (image, {}), "untrained")
 
 
 def _in_batches(infer: Infer, images: NDArray[np.uint8]) -> Raw:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sightline.config import AugmentConfig, TrainConfig
 from sightline.errors import UsageError
 from sightline.model.backbone import SMALL_SIDE
-from sightline.training.balance import WORTH_SAYING
+from sightline.training.plan_words import reasons_for
 
 FINE_TUNE_EPOCHS = 10
 # From random weights a network needs steps more than epochs.
@@ -157,37 +157,26 @@ def make_plan(
     and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
     "boxes" or "maps".
     """
-    _check_scenes(config, augment, lies)
-    epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=lies is not None)
-    frozen = min(config.frozen_epochs or 0, epochs)
-    usual = OF_SCENES if lies else OF_IMAGES
-    lr = config.lr or _rate(config, pretrained=pretrained, normalised=normalised, scenes=lies is not None)
-    scale = config.backbone_lr_scale if config.backbone_lr_scale is not None else (usual.backbone_lr_scale if pretrained else 1.0)
-    decay = config.weight_decay if config.weight_decay is not None else WEIGHT_DECAY[config.optimizer]
-    freeze_norm = pretrained and n_train < FROZEN_NORM_BELOW
-    sizes = _sizes(config, size, takes, pretrained=pretrained)
-    if size is not None and augment.shift >= size:
-        raise UsageError(f"--shift {augment.shift}: images of {size} px cannot be moved as far; give less than {size}.")
-    batch_size, patience = config.batch_size or usual.batch_size, config.patience or usual.patience
-    ema = usual.ema if config.ema is None else config.ema
-    clip_norm = usual.clip_norm if config.clip_norm is None else config.clip_norm
-    flip, flip_reason = _flip(augment, labels)
-    rotate = (0.0 if lies == "boxes" else ROTATE) if augment.rotate is None else augment.rotate
-    reasons = _learning(config, epochs, frozen, lr, lr * scale, probe=pretrained and lies is None)
-    if not (normalised or pretrained or config.lr):
-        reasons.append("The rate is low because this network has no normalisation layers.")
-    reasons += _hardening(config, augment) + _balance(config.balance, imbalance)
-    if sizes:
-        reasons.append(f"Images are {sizes[0]} px at first and grow to {sizes[1]} px: early steps learn as much from small ones, faster.")
-    reasons += flip_reason
-    if freeze_norm:
-        reasons.append(f"Batch normalisation keeps its pretrained statistics, as {n_train} images would give noisy ones.")
-    stops = f"It stops early after {_count(patience, 'epoch')} without a better validation loss; the best epoch is kept."
-    reasons.append("The last epoch is kept, as asked." if config.keep == "last" else stops)
-    return Plan(
-        epochs, frozen, pretrained and lies is None, freeze_norm, batch_size, config.optimizer, lr, scale, decay, config.momentum,
-        config.warmup, config.fall, ema, clip_norm, patience, config.keep, flip, rotate, augment.mosaic, sizes, tuple(reasons),
+    _check(config, augment, size, lies, probe=pretrained and lies is None)
+    scenes, usual, mirrored = lies is not None, OF_SCENES if lies else OF_IMAGES, mirroring_matters(labels)
+    epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=scenes)
+    plan = Plan(
+        epochs=epochs, frozen_epochs=min(config.frozen_epochs or 0, epochs), probe=pretrained and not scenes,
+        freeze_norm=pretrained and n_train < FROZEN_NORM_BELOW, batch_size=config.batch_size or usual.batch_size,
+        optimizer=config.optimizer, lr=config.lr or _rate(config, pretrained=pretrained, normalised=normalised, scenes=scenes),
+        backbone_lr_scale=_or(config.backbone_lr_scale, usual.backbone_lr_scale if pretrained else 1.0),
+        weight_decay=_or(config.weight_decay, WEIGHT_DECAY[config.optimizer]), momentum=config.momentum, warmup=config.warmup,
+        fall=config.fall, ema=_or(config.ema, usual.ema), clip_norm=_or(config.clip_norm, usual.clip_norm),
+        patience=config.patience or usual.patience, keep=config.keep, flip=mirrored is None if augment.flip is None else augment.flip,
+        rotate=_or(augment.rotate, 0.0 if lies == "boxes" else ROTATE), mosaic=augment.mosaic,
+        sizes=_sizes(config, size, takes, pretrained=pretrained), reasons=(),
     )  # fmt: skip
+    slow = not (normalised or pretrained or config.lr)
+    return replace(plan, reasons=tuple(reasons_for(plan, config, augment, n_train, mirrored, imbalance, slow=slow)))
+
+
+def _or(asked: float | None, usual: float) -> float:
+    return usual if asked is None else asked
 
 
 def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bool) -> float:
@@ -196,8 +185,8 @@ def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bo
     return rate * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
 
 
-def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
-    """UsageError for what a task of whole images knows and one of scenes does not, and the other way round."""
+def _check(config: TrainConfig, augment: AugmentConfig, size: int | None, lies: str | None, *, probe: bool) -> None:
+    """UsageError for settings that do not go together, or not with what is learned."""
     if lies is None and augment.mosaic:
         raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
     if lies is not None and config.layers != "auto":
@@ -206,29 +195,12 @@ def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None)
         raise UsageError(f"--{' and --'.join(mixed)}: images with {lies} on them are not mixed; --mosaic puts them together.")
     if lies is not None and (moved := [flag for flag in ("alternate", "shift") if getattr(augment, flag)]):
         raise UsageError(f"--{' and --'.join(moved)}: for images of which the whole is learned, not {lies} on them; leave it out.")
-
-
-def _hardening(config: TrainConfig, augment: AugmentConfig) -> list[str]:
-    """What is said of the stage with harder images; UsageError where some layers are not to learn."""
-    if not augment.robust:
-        return []
-    if config.layers in ("head", "upper"):
-        raise UsageError(f"--robust: all layers have to learn to see through harder conditions; leave out --layers {config.layers}.")
-    return ["At the end all layers learn once more, from images of which half are made harder: night, rain, blur, noise..."]
-
-
-def _learning(config: TrainConfig, epochs: int, frozen: int, lr: float, backbone_lr: float, *, probe: bool) -> list[str]:
-    """What learns, for how long and how fast; UsageError where random weights are to stay as they are."""
+    if size is not None and augment.shift >= size:
+        raise UsageError(f"--shift {augment.shift}: images of {size} px cannot be moved as far; give less than {size}.")
     if not probe and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: random weights have to be learned in all layers; give --weights or leave it out.")
-    reasons = ["First the backbone stays frozen: a logistic regression on its embeddings becomes the head."] if probe else []
-    if frozen:
-        reasons.append(f"For {_count(frozen, 'epoch')} only the head learns.")
-    if epochs > frozen and config.layers in ("auto", "all"):
-        who = "All layers together learn" if probe else f"{'Then the' if reasons else 'The'} whole network learns"
-        rate = f"at {lr:g}" if lr == backbone_lr else f"at {lr:g}, the backbone at {backbone_lr:g}"
-        reasons.append(f"{who} for up to {_count(epochs - frozen, 'epoch')} ({config.optimizer}, {rate}).")
-    return reasons
+    if augment.robust and config.layers in ("head", "upper"):
+        raise UsageError(f"--robust: all layers have to learn to see through harder conditions; leave out --layers {config.layers}.")
 
 
 def _epochs(config: TrainConfig, n_train: int, *, pretrained: bool, scenes: bool) -> int:
@@ -253,26 +225,6 @@ def _sizes(config: TrainConfig, size: int | None, takes: Callable[[int], bool], 
     return (first, size) if not pretrained and SMALLEST_START <= first < size and takes(first) else None
 
 
-def _balance(balance: str, imbalance: float) -> list[str]:
-    if balance == "weights":
-        return ["In the loss, rare classes weigh as much as common ones."]
-    if balance == "sampling":
-        return ["An epoch shows rare classes as often as common ones, so some images more than once and others not at all."]
-    if imbalance < WORTH_SAYING:
-        return []
-    return [f"The largest class has {imbalance:.0f} times the images of the smallest; --balance weights or sampling makes up for it."]
-
-
-def _flip(augment: AugmentConfig, labels: Sequence[str]) -> tuple[bool, list[str]]:
-    """Whether to mirror images, and what to say about it."""
-    why = mirroring_matters(labels)
-    if augment.flip is None:
-        return why is None, [f"Images are not mirrored, because {why}; --flip mirrors them all the same."] if why else []
-    if augment.flip and why:
-        return True, [f"Images are mirrored, as asked, although {why}."]
-    return augment.flip, []
-
-
 def mirroring_matters(labels: Sequence[str]) -> str | None:
     """Why mirrored images may show another class, as the class names suggest; None where they do not."""
     words = [set(re.findall(r"[^\W\d_]+|\d+", label.lower())) for label in labels]
@@ -283,7 +235,3 @@ def mirroring_matters(labels: Sequence[str]) -> str | None:
     if len(written) > len(labels) / 2:
         return f"class names such as {written[0]!r} look like letters or digits"
     return None
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"

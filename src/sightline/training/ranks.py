@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from torch import Tensor, nn
 from sightline import console
 from sightline.errors import DeviceError, Interrupted, UsageError
 from sightline.processor import launched
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 Value = TypeVar("Value")
 # How long one process waits for another, which may be writing a report or decoding a million images. What ends is noticed at once.
@@ -50,7 +53,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     local: int = 0
-    store: dist.Store | None = None
+    store: Store | None = None
     _talk: dist.ProcessGroup | None = None
     _alone: bool = False
 
@@ -68,12 +71,16 @@ class Ranks:
         if not dist.is_initialized():
             if device.type == "cuda":
                 _take_gpu(local)
+            from torch.distributed.distributed_c10d import PrefixStore
+
             shared, rank, size = _meet()
             # What an earlier training of these processes has left there is not ours.
-            store = dist.PrefixStore(f"sightline/{next(JOINED)}", shared)
+            store = PrefixStore(f"sightline/{next(JOINED)}", shared)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
         # Words go by gloo also between GPUs: NCCL's waiting keeps a GPU busy.
-        ranks = cls(dist.get_rank(), dist.get_world_size(), local, store, dist.new_group(timeout=PATIENCE, backend="gloo"))
+        talk = dist.new_group(timeout=PATIENCE, backend="gloo")
+        assert isinstance(talk, dist.ProcessGroup), "every process is in the group of all"
+        ranks = cls(dist.get_rank(), dist.get_world_size(), local, store, talk)
         if ranks.is_first:
             console.say(f"{ranks.size} processes train together, each on its share of every batch.")
         else:
@@ -235,10 +242,12 @@ class Ranks:
 ALONE = Ranks()
 
 
-def _meet() -> tuple[dist.Store, int, int]:
+def _meet() -> tuple[Store, int, int]:
     """Where the launcher lets its processes leave words for each other, this one's number, and how many there are."""
+    from torch.distributed.rendezvous import rendezvous
+
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+        store, rank, size = next(rendezvous("env://", timeout=MEETING))
     except RuntimeError as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise UsageError(

@@ -15,10 +15,10 @@ from sightline.evaluation.multilabel import average_precision, mean_average_prec
 from sightline.evaluation.paired import bootstrap_interval, paired_difference
 from sightline.predictions import Decision
 from sightline.tasks import Task
-from sightline.trust.evidence import Evidence
 from sightline.trust.examples import MOST, Examples, Material, fair_order, material_of, sample_sizes
 from sightline.trust.features import KINDS
 from sightline.trust.machines import best_machine, log_odds
+from sightline.trust.report_part import ReportPart
 
 FEWEST_TRAIN = 20
 # What of the allowance goes into features.
@@ -82,7 +82,7 @@ class Judging:
 def baselines(
     train: Examples, validation: Examples, test: Examples, logits: NDArray[Any], decision: Decision, labels: Sequence[str], task: Task,
     *, seconds: float, seed: int,
-) -> Evidence:  # fmt: skip
+) -> ReportPart:  # fmt: skip
     """The network against simpler methods, in about ``seconds``.
 
     logits, decision  what the network gave for the n test images, (n, k), and how that becomes answers
@@ -91,7 +91,7 @@ def baselines(
     (whether the network is clearly better than every other), the ``sentence`` and ``reasons`` for what is not there; or only a ``reason``.
     """
     if not len(test) or not len(train):
-        return Evidence({"reason": "There are no test images or no training images, so nothing can be compared."})
+        return ReportPart({"reason": "There are no test images or no training images, so nothing can be compared."})
     until = time.perf_counter() + seconds
     parts = {"train": train, "validation": validation, "test": test}
     sizes = sample_sizes(parts, FEATURES_SHARE * seconds)
@@ -105,7 +105,7 @@ def baselines(
         rows |= {name: fair_order(parts[name].targets, seed)[: sizes[name]] for name in ("train", "validation")}
         methods += _machines(kernels, material_of(parts, rows, seed), judging, until, seed)
     methods.append(Method(NETWORK, logits[rows["test"]], decision))
-    return Evidence({
+    return ReportPart({
         "n": len(rows["test"]), "of": len(test), "samples": {name: len(chosen) for name, chosen in rows.items()}, "features": dict(KINDS),
         **_compared(methods, judging), "reasons": list(dict.fromkeys(missing.values())),
     })  # fmt: skip

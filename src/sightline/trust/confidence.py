@@ -16,7 +16,7 @@ from sightline.predictions import Decision
 from sightline.tasks import Raw, Task
 from sightline.tasks.confidence import FALSE_ALARMS, NAMED, PROMISES, Answers, candidates, is_unfamiliar, is_unsure
 from sightline.tasks.measures import measure_of
-from sightline.trust.evidence import Evidence
+from sightline.trust.report_part import ReportPart
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def confidence(
     *,
     own_images: bool,
     asked: float | None = None,
-) -> Evidence:
+) -> ReportPart:
     """The report's ``confidence`` section, from n test images that nothing was chosen on.
 
     raw, targets   the test images' raw outputs and targets, and their ``similarities`` (n,) to the nearest training images
@@ -42,7 +42,7 @@ def confidence(
     """
     answers = Answers.of(task, raw, targets, labels, decision)
     before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
-    return Evidence({
+    return ReportPart({
         "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images,
         "temperature": decision.temperature,
         **_calibration(before, after),

@@ -20,7 +20,7 @@ from sightline.explanation.tested import LEAST_SCORE, STEPS, Tested, delete_and_
 from sightline.predictions import Decision
 from sightline.records import Infer
 from sightline.tasks import Task
-from sightline.trust.evidence import Evidence
+from sightline.trust.report_part import ReportPart
 
 if TYPE_CHECKING:
     from sightline.reference import Known
@@ -66,7 +66,7 @@ def explanations(
     known: Known | None = None,
     grad_cam: Maps | None = None,
     seed: int = 0,
-) -> Evidence:
+) -> ReportPart:
     """How heat maps by ``method`` do on test images, as many as fit into about so many seconds.
 
     infer         gives "logits", "embedding" and "features"; ``random_infer`` is the same network with random weights, giving "logits"
@@ -79,7 +79,7 @@ def explanations(
     subject = Subject(infer, task, labels, decision)
     looked = _looked(subject, images, targets, seed, started + LOOKING * seconds)
     if not len(looked.images):
-        return Evidence({"method": method.name, "trusted": None, "reason": "No test image has an answer that could be explained."})
+        return ReportPart({"method": method.name, "trusted": None, "reason": "No test image has an answer that could be explained."})
     other = Subject(random_infer, task, labels, decision)
     trial = _Trial(subject, other, method, method.forgetting(seed), looked, seed)
     begun = time.monotonic()
@@ -97,7 +97,7 @@ def explanations(
         **_agreement(trial, grad_cam),
     }
     examples, pictures = _examples(trial, known, [result.evidence for result in results])
-    return Evidence({**numbers, **verdict(numbers), "examples": examples}, pictures)
+    return ReportPart({**numbers, **verdict(numbers), "examples": examples}, pictures)
 
 
 def _looked(subject: Subject, images: Images, targets: NDArray[Any], seed: int, until: float) -> Looked:

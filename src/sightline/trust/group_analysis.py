@@ -182,14 +182,15 @@ class Analysis:
         for label, rows in self.judged.given:
             if large_enough(np.zeros(len(rows), np.int64), 1, related if related is None else related[rows])[0]:
                 alike = 1.0 if related is None else alikeness(right[rows], np.zeros(len(rows), np.int64), related[rows])
-                slices.append(Slice(PREDICTED, label, rows, alike=alike))
+                slices.append(Slice(PREDICTED, label, rows, alike=alike, answered=True))
         return [self._slice(entry) for entry in worst_slices(right, slices)]
 
     def _slice(self, entry: Ranked) -> dict[str, Any]:
         rows, scores = entry.slice.rows, np.nan_to_num(self.judged.scores[entry.slice.rows])
         wrong = [row for row in rows[np.lexsort((-scores, self.judged.right[rows]))].tolist() if self.judged.right[row] < 1]
         return {
-            "of": entry.slice.of, "group": entry.slice.group, "n": len(rows), "right": entry.mean, "interval": list(entry.interval),
+            "of": entry.slice.of, "group": entry.slice.group, "answered": entry.slice.answered,
+            "n": len(rows), "right": entry.mean, "interval": list(entry.interval),
             "corrected": entry.p, "real": entry.p < LEVEL, "examples": [str(self.judged.names[row]) for row in wrong[:EXAMPLES]],
         }  # fmt: skip
 

@@ -20,8 +20,8 @@ from sightline.evaluation.slices import (
     why_left_out,
 )
 from sightline.trust.answered import Answered
-from sightline.trust.evidence import Evidence
 from sightline.trust.group_analysis import Analysis
+from sightline.trust.report_part import ReportPart
 
 
 def groups(
@@ -34,7 +34,7 @@ def groups(
     related: Sequence[str] | None = None,
     measure: str | None = None,
     seed: int = 0,
-) -> Evidence:
+) -> ReportPart:
     """Numbers on the groups of n test images; no pictures.
 
     ``attributes`` has (n,) texts by name, "" where nothing is known; ``outcomes`` are the task's, a row an image; ``targets`` are (n,)
@@ -66,8 +66,8 @@ def groups(
     }
     if not compared:
         numbers["reason"] = _nothing(made, judged)
-        return Evidence(numbers)
-    return Evidence({**numbers, **Analysis.of(judged, compared, labels, seed).numbers()})
+        return ReportPart(numbers)
+    return ReportPart({**numbers, **Analysis.of(judged, compared, labels, seed).numbers()})
 
 
 def _relations(related: Sequence[str]) -> NDArray[np.int64]:

@@ -16,10 +16,10 @@ from PIL import Image
 
 from sightline.data.channels import picture_of
 from sightline.model.network import Network
-from sightline.trust.evidence import Evidence
 from sightline.trust.filters import described, filter_grid, first_filters
 from sightline.trust.patches import BATCH, FIELD_IMAGES, PATCHES, Answers, Images, answers, batches, field_of, patch_of, selective_channels
 from sightline.trust.places import Place, at_rest, stages_of
+from sightline.trust.report_part import ReportPart
 from sightline.trust.visualise import Colours, Excited, affordable, excite
 
 # Training images that patches are looked for in, and what of the allowance goes into it.
@@ -46,7 +46,7 @@ class Looked:
     excited: Excited | None = None
 
 
-def learned(network: Network, images: Images, names: Sequence[str], device: torch.device, *, seconds: float, seed: int) -> Evidence:
+def learned(network: Network, images: Images, names: Sequence[str], device: torch.device, *, seconds: float, seed: int) -> ReportPart:
     """What the network learned, in about ``seconds``; the network, on ``device``, is left as it was.
 
     images  gives prepared training images, by row; ``names`` has a name for each of them
@@ -73,7 +73,7 @@ def learned(network: Network, images: Images, names: Sequence[str], device: torc
         described_stage, drawn = _drawn(stage, images, rows, names)
         numbers["stages"].append(described_stage)
         pictures |= drawn
-    return Evidence({**numbers, "images": len(rows), "of": len(names), "reasons": reasons}, pictures)
+    return ReportPart({**numbers, "images": len(rows), "of": len(names), "reasons": reasons}, pictures)
 
 
 def _looked(

@@ -19,7 +19,7 @@ from sightline.tasks import Task
 from sightline.tasks.measures import measure_in, measure_of
 from sightline.trust.condition_pictures import pictures
 from sightline.trust.conditions import FEWEST, FRAME, Answers, Judge, Sample, answers, chosen_sample
-from sightline.trust.evidence import Evidence
+from sightline.trust.report_part import ReportPart
 
 LEVEL = 0.95
 NAMED = 3
@@ -48,7 +48,7 @@ def robustness(
     seconds: float = 20.0,
     before: Before | None = None,
     frames: NDArray[np.float64] | None = None,
-) -> Evidence:
+) -> ReportPart:
     """What harder conditions cost, on as many of the test images as there is time for.
 
     images   (n, h, w, c) uint8, prepared; with their targets as the task has them
@@ -64,17 +64,17 @@ def robustness(
     started = time.monotonic()
     judge = Judge(task, labels, decision)
     if reason := _why_not(len(images), judge):
-        return Evidence({"of": len(images), "reason": reason})
+        return ReportPart({"of": len(images), "reason": reason})
     laid = np.zeros((len(images), FRAME)) if frames is None else frames
     everything = Sample(np.arange(len(images)), images, targets, laid, (), seed)
     sample = chosen_sample([infer, *([before.infer] if before else [])], everything, judge, seconds)
     if sample is None:
         reason = f"Not measured: {FEWEST} images in every condition take longer than the {seconds:.0f} seconds there were."
-        return Evidence({"of": len(images), "reason": reason})
+        return ReportPart({"of": len(images), "reason": reason})
     found = answers(infer, sample, judge)
     if not found.clean_right.any():
         reason = f"The model is right on none of {len(sample)} test images as they are, so that harder conditions have nothing to take."
-        return Evidence({"of": len(images), "n": len(sample), "reason": reason})
+        return ReportPart({"of": len(images), "n": len(sample), "reason": reason})
     numbers = {"n": len(sample), "of": len(images), "strengths": list(sample.strengths), "level": LEVEL,
                "measure": measure_of(task), "left_out": [name for name in CORRUPTIONS if name not in judge.conditions],
                **_figures(found, sample)}  # fmt: skip
@@ -82,7 +82,7 @@ def robustness(
     if before is not None:
         numbers["hardening"] = hardening(answers(before.infer, sample, replace(judge, decision=before.decision)), found, seed)
     listed, made = pictures(found, sample, [entry["name"] for entry in numbers["weakest"]], judge)
-    return Evidence({**numbers, **listed, "seconds": round(time.monotonic() - started, 1)}, made)
+    return ReportPart({**numbers, **listed, "seconds": round(time.monotonic() - started, 1)}, made)
 
 
 def _why_not(n: int, judge: Judge) -> str | None:

@@ -12,7 +12,7 @@ from sightline.evaluation.paired import bootstrap_interval, paired_difference
 from sightline.predictions import Decision
 from sightline.tasks import Raw, Task
 from sightline.tasks.measures import measure_of
-from sightline.trust.evidence import Evidence
+from sightline.trust.report_part import ReportPart
 
 RESAMPLES = 1000
 NOTHING_SIMPLER = (
@@ -23,18 +23,18 @@ NOTHING_SIMPLER = (
 
 def scene_baselines(
     task: Task, raw: Raw, targets: NDArray[Any], learned_from: NDArray[Any], labels: Sequence[str], decision: Decision
-) -> Evidence:
+) -> ReportPart:
     """The network against the class that most training pixels have, given to every pixel; as ``baselines`` has it.
 
     raw, targets  what was kept of the n test images, and their label maps or objects
     learned_from  those of the training images
     """
     if task.SCENES != "maps":
-        return Evidence({"reason": NOTHING_SIMPLER})
+        return ReportPart({"reason": NOTHING_SIMPLER})
     pixels = raw["confusion"].sum(axis=2)
     counted = pixels.sum(axis=1) > 0
     if not counted.any():
-        return Evidence({"reason": "Not compared: no pixel of the test images has a class."})
+        return ReportPart({"reason": "Not compared: no pixel of the test images has a class."})
     covered = np.sum([np.pad(each.pixels, (0, len(labels) - len(each.pixels))) for each in learned_from], axis=0)
     usual = int(covered.argmax())
     network = np.array([row["right"] for row in task.outcomes(raw, targets, labels, decision)])[counted]
@@ -49,7 +49,7 @@ def scene_baselines(
         ],
         "beaten": found.interval[0] > 0, "reasons": [],
     }  # fmt: skip
-    return Evidence({**numbers, "sentence": _sentence(labels[usual], majority, network, found.interval)})
+    return ReportPart({**numbers, "sentence": _sentence(labels[usual], majority, network, found.interval)})
 
 
 def _figures(right: NDArray[np.float64]) -> dict[str, Any]:

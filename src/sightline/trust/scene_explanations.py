@@ -18,8 +18,8 @@ from sightline.predictions import Decision
 from sightline.records import Infer, presence
 from sightline.scenes import laid_back
 from sightline.tasks import Task
-from sightline.trust.evidence import Evidence
 from sightline.trust.explanations import LOOKED, PART, PLANNED, SHOWN, Result, affordable, figures, heat_picture, verdict
+from sightline.trust.report_part import ReportPart
 
 ON = 0.5
 
@@ -27,7 +27,7 @@ ON = 0.5
 def scene_explanations(
     infer: Infer, random_infer: Infer, images: Images, frames: NDArray[np.float64], targets: NDArray[Any], labels: Sequence[str],
     task: Task, decision: Decision, *, seconds: float, seed: int = 0,
-) -> Evidence:  # fmt: skip
+) -> ReportPart:  # fmt: skip
     """How heat maps by occlusion do on test images, as many as fit into about so many seconds; as ``explanations`` has it.
 
     infer   gives the task's outputs, ``random_infer`` those of the same network with random weights
@@ -51,7 +51,7 @@ def scene_explanations(
         if len(chosen) >= count or time.monotonic() - started > seconds:
             break
     if not chosen:
-        return Evidence(
+        return ReportPart(
             {"method": trial.method.name, "trusted": None, "reason": "On no test image is anything given that could be explained."}
         )
     numbers = {"method": trial.method.name, "random_maps": maps, **figures([result for result in results if result.sound])}
@@ -63,7 +63,7 @@ def scene_explanations(
         truth = ", ".join(label for label, there in zip(labels, present.tolist(), strict=True) if there)
         examples.append({"key": key, "right": _is_right(aim, frames[row], targets[row]), "truth": truth, "label": labels[aim.label],
                          "score": score, "nearest": []})  # fmt: skip
-    return Evidence({**numbers, **verdict(numbers), "examples": examples}, pictures)
+    return ReportPart({**numbers, **verdict(numbers), "examples": examples}, pictures)
 
 
 class _Trial:

@@ -26,7 +26,7 @@ from sightline.report.pictures import layered, marked
 from sightline.scenes import IGNORED
 from sightline.tasks import Raw, Task
 from sightline.tasks.blocks import Layer, Mark
-from sightline.trust.evidence import Evidence
+from sightline.trust.report_part import ReportPart
 
 PART = "suspects"
 # From this probability on the network is sure of a box; from this share of the pixels on, as far as it is sure of them, of a map.
@@ -48,7 +48,7 @@ class Unlearned:
 
 def scene_suspects(
     task: Task, images: Unlearned, labels: Sequence[str], decision: Decision, reading: Reading = Reading(), limits: Limits = Limits()
-) -> Evidence:
+) -> ReportPart:
     """``numbers`` has ``n`` images looked at, the ``items`` with the surest first, ``counts`` by kind and a ``sentence``.
 
     An item has the image's ``key``, a ``kind``, the network's ``label``, its ``score`` and ``box`` (of boxes), what is annotated there
@@ -62,7 +62,7 @@ def scene_suspects(
         made[item["picture"]] = marked(image, _marks(item)) if task.SCENES == "boxes" else layered(image, _layers(images, item, labels))
     counts = {kind: sum(item["kind"] == kind for item in items) for kind in ([MAP] if task.SCENES == "maps" else KINDS.values())}
     told = [{name: value for name, value in item.items() if name != "row"} for item in items]
-    return Evidence({"n": len(images.names), "counts": counts, "items": told, "sentence": _sentence(counts, len(images.names))}, made)
+    return ReportPart({"n": len(images.names), "counts": counts, "items": told, "sentence": _sentence(counts, len(images.names))}, made)
 
 
 def _boxes(images: Unlearned, labels: Sequence[str], decision: Decision) -> list[dict[str, Any]]:

@@ -31,13 +31,13 @@ from sightline.trust.attributes import attributes_of
 from sightline.trust.baselines import baselines
 from sightline.trust.conditions import stratified
 from sightline.trust.confidence import confidence
-from sightline.trust.evidence import Evidence
 from sightline.trust.examples import Examples
 from sightline.trust.explanations import explanations
 from sightline.trust.features import shrunk
 from sightline.trust.groups import groups
 from sightline.trust.judged import FEATURES, LINEAR_IMAGES, TEST_BATCH, Judged, linear_head_of, only
 from sightline.trust.learned import learned
+from sightline.trust.report_part import ReportPart
 from sightline.trust.robustness import Before, robustness
 from sightline.trust.scene_baselines import scene_baselines
 from sightline.trust.scene_explanations import scene_explanations
@@ -127,8 +127,8 @@ class Trial:
         return np.stack([images[place] for place in back]), np.stack([frames[place] for place in back])
 
 
-def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
-    """The evidence of each part by the part's name; ``seconds`` is what all of them together may take, 0 for the first alone."""
+def carry_out(trial: Trial, seconds: float) -> dict[str, ReportPart]:
+    """Each part of the report by the part's name; ``seconds`` is what all of them together may take, 0 for the first alone."""
     found = {"confidence": confidence_of(trial)}
     if not trial.settings.trial.trial:
         return found
@@ -136,7 +136,7 @@ def carry_out(trial: Trial, seconds: float) -> dict[str, Evidence]:
     return found | {name: part(trial, share * seconds) for name, (part, share) in console.track(parts.items(), len(parts), "On trial")}
 
 
-def confidence_of(trial: Trial) -> Evidence:
+def confidence_of(trial: Trial) -> ReportPart:
     judged = trial.judged
     return confidence(
         trial.task, judged.raw, trial.targets, trial.dataset.labels, judged.decision, judged.similarities, judged.calibration,
@@ -144,7 +144,7 @@ def confidence_of(trial: Trial) -> Evidence:
     )  # fmt: skip
 
 
-def groups_of(trial: Trial, _seconds: float) -> Evidence:
+def groups_of(trial: Trial, _seconds: float) -> ReportPart:
     """It takes no time worth sharing out."""
     names = [trial.gated.names[row] for row in trial.test.tolist()]
     outcomes = trial.task.outcomes(trial.judged.raw, trial.targets, trial.dataset.labels, trial.judged.decision)
@@ -154,7 +154,7 @@ def groups_of(trial: Trial, _seconds: float) -> Evidence:
     return groups(attributes, outcomes, trial.shown, trial.dataset.labels, names, **how)
 
 
-def robustness_of(trial: Trial, seconds: float) -> Evidence:
+def robustness_of(trial: Trial, seconds: float) -> ReportPart:
     judged = trial.judged
     infer = only(judged.model.infer, trial.task.OUTPUTS)
     images, frames = trial.laid
@@ -180,7 +180,7 @@ def _before(trial: Trial) -> Before | None:
     return Before(infer, trial.task.decide(raw, targets, trial.dataset.labels))
 
 
-def baselines_of(trial: Trial, seconds: float) -> Evidence:
+def baselines_of(trial: Trial, seconds: float) -> ReportPart:
     if trial.task.SCENES:
         assert trial.dataset.targets is not None
         judged, learned_from = trial.judged, trial.dataset.targets[trial.dataset.rows_of("train")]
@@ -198,7 +198,7 @@ def baselines_of(trial: Trial, seconds: float) -> Evidence:
     )  # fmt: skip
 
 
-def suspects_of(trial: Trial, _seconds: float) -> Evidence:
+def suspects_of(trial: Trial, _seconds: float) -> ReportPart:
     """Of the validation and test images, which nothing was learned from; it takes no time worth sharing out."""
     judged, data = trial.judged, trial.settings.data
     rows = np.concatenate([judged.calibrating, trial.test])
@@ -209,14 +209,14 @@ def suspects_of(trial: Trial, _seconds: float) -> Evidence:
     return scene_suspects(trial.task, images, trial.dataset.labels, judged.decision, judged.model.prepare.reading, limits)
 
 
-def scene_explanations_of(trial: Trial, seconds: float) -> Evidence:
+def scene_explanations_of(trial: Trial, seconds: float) -> ReportPart:
     judged, (images, frames) = trial.judged, trial.laid
     twin = torch_infer(shuffled(trial.network, images[:SHUFFLED_ON], trial.seed), torch.device("cpu"), trial.task.OUTPUTS)
     about = images, frames, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision
     return scene_explanations(only(judged.model.infer, trial.task.OUTPUTS), twin, *about, seconds=seconds, seed=trial.seed)
 
 
-def explanations_of(trial: Trial, seconds: float) -> Evidence:
+def explanations_of(trial: Trial, seconds: float) -> ReportPart:
     judged, images = trial.judged, trial.images
     features = judged.model.infer(images[:LINEAR_IMAGES])[FEATURES]
     method = best_method(trial.head.get("head_weight"), features)
@@ -227,7 +227,7 @@ def explanations_of(trial: Trial, seconds: float) -> Evidence:
     )  # fmt: skip
 
 
-def learned_of(trial: Trial, seconds: float) -> Evidence:
+def learned_of(trial: Trial, seconds: float) -> ReportPart:
     rows = trial.dataset.rows_of("train")
     store, prepare = trial.store.select(rows), trial.judged.model.prepare
 
@@ -239,7 +239,7 @@ def learned_of(trial: Trial, seconds: float) -> Evidence:
 
 
 # Each part by its name in the report, with its share of the time.
-PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
+PARTS: dict[str, tuple[Callable[[Trial, float], ReportPart], float]] = {
     "groups": (groups_of, 0.0),
     "robustness": (robustness_of, 0.4),
     "baselines": (baselines_of, 0.12),
@@ -247,7 +247,7 @@ PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
     "learned": (learned_of, 0.26),
 }
 # The same where targets lie on the images.
-SCENE_PARTS: dict[str, tuple[Callable[[Trial, float], Evidence], float]] = {
+SCENE_PARTS: dict[str, tuple[Callable[[Trial, float], ReportPart], float]] = {
     "groups": (groups_of, 0.0),
     "robustness": (robustness_of, 0.5),
     "baselines": (baselines_of, 0.0),

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportPart:
     """``numbers`` go into ``report.json``: plain values, no NaN. ``pictures`` are JPEG or PNG bytes by ``Picture.key``; their keys
     begin with the part's name and a slash, so that no two parts share one."""
 

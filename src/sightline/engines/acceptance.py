@@ -24,7 +24,7 @@ Raw = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Acceptance:
     """How to tell whether another computation of the same graph will do.
 
     difference  (raw, expected) -> how far apart they are, in the unit a user sees
@@ -49,13 +49,13 @@ class Replay:
     rendered: bool
 
 
-def evidence_of(bundle: Bundle) -> Evidence:
-    """The evidence that a bundle brings along; its images are only read when they are asked for, while it is open."""
+def acceptance_of(bundle: Bundle) -> Acceptance:
+    """By what a bundle says that a computation of its graph will do; its images are only read when they are asked for, while it is open."""
     manifest = bundle.manifest
     task, decision = load_task(manifest.task), manifest.decision
     replay = [member.sha256 for member in manifest.members if member.role == "replay"]
     facts = [manifest.task, manifest.labels, manifest.prepare, decision.temperature, dict(decision.thresholds), replay]
-    return Evidence(
+    return Acceptance(
         difference=lambda raw, expected: task.difference(raw, expected, decision),
         answers=lambda raw: [prediction.answer for prediction in task.decode(_framed(raw, manifest), manifest.labels, decision)],
         photographs=lambda: _photographs(bundle, task.OUTPUTS),
