@@ -177,10 +177,15 @@ def _looked(start: Start) -> tuple[Choice, Seen]:
 
 def _read(start: Start, limits: Limits) -> tuple[Dataset, Decisions]:
     """The data, cut into tiles where that is asked for, and what a person decided about them that is not done yet."""
+    from sightline.training.plan import check_scenes
+
     chosen = start.settings
-    tiling = Tiling.asked(chosen.data.tile, chosen.data.overlap)
-    dataset, found = read_dataset(start.root, chosen.reading, known_task(chosen.data.task), limits)
+    tiling, asked = Tiling.asked(chosen.data.tile, chosen.data.overlap), known_task(chosen.data.task)
+    if asked is not None:  # label maps take a while to read
+        check_scenes(chosen.training, chosen.augment, load_task(asked).SCENES)
+    dataset, found = read_dataset(start.root, chosen.reading, asked, limits)
     console.say(found)
+    check_scenes(chosen.training, chosen.augment, load_task(dataset.task).SCENES)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)

@@ -157,7 +157,6 @@ def make_plan(
     and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
     "boxes" or "maps".
     """
-    _check_scenes(config, augment, lies)
     epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=lies is not None)
     frozen = min(config.frozen_epochs or 0, epochs)
     usual = OF_SCENES if lies else OF_IMAGES
@@ -196,10 +195,15 @@ def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bo
     return rate * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
 
 
-def _check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
-    """UsageError for what a task of whole images knows and one of scenes does not, and the other way round."""
+def check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
+    """UsageError for what a task of whole images knows and one of scenes does not, and the other way round.
+
+    It takes the task alone, so it is asked before any image is looked at.
+    """
     if lies is None and augment.mosaic:
         raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
+    if lies is not None and config.preset != "default":
+        raise UsageError(f"--preset {config.preset}: learns what whole images show, not {lies} on them; leave it out.")
     if lies is not None and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
     if lies is not None and (mixed := [flag for flag in ("mixup", "cutmix") if getattr(augment, flag)]):
