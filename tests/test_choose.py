@@ -107,3 +107,11 @@ def test_found_weights_choose_the_default_for_pretrained_ones(tmp_path, monkeypa
 
 def test_each_fit_is_the_same_network():
     assert {choose(NetworkConfig(weights="none", fit=fit), (100, 100)).spec.size for fit in ("crop", "pad", "squash")} == {96}
+
+
+def test_a_network_that_cannot_be_built_without_numbers_is_built_with_them():
+    """torchvision's RegNets work out their widths with tensors."""
+    choice = choose(NetworkConfig(backbone="torchvision/regnet_y_400mf", weights="none", size=64), (96, 64), scenes=True)
+    assert choice.prepare.shape == (32, 64)
+    assert choice.normalised
+    assert choice.takes(96)

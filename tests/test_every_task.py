@@ -13,7 +13,6 @@ import pytest
 import sightline
 from conftest import QUICK, write_boxes, write_maps, write_shapes, write_tagged_shapes
 from sightline.bundle import Bundle
-from sightline.errors import UsageError
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
@@ -104,14 +103,6 @@ def test_what_the_model_says_is_explained(trained, tmp_path):
     written = json.loads(found.picture.with_suffix(".json").read_text())
     assert ("object" in written) == (run.numbers["task"] == "detect")
     assert 0 <= written["score"] <= 1
-
-
-def test_an_int8_variant_is_made_of_whole_images_only(trained, tmp_path):
-    task, data, run = trained
-    if not load_task(task).SCENES:
-        return
-    with pytest.raises(UsageError, match=f"INT8 variants of the task {task} are not made yet"):
-        sightline.export(run.model, data=str(data), out=str(tmp_path / "int8.sight"))
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])

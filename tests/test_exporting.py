@@ -162,40 +162,33 @@ def test_a_graph_without_layers_is_refused_in_a_sentence(images):
 # What stays in float
 
 
-def fake_search(harmful, *, hopeless=False):
-    """Layers a to h of which some harm: what ``mixed`` chooses, with graphs that only name what is in float."""
-    names = tuple("abcdefgh")
+def fake_search(monkeypatch, harmful, *, hopeless=False):
+    """What ``mixed`` chooses of layers a to h of which some harm, with graphs that only name what is in float, and what it tried."""
+    monkeypatch.setattr("sightline.exporting.floats.in_float", lambda int8, graph, back: "".join(back).encode())
     tried = []
 
-    def compute(made, count):
-        back = set(made.decode())
-        tried.append((made.decode(), count))
-        wrong = len(set(harmful) - back)
-        return {"logits": np.array([[float(wrong), 0.0]] * (count or 100), np.float32)}
+    def apart(made):
+        tried.append(made)
+        return float(len(set(harmful) - set(made.decode())))
 
-    def judge(raw):
-        wrong = 8 if hopeless else int(raw["logits"][0, 0])
-        return Loss(float(wrong), 3 * wrong, len(raw["logits"]))
+    def judge(made):
+        wrong = 8 if hopeless else int(apart(made))
+        return Loss(float(wrong), 3 * wrong, 100)
 
-    return names, compute, judge, tried
+    return mixed(b"", b"", tuple("abcdefgh"), apart, judge, 0.5), tried
 
 
 @pytest.mark.parametrize(("harmful", "expected"), [("", 0), ("c", 1), ("ch", 2), ("cfh", 4)])
 def test_as_few_layers_as_it_takes_go_back_to_float(monkeypatch, harmful, expected):
-    monkeypatch.setattr("sightline.exporting.floats.in_float", lambda int8, graph, back: "".join(back).encode())
-    names, compute, judge, tried = fake_search(harmful)
-    zero = {"logits": np.zeros((100, 2), np.float32)}
-    found = mixed(b"", b"", names, compute, judge, zero, 0.5)
+    found, tried = fake_search(monkeypatch, harmful)
     assert found.holds(0.5)
     assert len(found.in_float) == expected
     assert set(harmful) <= set(found.in_float)
-    assert len(tried) <= len(names) + 5
+    assert len(tried) <= 8 + 5
 
 
 def test_half_of_the_layers_is_the_most(monkeypatch):
-    monkeypatch.setattr("sightline.exporting.floats.in_float", lambda int8, graph, back: "".join(back).encode())
-    names, compute, judge, _ = fake_search("abcdefgh", hopeless=True)
-    found = mixed(b"", b"", names, compute, judge, {"logits": np.zeros((100, 2), np.float32)}, 0.5)
+    found, _ = fake_search(monkeypatch, "abcdefgh", hopeless=True)
     assert not found.holds(0.5)
     assert len(found.in_float) <= 4
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import sightline
-from conftest import QUICK, render_shape, write_tagged_shapes
+from conftest import QUICK, render_shape, write_boxes, write_maps, write_shapes, write_tagged_shapes
+from sightline.cli import _exit_code
 from sightline.errors import UsageError
 
 
@@ -51,3 +52,31 @@ def test_a_picture_is_not_opened_to_count_its_pages(run, tmp_path):
     ((name, answer),) = sightline.predict(run.model, [tmp_path / "one.png"])
     assert name.endswith("one.png")
     assert answer.label in ("cross", "disc", "square")
+
+
+@pytest.mark.parametrize(
+    ("write", "words", "said"),
+    [
+        (write_boxes, ["--mixup", "0.2"], "--mixup: images with boxes on them are not mixed; --mosaic puts them together."),
+        (write_maps, ["--mixup", "0.2", "--cutmix", "1"], "--mixup and --cutmix: images with maps on them are not mixed"),
+        (write_boxes, ["--layers", "head"], "--layers head: where boxes are learned, all layers learn together; leave it out."),
+        (write_shapes, ["--mosaic", "0.5"], "--mosaic: puts pictures together from four where boxes or label maps lie on them"),
+    ],
+)
+def test_what_scenes_do_not_take_is_said_before_an_image_is_looked_at(tmp_path, monkeypatch, capsys, write, words, said):
+    looked = []
+    for name in ("sightline.trainer.median_size", "sightline.data.store.look_once"):
+        monkeypatch.setattr(name, lambda *given, **named: looked.append(given))
+    data = write(tmp_path / "data")
+    assert _exit_code(["train", str(data), "--out", str(tmp_path / "run"), *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert looked == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_the_task_is_given_nothing_is_read_before_that_either(tmp_path, monkeypatch, capsys):
+    read = []
+    monkeypatch.setattr("sightline.trainer.read_dataset", lambda *given: read.append(given))
+    assert _exit_code(["train", str(tmp_path), "--task", "segment", "--mixup", "0.2"]) == 2
+    assert "--mixup: images with maps on them are not mixed" in " ".join(capsys.readouterr().err.split())
+    assert read == []

@@ -18,7 +18,7 @@ from sightline.model.network import torch_infer
 from sightline.model.rebuild import network_of
 from sightline.runtime import Model
 from sightline.training.optimizer import schedule
-from sightline.training.plan import make_plan
+from sightline.training.plan import check_scenes, make_plan
 from sightline.training.presets import FILLED, MOST_BATCH, network_for, training_for, with_preset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Labelled:
     """What the preset looks at of a data set."""
 
-    def __init__(self, *labels: str, is_scenes: bool = False) -> None:
-        self.labels, self.is_scenes = labels, is_scenes
+    def __init__(self, *labels: str) -> None:
+        self.labels = labels
 
 
 def settings_of(**given) -> TrainSettings:
@@ -60,9 +60,9 @@ def test_pretrained_weights_are_refused(weights):
     assert settings_of(preset="speed", weights="none").network.weights == "none"
 
 
-def network_settings(*labels: str, median: tuple[int, int] = (32, 32), scenes: bool = False, **given):
+def network_settings(*labels: str, median: tuple[int, int] = (32, 32), **given):
     chosen = settings_of(preset="speed", **given)
-    return network_for(chosen, Labelled(*labels, is_scenes=scenes), median, chosen.network)
+    return network_for(chosen, Labelled(*labels), median, chosen.network)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,9 @@ def test_large_images_and_things_on_images_are_refused():
     with pytest.raises(UsageError, match="--preset speed: is made for images of up to 96 px, and these have 200 px"):
         network_settings("a", "b", median=(300, 200))
     assert network_settings("a", "b", median=(300, 200), size=64).size == 64
+    chosen = settings_of(preset="speed")
     with pytest.raises(UsageError, match="--preset speed: learns what whole images show"):
-        network_settings("a", scenes=True)
+        check_scenes(chosen.training, chosen.augment, "boxes")
 
 
 def test_batches_and_epochs_follow_the_number_of_images():
@@ -115,7 +116,7 @@ def test_images_are_not_moved_by_more_than_they_are_wide_nor_where_boxes_lie_on_
     with pytest.raises(UsageError, match="--shift 32: images of 32 px"):
         make_plan(TrainConfig(), 100, pretrained=False, augment=AugmentConfig(shift=32), size=32)
     with pytest.raises(UsageError, match="--alternate and --shift: for images of which the whole"):
-        make_plan(TrainConfig(), 100, pretrained=False, augment=AugmentConfig(shift=1, alternate=True), lies="boxes")
+        check_scenes(TrainConfig(), AugmentConfig(shift=1, alternate=True), "boxes")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.config import NetworkConfig
 from sightline.errors import UsageError
 from sightline.model.backbone import BackboneSpec, build
+from sightline.model.choose import choose
 from sightline.model.neck import WIDTH, Neck
 from sightline.model.pyramid import Level, pyramid
 
@@ -99,9 +101,26 @@ def test_a_users_own_module_gives_its_map():
     assert found(torch.rand(2, 3, 96, 64))[1].shape == (2, 5, 6, 4)
 
 
-def test_what_gives_no_map_is_refused_in_words():
-    with pytest.raises(UsageError, match="Embeds gives no feature map that says where"):
-        pyramid(build(BackboneSpec("module/Embeds", 256), Embeds()), 3, (256, 256))
+REFUSED = (
+    r"^--backbone {}: gives no feature map that says where in an image of {} px something is; take one that does, such as "
+    r"mobilenetv2_100, efficientnet_b0, convnext_atto or resnet18\.$"
+)
+
+
+def test_what_gives_no_map_is_refused_with_what_to_take():
+    with pytest.raises(UsageError, match=REFUSED.format("module/Embeds", "256 x 128")):
+        pyramid(build(BackboneSpec("module/Embeds", 256), Embeds()), 3, (128, 256))
+
+
+def test_a_transformer_without_a_map_is_refused_when_it_is_chosen(monkeypatch):
+    """One that gives the token of the whole image alone; before anything is read or its weights are made."""
+    network = "timm.models.VisionTransformer"
+    monkeypatch.setattr(f"{network}.forward_intermediates", lambda self, images, **given: [])
+    monkeypatch.setattr(f"{network}.forward_features", lambda self, images: images.mean((2, 3))[:, None, :1].expand(-1, 1, 64))
+    asked = NetworkConfig(backbone="test_vit", weights="none", size=160)
+    with pytest.raises(UsageError, match=REFUSED.format("test_vit", "160 x 160")):
+        choose(asked, (300, 200), scenes=True)
+    assert choose(asked, (300, 200)).spec.name == "test_vit"
 
 
 @pytest.mark.parametrize("given", [(4, 8, 16, 32), (8, 16), (16,), (32,), (4,), (64,), (4, 32)])

@@ -15,6 +15,7 @@ from sightline.cli import _exit_code
 from sightline.data.class_table import read_class_table
 from sightline.data.coco import coco_tree, read_coco
 from sightline.data.decode import read_values
+from sightline.data.readers import read_dataset
 from sightline.data.tree import Tree
 from sightline.errors import ConfigError, ImageError
 from sightline.records import ImageRef
@@ -124,6 +125,21 @@ def test_yolo_has_a_text_for_each_image_with_scores_last(command, pictures, tmp_
     assert '0: "red"' in (tmp_path / "found/data.yaml").read_text()
     command("detect.sight", "photos", "--format", "yolo", "--out", "found")
     assert (tmp_path / "found-2/labels/one.txt").exists()
+
+
+def test_yolo_is_read_back_as_it_was_with_the_scores_set_aside(command, pictures, tmp_path):
+    command("detect.sight", "photos", "--format", "yolo", "--out", "found")
+    (pictures / "text.png").unlink()
+    pictures.rename(tmp_path / "found" / "images")
+    dataset, said = read_dataset(tmp_path / "found")
+    assert "2 images with YOLO labels, 3 objects of 2 classes, 1 image with none" in said
+    row = next(row for row, ref in enumerate(dataset.refs) if ref.path.endswith("one.png"))
+    expected = model_of("detect", dense_boxes).predict(str(tmp_path / "found" / "images" / "one.png"))
+    objects = dataset.targets[row]
+    read = sorted((dataset.labels[label], *box) for label, box in zip(objects.labels, objects.boxes.tolist(), strict=True))
+    known = sorted((label, *box) for label, box in zip(expected.labels, expected.boxes, strict=True))
+    assert [label for label, *_ in read] == [label for label, *_ in known] == ["green", "red", "red"]
+    np.testing.assert_allclose([box for _, *box in read], [box for _, *box in known], atol=0.01)
 
 
 def test_json_in_a_file_is_what_is_printed_with_the_unreadable(command, pictures, tmp_path):

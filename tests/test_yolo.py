@@ -55,6 +55,15 @@ def test_more_numbers_are_an_outline(place):
     assert read_dataset(place({"a": f"1 0.1 0.1 0.5 0.1 0.5 0.6\n{ROW}"}), task="segment")[0].labels == ("background", "cat", "dog")
 
 
+def test_a_score_behind_a_box_is_set_aside_and_said_once(place, capsys):
+    folder = place({"a": "0 0.5 0.5 0.25 0.2 0.93\n1 0.5 0.5 1 1 0\n", "b": f"{ROW}0 0.5 0.5 0.25 0.2 1\n"})
+    assert by_name(read_dataset(folder)[0]) == {
+        "a.png": ("", [("cat", BOX), ("dog", [0, 0, 40, 30])]), "b.png": ("", [("cat", BOX), ("cat", BOX)])
+    }  # fmt: skip
+    said = capsys.readouterr().err
+    assert said.count("boxes with a score behind them, which is set aside: 3 (images/a.png, images/b.png).") == 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_boxes_are_shares_of_the_image_as_a_viewer_shows_it(place, orientation):
     folder = place({"a": ROW})
@@ -133,7 +142,7 @@ FAULTS = {
     "boxes that are empty or inverted, left out: 1 (images/b.png)": "0 0.5 0.5 0 0.1",
     "boxes with numbers that are not finite, left out: 1 (images/b.png)": "0 nan 0.5 0.1 0.1",
     "lines that are not understood, left out: 2 (images/b.png, line 1, images/b.png, line 2)": "cat 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1",
-    "lines that are not understood, left out: 1 (images/b.png, line 3)": "\n\n0 0.5 0.5 0.1 0.1 0.9\n",
+    "lines that are not understood, left out: 1 (images/b.png, line 3)": "\n\n0 0.5 0.5 0.1 0.1 1.1\n",
     "annotations of classes that are not defined, left out: 2 (images/b.png: 2, images/b.png: -1)": "2 0.5 0.5 0.1 0.1\n-1 0.5 0.5 0.1 0.1",
 }
 

@@ -21,7 +21,8 @@ from sightline.model.choose import Choice, choose
 from sightline.processor import processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
-from sightline.tasks import known_task
+from sightline.tasks import known_task, load_task
+from sightline.training.plan import check_scenes
 from sightline.training.presets import network_for
 
 # The longest side of a network's input for tiles that nobody asked for otherwise.
@@ -63,9 +64,12 @@ def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, mo
 
 def _read(root: Path, chosen: TrainSettings, limits: Limits) -> tuple[Dataset, Decisions]:
     """The data, cut into tiles where that is asked for, and what a person decided about them that is not done yet."""
-    tiling = Tiling.asked(chosen.data.tile, chosen.data.overlap)
-    dataset, found = read_dataset(root, chosen.reading, known_task(chosen.data.task), limits)
+    tiling, asked = Tiling.asked(chosen.data.tile, chosen.data.overlap), known_task(chosen.data.task)
+    if asked is not None:  # label maps take a while to read
+        check_scenes(chosen.training, chosen.augment, load_task(asked).SCENES)
+    dataset, found = read_dataset(root, chosen.reading, asked, limits)
     console.say(found)
+    check_scenes(chosen.training, chosen.augment, load_task(dataset.task).SCENES)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)

@@ -1,7 +1,8 @@
 """Reader of YOLO labels: ``labels/a.txt`` for ``images/a.jpg``, with ``data.yaml`` for the names and splits, or ``classes.txt``.
 
 A line is ``class x y width height``, the box's middle and size as shares of the upright image's width and height, or, with more numbers,
-``class x1 y1 x2 y2 x3 y3 ...``, the corners of an outline. An image without a text file shows none of the objects.
+``class x1 y1 x2 y2 x3 y3 ...``, the corners of an outline. A box may have a score behind it, as detectors write them, ``predict`` among
+them; it is set aside. An image without a text file shows none of the objects.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ SUFFIXES = (".yaml", ".yml")
 NAMES_FILES = ("classes.txt", "obj.names")
 MAX_BYTES = 64_000_000
 SPLIT_KEYS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
+# A box's numbers with its score.
+SCORED = 5
 _ROW = re.compile(rb"\s*\d+(\s+[-+.\deE]+){4,}\s*")
 
 
@@ -218,6 +221,9 @@ def _add_objects(listed: Listed, row: int, image: str, labelled: _Labelled, name
             label, *rest = map(float, line.split())
         except ValueError:
             rest, label = [], np.nan
+        if len(rest) == SCORED and 0 <= rest[-1] <= 1:
+            faults.add("boxes with a score behind them, which is set aside", image)
+            rest.pop()
         if len(rest) < 4 or len(rest) % 2 or label != np.floor(label):
             faults.add("lines that are not understood, left out", f"{image}, line {number}")
         elif not (0 <= label < len(names) and names[int(label)]):

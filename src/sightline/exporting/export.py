@@ -33,7 +33,7 @@ def exported(model: Path, reading: ReadConfig, config: ExportConfig) -> Exported
             return write_standalone(bundle, config, _material(bundle, (), reading, config, limits), limits)
         if bundle.manifest.variant:
             raise ModelFileError(f"{model}: is a variant already ({bundle.manifest.variant.get('precision')}); name the bundle it is of.")
-        making = wanted(config, bundle.manifest.task, bundle.path)
+        making = wanted(config)
         return released(bundle, making, _material(bundle, making, reading, config, limits), config, limits).checked()
 
 

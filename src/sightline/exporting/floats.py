@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sightline import console
-from sightline.exporting.judging import Loss, Raw
+from sightline.exporting.judging import Loss
 from sightline.exporting.quantise import in_float
 
-# Layers are compared on so many images, and for so many seconds at most.
-COMPARED_IMAGES, COMPARED_SECONDS = 32, 120.0
+# Layers are compared for so many seconds at most.
+COMPARED_SECONDS = 120.0
 # More in float than this and little would be left to gain.
 MOST_IN_FLOAT = 0.5
 # Share of the answers that may be others on validation. One always may, as may the accuracy of one: of 150 images each is two thirds of
@@ -24,44 +21,40 @@ CHANGED = 0.02
 
 @dataclass(frozen=True)
 class Mixed:
-    """A graph with some layers in float, and what it loses on validation images."""
+    """A graph with some layers in float, and what it loses on validation images, where so large a share of the answers may be others."""
 
     graph: bytes
     in_float: tuple[str, ...]
     loss: Loss
+    most_changed: float = CHANGED
 
     def holds(self, max_loss: float) -> bool:
         points = max(max_loss, 100 / self.loss.n)
-        return self.loss.points <= points + 1e-9 and self.loss.changed <= max(1, CHANGED * self.loss.n)
+        return self.loss.points <= points + 1e-9 and self.loss.changed <= max(1, self.most_changed * self.loss.n)
 
 
 def mixed(
-    int8: bytes,
-    graph: bytes,
-    layers: Sequence[str],
-    compute: Callable[[bytes, int | None], Raw],
-    judge: Callable[[Raw], Loss],
-    expected: Raw,
-    max_loss: float,
-) -> Mixed:
+    int8: bytes, graph: bytes, layers: Sequence[str], apart: Callable[[bytes], float], judge: Callable[[bytes], Loss], max_loss: float,
+    most_changed: float = CHANGED,
+) -> Mixed:  # fmt: skip
     """All in INT8 if that holds, or else with the layers in float that bring the outputs nearest: one, two, four... until it holds.
 
-    compute   (graph, n) -> raw outputs of the first n validation images, of all where n is None
-    judge     raw outputs of all validation images -> what is lost
-    expected  the float graph's raw outputs
+    layers  those that are in INT8
+    apart   graph -> how far its outputs are from the float graph's, on a few images
+    judge   graph -> what it loses on all validation images
 
     Returns the one that loses least where none holds.
     """
 
     def tried(names: Sequence[str]) -> Mixed:
         made = in_float(int8, graph, names) if names else int8
-        return Mixed(made, tuple(names), judge(compute(made, None)))
+        return Mixed(made, tuple(names), judge(made), most_changed)
 
     found = [tried(())]
     if found[0].holds(max_loss):
         return found[0]
     console.say(f"All in INT8: {found[0].loss} on validation images, so layers go back to float.")
-    order = _by_harm(int8, graph, layers, compute, expected)
+    order = _by_harm(int8, graph, layers, apart)
     count = 1
     while count <= max(1, MOST_IN_FLOAT * len(layers)):
         names = set(order[:count])
@@ -73,18 +66,15 @@ def mixed(
     return min(found, key=lambda one: (one.loss.points, one.loss.changed))
 
 
-def _by_harm(int8: bytes, graph: bytes, layers: Sequence[str], compute: Callable[[bytes, int | None], Raw], expected: Raw) -> list[str]:
+def _by_harm(int8: bytes, graph: bytes, layers: Sequence[str], apart: Callable[[bytes], float]) -> list[str]:
     """The layers, first the one without whose rounding the outputs are nearest to those expected; the untried come last.
 
     The ends of a network are tried first, because that is where rounding mostly hurts.
     """
 
-    def apart(raw: Raw) -> float:
-        return sum(float(np.abs(_centred(values) - _centred(expected[name][: len(values)])).mean()) for name, values in raw.items())
-
     def harms() -> Iterator[tuple[float, str]]:
         for name in _from_the_ends(layers):
-            yield apart(compute(in_float(int8, graph, [name]), COMPARED_IMAGES)), name
+            yield apart(in_float(int8, graph, [name])), name
 
     until, found = time.monotonic() + COMPARED_SECONDS, []
     for harm in console.track(harms(), len(layers), "Comparing layers"):
@@ -93,11 +83,6 @@ def _by_harm(int8: bytes, graph: bytes, layers: Sequence[str], compute: Callable
             break
     known = [name for _, name in sorted(found)]
     return known + [name for name in layers if name not in known]
-
-
-def _centred(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Without what all outputs of an image have in common, which changes no answer."""
-    return np.asarray(values - values.mean(axis=-1, keepdims=True))
 
 
 def _from_the_ends(layers: Sequence[str]) -> list[str]:

@@ -17,7 +17,6 @@ from sightline.data.prepare import Prepare
 from sightline.errors import DataError
 from sightline.exporting.material import Images
 from sightline.manifest import Manifest
-from sightline.predictions import Prediction
 from sightline.records import Infer
 from sightline.runtime import raw_outputs
 from sightline.tasks import Task
@@ -129,21 +128,36 @@ class Judge:
         low, high = found["intervals"][self.task.METRIC]
         return found["metrics"][self.task.METRIC], (low, high)
 
-    def changed(self, raw: Raw, expected: Raw) -> NDArray[np.bool_]:
-        """(n,) where the answers differ."""
-        pairs = zip(self._decoded(raw), self._decoded(expected), strict=True)
-        return np.array([one.answer != other.answer for one, other in pairs], bool)
-
     def loss(self, raw: Raw, expected: Raw, targets: NDArray[Any]) -> Loss:
+        """Of n images with what the task keeps of their outputs."""
         points = 100 * (self.score(expected, targets)[0] - self.score(raw, targets)[0])
-        return Loss(points, int(self.changed(raw, expected).sum()), len(targets))
+        changed = sum(one != other for one, other in zip(self._said(raw, targets), self._said(expected, targets), strict=True))
+        return Loss(points, changed, len(targets))
 
-    def _decoded(self, raw: Raw) -> list[Prediction]:
-        return self.task.decode(raw, self.manifest.labels, self.manifest.decision)
+    def apart(self, raw: Raw, expected: Raw) -> float:
+        """How far all that is computed of a few images is from what it should be: of whole images the mean difference of a logit, of scenes
+        the mean over images of the task's own."""
+        if self.task.SCENES:
+            rows = [(self._row(raw, row), self._row(expected, row)) for row in range(len(raw["frame"]))]
+            return float(np.mean([self.task.difference(*both, self.manifest.decision) for both in rows]))
+        return sum(float(np.abs(_centred(raw[name]) - _centred(expected[name])).mean()) for name in self.task.OUTPUTS)
+
+    def _row(self, raw: Raw, row: int) -> Raw:
+        return {name: raw[name][row : row + 1] for name in self.task.OUTPUTS}
+
+    def _said(self, raw: Raw, targets: NDArray[Any]) -> list[str]:
+        """Each image's answer as text."""
+        return [outcome["predicted"] for outcome in self.task.outcomes(raw, targets, self.manifest.labels, self.manifest.decision)]
+
+
+def _centred(values: NDArray[Any]) -> NDArray[Any]:
+    """Without what all outputs of an image have in common, which changes no answer."""
+    return np.asarray(values - values.mean(axis=-1, keepdims=True))
 
 
 def replayed(infers: Mapping[str, Infer], images: Images, prepare: Prepare, limits: Limits, what: str) -> tuple[dict[str, Raw], Images]:
-    """Raw outputs of each side on the original files, each read once, and the images that could be read; the others are named.
+    """Raw outputs of each side on the original files, each read once, with their frames, and the images that could be read; the others
+    are named.
 
     Raises DataError when none could.
     """
@@ -163,7 +177,11 @@ def replayed(infers: Mapping[str, Infer], images: Images, prepare: Prepare, limi
     if not places:
         raise DataError(f"{images.refs[0]} and all {len(images)} images beside it could not be read; mend the data.")
     joined = {name: np.concatenate([raw[name] for raw in raws]) for name in raws[0]}
-    found = {side: {name.split(" ", 1)[1]: values for name, values in joined.items() if name.split(" ", 1)[0] == side} for side in infers}
+    found: dict[str, Raw] = {
+        side: {"frame": joined["frame"]}
+        | {name.split(" ", 1)[1]: values for name, values in joined.items() if name.split(" ", 1)[0] == side}
+        for side in infers
+    }
     return found, Images([images.refs[place] for place in places], images.targets[places])
 
 

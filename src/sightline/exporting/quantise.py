@@ -21,13 +21,16 @@ from sightline.errors import ModelFileError
 
 # Operators with weights of their own; each is a layer that can be left in float.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Those of them whose outputs are not rounded.
+UNROUNDED = ("Gemm", "MatMul")
 # Those that the quantiser may remove.
 ACTIVATIONS = ("Relu", "Clip")
 CALIBRATION_BATCH = 16
 
 
 def quantised(graph: bytes, images: NDArray[np.uint8], source: str = "The graph") -> bytes:
-    """The graph in INT8, every layer of it, with ranges of the activations as they are on ``images`` (n, height, width, channels).
+    """The graph in INT8, every layer of it but the ``last_layers``, with ranges of the activations as they are on ``images``
+    (n, height, width, channels).
 
     Ranges are means of the batches' extremes: a single odd image does not widen them. Raises ModelFileError, which begins with
     ``source``, for a graph that has no layer or that cannot be quantised.
@@ -39,13 +42,13 @@ def quantised(graph: bytes, images: NDArray[np.uint8], source: str = "The graph"
     if not layers(graph):
         raise ModelFileError(f"{source}: its graph has no layer that can be computed in INT8 ({', '.join(LAYERS)}); use it as it is.")
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder, "model.onnx")
+        path, excluded = Path(folder, "model.onnx"), [*_before_layers(model.graph), *_behind_layers(model.graph)]
         try:
             quantize_static(
                 model, path, _reader(model.graph.input[0].name, images), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=_before_layers(model.graph),
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=excluded,
                 # The last layer's outputs stay as they are: rounded to 256 levels, near scores would become equal.
-                extra_options={"CalibMovingAverage": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+                extra_options={"CalibMovingAverage": True, "OpTypesToExcludeOutputQuantization": [*UNROUNDED]},
             )  # fmt: skip
             return path.read_bytes()
         except Exception as error:
@@ -57,6 +60,22 @@ def _before_layers(graph: Any) -> list[str]:
     """Names of the operators in front of the first layer: normalisation of the images, which eight bits would round twice."""
     names = [node.name for node in graph.node]
     return names[: next(place for place, node in enumerate(graph.node) if node.op_type in LAYERS)]
+
+
+def _behind_layers(graph: Any) -> list[str]:
+    """Names of the operators that lead to no layer any more, and of the convolutions that are last.
+
+    Places in pixels have more than 256 values, and of a convolution, other than of the rest, the quantiser leaves no outputs as they are.
+    """
+    led: set[str] = set()
+    names = []
+    for node in reversed(graph.node):  # whoever needs a node was seen before it
+        leads = bool(led.intersection(node.output))
+        if leads or node.op_type in LAYERS:
+            led.update(node.input)
+        if not leads and node.op_type not in UNROUNDED:
+            names.append(node.name)
+    return names
 
 
 def _reader(name: str, images: NDArray[np.uint8]) -> Any:
@@ -92,6 +111,14 @@ def layers(graph: bytes) -> tuple[str, ...]:
     made = load_from_string(plain(graph)).graph
     fixed = {tensor.name for tensor in made.initializer}
     return tuple(node.name for node in made.node if node.op_type in LAYERS and any(name in fixed for name in node.input[1:]))
+
+
+def last_layers(graph: bytes) -> tuple[str, ...]:
+    """Those of the ``layers`` that ``quantised`` leaves in float."""
+    from onnx import load_from_string
+
+    behind = set(_behind_layers(load_from_string(plain(graph)).graph))
+    return tuple(name for name in layers(graph) if name in behind)
 
 
 def in_float(int8: bytes, graph: bytes, names: Collection[str]) -> bytes:

@@ -11,7 +11,6 @@ from pathlib import Path
 from sightline import console
 from sightline.config import ExportConfig
 from sightline.errors import ConfigError, ResourceError, UsageError, did_you_mean
-from sightline.tasks import load_task
 
 # What each form needs that is not in the base install, and the extra that has it.
 NEEDS = {"onnx": (), "openvino": (("openvino", "fast"),), "torch": (("torch", "train"), ("timm", "train"))}
@@ -40,14 +39,14 @@ class Wanted:
         return f"{self.precision.upper()}{places[self.form]}"
 
 
-def wanted(config: ExportConfig, task: str, source: Path) -> list[Wanted]:
+def wanted(config: ExportConfig) -> list[Wanted]:
     """The variants to make; what is left out is said.
 
     Raises ConfigError for names that there are not, UsageError where nothing is left to make or a library is not installed.
     """
     forms, precisions = _listed("to", config.to, tuple(NEEDS)), _listed("precision", config.precision, PRECISIONS)
     asked = [Wanted(form, precision) for form, precision in product(forms, precisions)]
-    objections = [_objection(one, config.data is not None, task, source) for one in asked]
+    objections = [_objection(one, config.data is not None) for one in asked]
     left_out = list(dict.fromkeys(filter(None, objections)))
     making = [one for one, objection in zip(asked, objections, strict=True) if objection is None]
     if not making:
@@ -67,11 +66,9 @@ def _listed(flag: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
-def _objection(one: Wanted, with_data: bool, task: str, source: Path) -> str | None:
+def _objection(one: Wanted, with_data: bool) -> str | None:
     if one.precision != "int8":
         return None
-    if load_task(task).SCENES:
-        return f"{source}: INT8 variants of the task {task} are not made yet; use the bundle as it is, or --precision fp16."
     if one.form == "torch":
         return "--to torch: has no INT8 variants, as torch leaves that to a package of its own; --to onnx or openvino has."
     if not with_data:

@@ -68,13 +68,14 @@ class Backbone(nn.Module):
 
     The feature map is (n, channels, rows, columns), or (n, positions, channels) of a transformer. Taps are places halfway up at
     which auxiliary heads learn, with ``tap_channels`` channels each; most backbones have none. ``averages`` says that the embedding is
-    known to be the map's mean.
+    known to be the map's mean, ``name`` is what the backbone is called in messages.
     """
 
     def __init__(self, inner: nn.Module, num_features: int) -> None:
         super().__init__()
         self.inner = inner
         self.num_features = num_features
+        self.name = type(inner).__name__
         self.tap_channels: tuple[int, ...] = ()
         self.views, self.averages = ONE, False
 
@@ -195,7 +196,7 @@ def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
         raise UsageError(
             f"--backbone {spec.name}: cannot be built for images of {spec.size} px ({reason}); choose another --size or --backbone."
         ) from error
-    backbone.views = spec.views
+    backbone.name, backbone.views = spec.name, spec.views
     return backbone
 
 
@@ -227,6 +228,7 @@ def _from_module(spec: BackboneSpec, module: nn.Module | None) -> Backbone:
     if module is None:
         raise UsageError(f"The backbone {spec.name} is a module of your own: give it again, as train(..., backbone=your_module).")
     backbone = ModuleBackbone(copy.deepcopy(module), 0)
+    backbone.name = spec.name
     try:
         backbone.num_features = _embedding_width(backbone, spec)
     except Exception as error:

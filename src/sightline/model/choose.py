@@ -28,6 +28,7 @@ from sightline.model.backbone import (
     check_name,
     has_fixed_size,
 )
+from sightline.model.pyramid import pyramid
 from sightline.model.views import COUNTS, ONE
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
@@ -83,21 +84,38 @@ class Choice:
     @property
     def normalised(self) -> bool:
         """Whether the network has normalisation layers."""
-        with torch.device("meta"):
-            modules = (self.module if self.module is not None else build(self.spec)).modules()
+        modules = (self.module if self.module is not None else self._sketch()).modules()
         return any("norm" in type(module).__name__.lower() for module in modules)
 
     def takes(self, side: int) -> bool:
         """Whether the network, as it is built for its own size, takes images with sides of so many pixels too."""
         if self.module is not None or has_fixed_size(self.spec.name):
             return False
-        with torch.device("meta"):
-            backbone = build(self.spec).eval()
+        backbone = self._sketch().eval()
+        with torch.device(_place(backbone)), torch.no_grad():
             try:
                 embedding = backbone(torch.zeros(2, self.spec.channels, side, side))[0]
             except (RuntimeError, ValueError, AssertionError):  # as of a map that shrinks to nothing
                 return False
         return tuple(embedding.shape) == (2, backbone.num_features)
+
+    def check_maps(self) -> None:
+        """UsageError where the backbone gives no maps of its input, on which boxes and label maps are found."""
+        backbone = self._sketch()
+        with torch.device(_place(backbone)):
+            pyramid(backbone, self.spec.channels, self.prepare.shape)
+
+    def _sketch(self) -> Backbone:
+        """The backbone with shapes in place of numbers, which take time and memory; of a user's module with them, as it has them."""
+        if self.module is not None:
+            return build(self.spec, self.module)
+        try:
+            with torch.device("meta"):
+                return build(self.spec)
+        except UsageError as error:
+            if not isinstance(error.__cause__, NotImplementedError):
+                raise
+            return build(self.spec)  # torchvision's RegNets work out their widths with tensors
 
     def build(self) -> Backbone:
         """The backbone, filled with the weights."""
@@ -119,7 +137,8 @@ def choose(
 
     ``module`` is a user's own backbone; ``scenes`` says that boxes or label maps lie on the images, whose shape the input then has.
 
-    Raises UsageError for an unknown backbone or one that does not take so many channels, ModelFileError for weights that cannot be had.
+    Raises UsageError for an unknown backbone, one that does not take so many channels, or one without maps where there are scenes,
+    ModelFileError for weights that cannot be had.
     """
     if module is not None:
         return _own(config, median_size, reading, module, scenes=scenes)
@@ -145,7 +164,14 @@ def choose(
     drop = {DROP_PATH[name.startswith(TORCHVISION)]: config.drop_path} if config.drop_path else {}
     spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels, _views(config, scenes=scenes))
     start = (weights.source, contract.licence) if weights else (None, None)
-    return Choice(spec, weights, prepare, tuple(reasons), *start, scenes=scenes)
+    choice = Choice(spec, weights, prepare, tuple(reasons), *start, scenes=scenes)
+    if scenes:
+        choice.check_maps()
+    return choice
+
+
+def _place(backbone: Backbone) -> torch.device:
+    return next((weights.device for weights in backbone.parameters()), torch.device("cpu"))
 
 
 def _own(config: NetworkConfig, median_size: tuple[int, int], reading: Reading, module: nn.Module, *, scenes: bool) -> Choice:
@@ -164,7 +190,10 @@ def _own(config: NetworkConfig, median_size: tuple[int, int], reading: Reading, 
     about = reading.channels, reading.window, reading.bands, None if height == width else height
     prepare = Prepare(width, config.fit or FITS[scenes], 1.0, "bilinear", half, half, *about)
     spec = BackboneSpec(name, max(width, height), channels=reading.channels, views=_views(config, scenes=scenes))
-    return Choice(spec, None, prepare, reasons, module=module, scenes=scenes)
+    choice = Choice(spec, None, prepare, reasons, module=module, scenes=scenes)
+    if scenes:
+        choice.check_maps()
+    return choice
 
 
 def _backbone(asked: str | None, weights: Weights | None, *, small: bool) -> tuple[str, str]:

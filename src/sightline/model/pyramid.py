@@ -24,6 +24,8 @@ STRIDES = (4, 8, 16, 32, 64)
 LENIENCY = 0.7
 # (n, channels, rows, columns)
 MAP = 4
+# Named to whoever has taken a backbone without maps: from the small to the larger, of several families.
+WITH_MAPS = ("mobilenetv2_100", "efficientnet_b0", "convnext_atto", "resnet18")
 
 Maps = Callable[[nn.Module, Tensor], Sequence[Tensor]]
 
@@ -61,18 +63,25 @@ def pyramid(backbone: Backbone, channels: int, shape: tuple[int, int]) -> Pyrami
     """
     images = torch.zeros(1, channels, *shape)
     inner = backbone.eval().inner
-    # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
-    with torch.no_grad():
-        read = _stages_of_timm(inner, images) or _places_of_torchvision(backbone, images) or _last_map(backbone)
-        maps = [(each.shape[1], _stride(each.shape, images)) for each in read(inner, images)]
+    read, maps = _read(backbone, images)
     if not all(stride for _, stride in maps):
         raise UsageError(
-            f"--backbone: {type(inner).__name__} gives no feature map that says where in the image something is; choose another."
+            f"--backbone {backbone.name}: gives no feature map that says where in an image of {shape[1]} x {shape[0]} px something is; "
+            f"take one that does, such as {', '.join(WITH_MAPS[:-1])} or {WITH_MAPS[-1]}."
         )
     with_quick_strides(inner)
     made = Pyramid(inner, read, [Level(channels, stride) for channels, stride in maps])
     _leave_out_idle_layers(made.eval(), images)
     return made.train()
+
+
+def _read(backbone: Backbone, images: Tensor) -> tuple[Maps, list[tuple[int, int]]]:
+    """How the backbone's maps are read, and channels and stride of each, a stride of 0 being that of no map."""
+    inner = backbone.inner
+    # Not inference_mode: some networks keep tensors of their first pass, and those of inference mode cannot be trained with.
+    with torch.no_grad():
+        read = _stages_of_timm(inner, images) or _places_of_torchvision(backbone, images) or _last_map(backbone)
+        return read, [(each.shape[1], _stride(each.shape, images)) for each in read(inner, images)]
 
 
 @dataclass(frozen=True)

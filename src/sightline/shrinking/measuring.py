@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sightline import bundle as bundles
 from sightline.bundle import Bundle, Part, arrays_to_bytes
@@ -20,11 +19,12 @@ from sightline.data.prepare import Prepare
 from sightline.engines.acceptance import Acceptance, Replay, replay_of
 from sightline.engines.adapters import Work, candidates, onnx_infer
 from sightline.engines.choice import measure
-from sightline.exporting.floats import mixed
 from sightline.exporting.forms import work_of
-from sightline.exporting.judging import BATCH, Judge, Loss, Raw, Speed, replayed, speeds
+from sightline.exporting.int8 import tried_in_float
+from sightline.exporting.judging import Judge, Loss, Raw, Speed, replayed, speeds
 from sightline.exporting.material import Images, Material
-from sightline.exporting.quantise import layers, quantised
+from sightline.exporting.prepared import prepared
+from sightline.exporting.quantise import quantised
 from sightline.manifest import Manifest
 from sightline.records import Infer
 from sightline.replay import record
@@ -36,6 +36,7 @@ from sightline.tasks import Task, load_task
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 1.0, 5, 200
 # Of the times of an untrained graph: what else a machine does makes it slower for a while, never faster.
 QUICK = 0.1
+READING = "Reading images"
 # Bytes that what is said of a variant, on its card and in its manifest, takes at most beside what is said of its source.
 SAID = 8_000
 
@@ -174,29 +175,18 @@ class Bench:
     def in_int8(self, made: Made, max_loss: float) -> Made:
         """The variant in INT8, with as few layers in float as its own answers to validation images ask for."""
         manifest = replace(made.manifest, variant={**made.manifest.variant, "precision": "int8"})
-        calibration, _ = self._prepared(self.material.calibration, made.prepare)
-        images, kept = self._prepared(self.material.validation, made.prepare)
-        int8, judge = quantised(made.graph, calibration, made.name), Judge(self.task, self.source.manifest)
+        calibration = prepared(self.material.calibration, made.prepare, self.limits, READING)
+        validation = prepared(self.material.validation, made.prepare, self.limits, READING)
+        int8, judge = quantised(made.graph, calibration.pixels, made.name), Judge(self.task, self.source.manifest)
 
-        def compute(graph: bytes, count: int | None) -> Raw:
-            work = Made(made.name, graph, manifest).work(self.threads)
-            return _in_batches(onnx_infer(work), images[:count])
+        def opened(graph: bytes) -> Infer:
+            return onnx_infer(Made(made.name, graph, manifest).work(self.threads))
 
-        expected = compute(made.graph, None)
-
-        def loss(raw: Raw) -> Loss:
-            return judge.loss(raw, expected, kept.targets)
-
-        found = mixed(int8, made.graph, layers(made.graph), compute, loss, expected, max_loss)
+        found = tried_in_float(int8, made.graph, opened, validation, judge, max_loss)
         return Made(f"{made.name}, INT8", found.graph, manifest)
 
     def _raw(self, infers: dict[str, Infer], images: Images, prepare: Prepare) -> dict[str, Raw]:
         return replayed(infers, images, prepare, self.limits, "Measuring")[0]
-
-    def _prepared(self, images: Images, prepare: Prepare) -> tuple[NDArray[np.uint8], Images]:
-        infer: Infer = lambda batch: {"images": batch}  # noqa: E731  # type: ignore[dict-item]
-        raws, kept = replayed({"as": infer}, images, prepare, self.limits, "Reading images")
-        return raws["as"]["images"], kept
 
 
 def latency_ms(infer: Infer, shape: tuple[int, ...], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -216,8 +206,3 @@ def _anything(shape: tuple[int, ...]) -> Acceptance:
     """Accepts any engine that computes a graph: of an untrained one only the time is asked."""
     image = np.zeros((1, *shape), np.uint8)
     return Acceptance(lambda raw, expected: 0.0, lambda raw: [], lambda: (image, {}), "untrained")
-
-
-def _in_batches(infer: Infer, images: NDArray[np.uint8]) -> Raw:
-    raws = [infer(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return {name: np.concatenate([raw[name] for raw in raws]) for name in raws[0]}

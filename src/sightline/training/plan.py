@@ -157,7 +157,7 @@ def make_plan(
     and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
     "boxes" or "maps".
     """
-    _check(config, augment, size, lies, probe=pretrained and lies is None)
+    _check(config, augment, size, probe=pretrained and lies is None)
     scenes, usual, mirrored = lies is not None, OF_SCENES if lies else OF_IMAGES, mirroring_matters(labels)
     epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=scenes)
     plan = Plan(
@@ -185,16 +185,25 @@ def _rate(config: TrainConfig, *, pretrained: bool, normalised: bool, scenes: bo
     return rate * (1 if normalised or pretrained else UNNORMALISED_FACTOR)
 
 
-def _check(config: TrainConfig, augment: AugmentConfig, size: int | None, lies: str | None, *, probe: bool) -> None:
-    """UsageError for settings that do not go together, or not with what is learned."""
+def check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) -> None:
+    """UsageError for what a task of whole images knows and one of scenes does not, and the other way round.
+
+    It takes the task alone, so it is asked before any image is looked at.
+    """
     if lies is None and augment.mosaic:
         raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
+    if lies is not None and config.preset != "default":
+        raise UsageError(f"--preset {config.preset}: learns what whole images show, not {lies} on them; leave it out.")
     if lies is not None and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
     if lies is not None and (mixed := [flag for flag in ("mixup", "cutmix") if getattr(augment, flag)]):
         raise UsageError(f"--{' and --'.join(mixed)}: images with {lies} on them are not mixed; --mosaic puts them together.")
     if lies is not None and (moved := [flag for flag in ("alternate", "shift") if getattr(augment, flag)]):
         raise UsageError(f"--{' and --'.join(moved)}: for images of which the whole is learned, not {lies} on them; leave it out.")
+
+
+def _check(config: TrainConfig, augment: AugmentConfig, size: int | None, *, probe: bool) -> None:
+    """UsageError for settings that do not go together, or not with what is learned."""
     if size is not None and augment.shift >= size:
         raise UsageError(f"--shift {augment.shift}: images of {size} px cannot be moved as far; give less than {size}.")
     if not probe and config.layers != "auto":

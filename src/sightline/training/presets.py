@@ -61,12 +61,10 @@ def _flag(name: str, value: Any) -> str:
 def network_for(chosen: TrainSettings, dataset: Dataset, median_size: tuple[int, int], network: NetworkConfig) -> NetworkConfig:
     """The ``network`` settings with what the data decides of a preset.
 
-    Raises UsageError where the preset is not made for the data: boxes, label maps, large images.
+    Raises UsageError where the preset is not made for the data: for large images.
     """
     if chosen.training.preset != SPEED:
         return network
-    if dataset.is_scenes:
-        raise UsageError("--preset speed: learns what whole images show, not boxes or label maps on them; leave it out.")
     side = network.size or min(median_size)
     if side > LARGEST:
         raise UsageError(
