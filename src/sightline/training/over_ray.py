@@ -169,7 +169,8 @@ class Going:
         try:
             trainer.fit()
         except BaseException as error:  # raised again in the thread that waits for this one
-            self.error = error
+            # Its traceback would keep the trainer, and what that holds of the machines, while the next one waits for them.
+            self.error = error.with_traceback(None)
 
     def _hear(self, words: Any, seconds: float) -> None:
         """Say, or keep, what the first worker has to tell, waiting so long for the next word."""
