@@ -23,6 +23,7 @@ from sightline.config import (
     ReadConfig,
     RuntimeConfig,
     ServeConfig,
+    ShareConfig,
     SignConfig,
     TrainSettings,
     VerifyConfig,
@@ -33,7 +34,7 @@ from sightline.exits import exit_code
 from sightline.flags import Debug, ImagePaths, Json, ModelPath, SomeModel, app, verb
 
 
-@verb(*TrainSettings.stages())
+@verb(*TrainSettings.stages(), ShareConfig)
 def train(
     data: Annotated[
         Path | None,

@@ -28,6 +28,7 @@ def printable(text: str) -> str:
 @dataclass
 class _Voice:
     hushed: bool = False
+    listener: Callable[[str], None] | None = None
 
 
 _VOICE = _Voice()
@@ -38,9 +39,18 @@ def hush() -> None:
     _VOICE.hushed = True
 
 
+def say_to(listener: Callable[[str], None]) -> None:
+    """Give each line to ``listener``, as the user sits before another process, which says it there."""
+    _VOICE.listener = listener
+
+
 def say(text: str) -> None:
     """One line to the user."""
-    if not _VOICE.hushed:
+    if _VOICE.hushed:
+        return
+    if _VOICE.listener is not None:
+        _VOICE.listener(text)
+    else:
         print(printable(text), file=sys.stderr, flush=True)
 
 

@@ -38,6 +38,9 @@ class ConfigError(UsageError):
         self.problems = tuple(problems)
         super().__init__(" ".join(self.problems))
 
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
 
 class DataError(SightlineError):
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Cross-validation: one training a fold, each image a test image once, and what they say together."""
+"""A training, or cross-validation: one training a fold, each image a test image once, and what they say together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import console
+from sightline import console, trainer
 from sightline.errors import Interrupted
+from sightline.requirements import refuse_unmet
 from sightline.tasks.blocks import Bar, Bars, Table, Text
 from sightline.trainer import Start, Trained, go_on, train_once
 from sightline.training.budget import Budget
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from sightline.training.run import Run
 
 PREDICTIONS = "predictions.csv"
+Told = Callable[[Path], None]
+
+
+def train(
+    data: str | Path | None, resume: str | Path | None, settings: dict[str, Any], started: float, begun: Told | None = None
+) -> Trained:
+    """A whole training by this process, and by those that it meets; ``begun`` is told the run's folder, in each of them."""
+    start = trainer.start(data, resume, settings, started)
+    start = start if begun is None else replace(start, begun=begun)
+    with start.ranks:
+        trained = train_folds(start) if start.wants_folds else train_once(start)
+        refuse_unmet(trained.numbers["requirements"], trained.model)
+    return trained
 
 
 def train_folds(start: Start) -> Trained:
@@ -43,6 +58,7 @@ def train_folds(start: Start) -> Trained:
         return run
 
     run = start.ranks.of_first(begun)
+    start.begun(run.folder)
     with run.held() if start.ranks.is_first else nullcontext():
         try:
             done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]

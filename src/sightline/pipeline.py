@@ -43,7 +43,6 @@ from sightline.predictions import Prediction
 from sightline.processor import int8_features
 from sightline.records import SPLITS
 from sightline.reference import seen_by
-from sightline.requirements import refuse_unmet
 from sightline.runtime import Model, batch_share, kept
 from sightline.settings import make, make_all
 
@@ -65,19 +64,17 @@ def train(data: str | Path | None = None, *, resume: str | Path | None = None, s
     data      the folder; not needed with ``resume``
     resume    a run's folder: it goes on after its last checkpoint, as it was started
     started   ``time.monotonic()`` from which a budget counts; this call, when not given
-    settings  fields of the stages in ``config.TrainSettings`` by name, such as ``epochs=5``. ``backbone`` may also be a module of
-              your own, from (n, 3, size, size) float images to an embedding (n, f), a feature map (n, c, h, w), or both
+    settings  fields of the stages in ``config.TrainSettings``, and of ``config.ShareConfig``, by name, such as ``epochs=5``. ``backbone``
+              may also be a module of your own, from (n, 3, size, size) float images to an embedding (n, f), a feature map (n, c, h, w),
+              or both
 
     Raises the errors of ``errors.py``; Interrupted, when stopped by Ctrl-C or SIGTERM, says how to go on; RequirementNotMet, where the
     trained model does not reach what ``require`` asks, with everything written and the bundle marked as unfit.
     """
-    from sightline import folds, trainer
+    from sightline import folds
+    from sightline.training.over_ray import shared_out
 
-    start = trainer.start(data, resume, settings, time.monotonic() if started is None else started)
-    with start.ranks:
-        trained = folds.train_folds(start) if start.wants_folds else trainer.train_once(start)
-        refuse_unmet(trained.numbers["requirements"], trained.model)
-    return trained
+    return shared_out(folds.train, data, resume, settings, time.monotonic() if started is None else started)
 
 
 def audit(data: str | Path, **settings: Any) -> Audited:

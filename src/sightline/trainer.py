@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ class Start:
     """What a training begins with: settings and data, and for one that goes on its run and record (empty otherwise).
 
     ``fold`` is the number, from 1, of the fold that is the test set; ``module`` a user's own backbone; ``ranks`` the processes that train
-    together.
+    together; ``begun`` is told the run's folder once it is there.
     """
 
     settings: TrainSettings
@@ -77,6 +77,7 @@ class Start:
     fold: int | None = None
     module: Any = None
     ranks: Ranks = field(default_factory=_alone)
+    begun: Callable[[Path], None] = lambda folder: None
 
     @property
     def wants_folds(self) -> bool:
@@ -110,6 +111,7 @@ def train_once(start: Start) -> Trained:
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
     run = ranks.of_first(lambda: start.run or begin(start.root, gated.dataset, chosen, choice, plan, start.fold))
+    start.begun(run.folder)
     run.check_unchanged(gated.dataset)
     try:
         with ranks.watched(), held_log(run, ranks) as log, Meter.start(gpu_uuid(device)) as meter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sightline.config.data import AuditConfig, DataConfig, LookConfig, ReadConfig
 from sightline.config.serving import ServeConfig
-from sightline.config.training import AugmentConfig, NetworkConfig, RunConfig, TrainConfig, TrainSettings, TrialConfig
+from sightline.config.training import AugmentConfig, NetworkConfig, RunConfig, ShareConfig, TrainConfig, TrainSettings, TrialConfig
 from sightline.config.using import (
     ENGINES,
     PARQUET,
@@ -47,6 +47,7 @@ __all__ = [
     "RunConfig",
     "RuntimeConfig",
     "ServeConfig",
+    "ShareConfig",
     "SignConfig",
     "TrainConfig",
     "TrainSettings",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sightline.config.data import DataConfig, ReadConfig
+from sightline.config.using import RAY
 from sightline.settings import make_all, setting
 
 
@@ -168,6 +169,23 @@ class RunConfig:
         "none",
         "Log the training for TensorBoard (in the run's folder) or MLflow (there too, or at MLFLOW_TRACKING_URI) as well.",
         choices=("none", "tensorboard", "mlflow"),
+    )
+
+
+@dataclass(frozen=True)
+class ShareConfig:
+    """Sharing the training out."""
+
+    engine: str = setting(
+        "auto",
+        "Who trains: this process, and those that torchrun started beside it; or with ray as many workers of a Ray cluster as --workers "
+        "says, by default one a GPU, or one a machine where there are none.",
+        choices=("auto", RAY),
+    )
+    address: str | None = setting(
+        None,
+        "The Ray cluster for --engine ray, such as 10.0.0.1:6379, or auto for the one that this machine is part of; one is started here "
+        "when not given.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The processes that train together under ``torchrun``, and how they agree; a single process is a group of one.
+"""The processes that train together under ``torchrun`` or Ray Train, and how they agree; a single process is a group of one.
 
 Each takes its share of every batch. Whatever is decided by a clock or measured, and all that is validated, written or said, is the first
 process's doing, and the others are told.
@@ -63,7 +63,8 @@ class Ranks:
 
         Raises DeviceError where there are more processes than GPUs, or the device cannot be shared.
         """
-        if launched() is None and not (dist.is_available() and dist.is_initialized()):
+        met = dist.is_available() and dist.is_initialized()
+        if launched() is None and (not met or dist.get_world_size() == 1):
             return cls()
         if device.type not in ("cpu", "cuda"):
             raise DeviceError(f"--device {device.type}: several processes cannot train on it together; give --device cpu or one process.")
