@@ -151,7 +151,8 @@ class Server(uvicorn.Server):
             await loop.connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> Any:
-        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        kind: Any = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _alone(self, seconds: float) -> None:
         """Until nobody is connected any more, or for so long."""
