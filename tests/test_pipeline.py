@@ -65,7 +65,7 @@ def test_a_picture_is_not_opened_to_count_its_pages(run, tmp_path):
 )
 def test_what_scenes_do_not_take_is_said_before_an_image_is_looked_at(tmp_path, monkeypatch, capsys, write, words, said):
     looked = []
-    for name in ("sightline.trainer.median_size", "sightline.data.store.look_once"):
+    for name in ("sightline.auditing.admission.median_size", "sightline.auditing.admission.look_once"):
         monkeypatch.setattr(name, lambda *given, **named: looked.append(given))
     data = write(tmp_path / "data")
     assert _exit_code(["train", str(data), "--out", str(tmp_path / "run"), *words]) == 2
@@ -76,7 +76,7 @@ def test_what_scenes_do_not_take_is_said_before_an_image_is_looked_at(tmp_path, 
 
 def test_where_the_task_is_given_nothing_is_read_before_that_either(tmp_path, monkeypatch, capsys):
     read = []
-    monkeypatch.setattr("sightline.trainer.read_dataset", lambda *given: read.append(given))
+    monkeypatch.setattr("sightline.auditing.admission.read_dataset", lambda *given: read.append(given))
     assert _exit_code(["train", str(tmp_path), "--task", "segment", "--mixup", "0.2"]) == 2
     assert "--mixup: images with maps on them are not mixed" in " ".join(capsys.readouterr().err.split())
     assert read == []
