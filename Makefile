@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: venv demo test lint bench bench-peers
+.PHONY: venv demo test test-scale lint bench bench-peers
 
 venv: $(STAMP)
 
@@ -18,6 +18,11 @@ demo: venv
 test: venv
 	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest
+
+# What needs Ray and pyarrow (400 MB more).
+test-scale: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[scale]'
+	$(BIN)/python -m pytest tests/test_bulk.py tests/test_bulk_ray.py tests/test_over_ray.py
 
 lint: venv
 	$(BIN)/ruff check .
