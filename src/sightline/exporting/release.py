@@ -194,7 +194,7 @@ def _differing(draft: Draft, original: Side, agreement: Agreement | None = None)
     if tolerance is None:
         return None
     if not agreement.largest <= tolerance.difference:
-        return f"its outputs differ by up to {agreement.largest:.2g} from the bundle's, more than {tolerance.difference:g}"
+        return f"its outputs differ by up to {agreement.largest:.3g} from the bundle's, more than {tolerance.difference:g}"
     changed = int((agreement.changed & (agreement.gaps >= tolerance.tie)).sum())
     if changed > (0 if original.task.ONE_LABEL else max(1, CROSSED * len(agreement.names))):
         return f"it gives other answers on {changed} of {len(agreement.names)} images, where none was near a tie"

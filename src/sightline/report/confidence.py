@@ -109,7 +109,7 @@ def _calibrated(found: Mapping[str, Any]) -> str:
         return f"On the test images the model states hardly any {what}, so that nothing is known of what its scores are worth."
     calibrated = (
         f"a{'n' * (what[0] in 'aeiou')} {what} with a score of 80% is {holds} about 8 times in 10" if found["ece"] <= WELL_CALIBRATED
-        else f"no score was found to be off: {found['n']} test images that were right as often as they say would show as much"
+        else f"no score was found to be off, as far as {found['n']} test images can show"
         if found["ece"] <= found["ece_by_chance"]
         else f"scores are off by {found['ece']:.0%} on average, so do not take them for probabilities"
     )  # fmt: skip
