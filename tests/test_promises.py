@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
-from sightline.evaluation.promises import answering, at_most, familiar_from, naming, p_value, similarity
+from sightline.evaluation.promises import answering, at_most, familiar_from, naming, p_value, similarity, unit
 
 
 @given(st.integers(1, 300), st.data(), st.floats(0.001, 0.999))
@@ -83,9 +83,9 @@ def test_similarity_agrees_with_scikit_learns_neighbours():
     rng = np.random.default_rng(0)
     new, known = rng.normal(size=(40, 16)), rng.normal(size=(300, 16))
     distances, _ = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known).kneighbors(new)
-    assert similarity(new, known) == pytest.approx((1 - distances).mean(axis=1), abs=1e-5)
-    assert similarity(new, known[:2]).shape == (40,)
-    assert similarity(np.zeros((1, 16)), known) == pytest.approx([0])
+    assert similarity(new, unit(known)) == pytest.approx((1 - distances).mean(axis=1), abs=1e-5)
+    assert similarity(new, unit(known[:2])).shape == (40,)
+    assert similarity(np.zeros((1, 16)), unit(known)) == pytest.approx([0])
 
 
 def test_one_in_a_hundred_familiar_images_is_called_unfamiliar():

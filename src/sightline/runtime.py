@@ -27,7 +27,7 @@ from sightline.engines.acceptance import acceptance_of, shapes_of
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
 from sightline.errors import ImageError, UsageError
-from sightline.evaluation.promises import similarity
+from sightline.evaluation.promises import similarity, unit
 from sightline.manifest import Manifest
 from sightline.predictions import Caution, Prediction
 from sightline.processor import processors
@@ -165,7 +165,7 @@ class Model:
         self.infer = infer
         self.engine = engine
         self.precision = precision
-        self.familiar = familiar
+        self.familiar = None if familiar is None else unit(familiar)
         self.threads = threads or processors()
         self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)

@@ -95,9 +95,9 @@ def naming(lowest: Floats, coverage: float) -> float | None:
     return float(np.sort(lowest)[len(lowest) - rank]) if rank <= len(lowest) else None
 
 
-def similarity(embeddings: NDArray[np.floating], reference: NDArray[np.floating]) -> Floats:
-    """(n,) mean cosine similarity of (n, d) embeddings to their nearest ones of a (m, d) reference, m at least 1."""
-    known, count = unit(reference), min(NEIGHBOURS, len(reference))
+def similarity(embeddings: NDArray[np.floating], known: NDArray[np.float32]) -> Floats:
+    """(n,) mean cosine similarity of (n, d) embeddings to the nearest of (m, d) known ones, which are of length one, m at least 1."""
+    count = min(NEIGHBOURS, len(known))
     found = [
         np.partition(unit(embeddings[start : start + BLOCK]) @ known.T, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
         for start in range(0, len(embeddings), BLOCK)

@@ -22,7 +22,7 @@ from sightline.data.decode import Limits, read_bytes
 from sightline.data.formats import format_of
 from sightline.data.reading import Reading
 from sightline.errors import RequirementNotMet
-from sightline.evaluation.promises import similarity
+from sightline.evaluation.promises import similarity, unit
 from sightline.model.export import count_parameters
 from sightline.model.network import Network, torch_infer
 from sightline.predictions import Decision
@@ -91,14 +91,15 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     export["images_per_second"] = round(len(calibrating) / (time.monotonic() - started), 2)
     pictures = settings.run.embed_images != "none"
     known = known_images(model.infer, model.prepare, dataset, gated.store, gated.names, seconds, pictures=pictures)
-    near = similarity(raw[EMBEDDING], known.embeddings)
+    familiar = unit(known.embeddings)
+    near = similarity(raw[EMBEDDING], familiar)
     decision = calibrated(task, raw, chosen_on.targets, dataset.labels, near, settings.trial.promise)
     shipped, difference = _tested(model, network, test, limits, decision)
     export |= {"max_difference": difference, "tolerance": TOLERANCE, "parameters": count_parameters(network)}
     answers = Answers.cross_fitted(task, raw, chosen_on.targets, dataset.labels)
     drift = _drift(gated, calibrating, known, raw, task.probabilities(raw, decision), near)
     return Judged(
-        model, decision, answers, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], known.embeddings), drift,
+        model, decision, answers, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], familiar), drift,
         _replay(model, test, limits, pictures=pictures), export, calibrating, raw,
     )  # fmt: skip
 
