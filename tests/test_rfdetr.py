@@ -213,7 +213,7 @@ def learned() -> tuple[Network, list[float]]:
 @needs_rfdetr
 def test_the_loss_falls_and_every_layer_learns(learned):
     network, losses = learned
-    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+    assert losses[-1] == min(losses) < 0.95 * losses[0]
     # A token that only masked training of DINOv2 knows.
     assert {name for name, weights in network.named_parameters() if weights.grad is None} == {
         "backbone.inner.encoder.encoder.embeddings.mask_token"
