@@ -141,6 +141,33 @@ def test_a_moved_box_and_a_changed_score_are_differences():
     assert np.isnan(detect.difference(broken, raw, Decision()))
 
 
+def as_set(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same as given by a network that answers with a set: the last place is no box."""
+    boxes = raw["boxes"].copy()
+    boxes[:, -1] = -1
+    return {**raw, "boxes": boxes}
+
+
+def test_of_a_set_nothing_is_a_double():
+    twice = dense([(10, 10, 30, 30, 0, SURE), (10, 10, 30, 30, 0, 3.0), (11, 10, 31, 30, 1, SURE)])
+    (found,), (alone,) = (detect.decode(raw, LABELS, HALF) for raw in (as_set(twice), twice))
+    assert found.labels == ("cell", "platelet", "cell")
+    assert alone.labels == ("cell", "platelet")
+
+
+def test_sets_are_compared_in_whatever_order():
+    raw = as_set(dense([(10, 10, 30, 30, 0, SURE), (50, 10, 70, 30, 1, 3.0)]))
+    turned = as_set(dense([(50, 10, 70, 30, 1, 3.0), (10, 10, 30, 30, 0, SURE)]))
+    assert detect.difference(raw, turned, Decision()) == 0
+    moved = as_set(dense([(50, 10, 70, 32, 1, 3.0), (10, 10, 30, 30, 0, SURE)]))
+    assert detect.difference(moved, raw, Decision()) == pytest.approx(0.1)
+    less = as_set(dense([(10, 10, 30, 30, 0, SURE), (50, 10, 70, 30, 1, FAINT)]))
+    assert detect.difference(less, raw, Decision()) == detect.difference(raw, less, Decision()) == pytest.approx(0.952, abs=1e-3)
+    for broken in ({**raw, "scores": raw["scores"] * np.nan}, {**raw, "boxes": raw["boxes"] * np.nan}):
+        assert np.isnan(detect.difference(broken, raw, Decision()))
+    assert detect.difference(as_set(dense([])), as_set(dense([])), Decision()) == 0
+
+
 @pytest.mark.parametrize("crowd", [True, False])
 def test_what_is_found_in_a_crowd_counts_for_nothing(crowd):
     targets = column_of([Objects.of([[0, 0, 100, 100], [120, 20, 160, 60]], [0, 0], [crowd, False])])

@@ -139,7 +139,7 @@ def _planned(chosen: TrainSettings, gated: Gated, choice: Choice) -> Plan:
     return make_plan(
         training_for(chosen.training, gated.n_train), gated.n_train, pretrained=choice.pretrained, augment=chosen.augment, labels=labels,
         normalised=choice.normalised, imbalance=imbalance(targets, len(labels)), size=choice.prepare.size, takes=choice.takes,
-        lies=load_task(gated.dataset.task).SCENES,
+        lies=load_task(gated.dataset.task).SCENES, queries=choice.queries,
     )  # fmt: skip
 
 

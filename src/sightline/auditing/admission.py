@@ -18,6 +18,7 @@ from sightline.data.reading import Reading
 from sightline.data.store import Store, look_once
 from sightline.data.windows import Tiling, cut, is_cut, surplus
 from sightline.model.choose import Choice, choose
+from sightline.model.rfdetr import check_asked
 from sightline.processor import processors
 from sightline.records import Dataset
 from sightline.requirements import check_task, parse
@@ -67,9 +68,11 @@ def _read(root: Path, chosen: TrainSettings, limits: Limits) -> tuple[Dataset, D
     tiling, asked = Tiling.asked(chosen.data.tile, chosen.data.overlap), known_task(chosen.data.task)
     if asked is not None:  # label maps take a while to read
         check_scenes(chosen.training, chosen.augment, load_task(asked).SCENES)
+        check_asked(chosen, asked)
     dataset, found = read_dataset(root, chosen.reading, asked, limits)
     console.say(found)
     check_scenes(chosen.training, chosen.augment, load_task(dataset.task).SCENES)
+    check_asked(chosen, dataset.task)
     if chosen.trial.require is not None:
         check_task(parse(chosen.trial.require), dataset.task, len(dataset.labels))
     decisions = _decided(dataset, chosen.data.decisions)

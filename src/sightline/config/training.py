@@ -16,10 +16,13 @@ from sightline.settings import make_all, setting
 class NetworkConfig:
     """Which network, and what it starts from."""
 
-    backbone: str | None = setting(None, "A timm or torchvision backbone by name, such as resnet18 or torchvision/alexnet.")
+    backbone: str | None = setting(
+        None, "A timm or torchvision backbone by name, such as resnet18 or torchvision/alexnet; for boxes also rfdetr-nano to -large."
+    )
     weights: str = setting(
         "auto",
-        "What the backbone starts from: a .safetensors file, 'hub' (downloads), 'none', or 'auto' (a copy on this machine, else none).",
+        "What the backbone starts from: a .safetensors file (of RF-DETR also .pth), 'hub' (downloads), 'none', or 'auto' (a copy on this "
+        "machine, else none).",
     )
     size: int | None = setting(
         None, "Side of the network's square input in pixels; where boxes or label maps are learned, its longer side.", low=8, high=2048

@@ -127,3 +127,25 @@ def _survivors(doubles: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if left[place]:
             left[place + 1 :] &= ~doubles[place, place + 1 :]
     return left
+
+
+def is_set(boxes: Floats) -> bool:
+    """Whether a network's boxes (..., a, 4) are a set, in which each object is once: the last of them is none, and lies outside."""
+    return bool((boxes[..., -1, :] < 0).all())
+
+
+def sets_apart(ones: tuple[Floats, Floats], others: tuple[Floats, Floats], least: float) -> float:
+    """How far sets of boxes (n, q, 4) with values (n, q, k) are apart, in whatever order each is: of a box with a value of ``least`` or
+    more how far the nearest of its image in the other set is, in a value or in a side as a share of its longer one; the largest of these.
+    """
+    pairs = [((ones[0][row], ones[1][row]), (others[0][row], others[1][row])) for row in range(len(ones[0]))]
+    return float(np.max([0.0, *(_apart(*each, least) for one, other in pairs for each in ((one, other), (other, one)))]))
+
+
+def _apart(one: tuple[Floats, Floats], other: tuple[Floats, Floats], least: float) -> float:
+    """The farthest of one image's boxes from the nearest in the other set."""
+    (boxes, values), (others, strange) = one, other
+    asked = ~(values.max(axis=1) < least)  # what is no number is far from everything
+    longer = np.maximum((boxes[asked, 2:] - boxes[asked, :2]).max(axis=1), 1.0)
+    moved = np.abs(boxes[asked, None] - others).max(axis=2) / longer[:, None]
+    return float(np.maximum(moved, np.abs(values[asked, None] - strange).max(axis=2)).min(axis=1).max(initial=0.0))

@@ -16,7 +16,7 @@ from sightline.model.small import OURS, WIDTHS, PatchNet
 from sightline.model.traced import traced
 from sightline.model.views import ONE
 
-TORCHVISION, MODULE = "torchvision/", "module/"
+TORCHVISION, MODULE, RFDETR = "torchvision/", "module/", "rfdetr-"
 # What the libraries, timm and torchvision, call the share of residual branches that are left out at random.
 DROP_PATH = ("drop_path_rate", "stochastic_depth_prob")
 # Blocks after which the papers have an auxiliary classifier; the heads there are ours.
@@ -156,18 +156,16 @@ def check_name(name: str) -> str:
 
 def check_channels(name: str, channels: int) -> None:
     """UsageError where a network is built for red, green and blue alone."""
-    if channels != 3 and name.startswith(TORCHVISION):
-        raise UsageError(
-            f"--backbone {name}: torchvision's networks take three channels, and --bands asks for {channels}; choose one of timm's."
-        )
+    if channels != 3 and name.startswith((TORCHVISION, RFDETR)):
+        raise UsageError(f"--backbone {name}: such networks take three channels, and --bands asks for {channels}; choose one of timm's.")
 
 
 def has_fixed_size(name: str) -> bool:
     """Whether the network is built for one input size, as a transformer with learned positions is."""
     if name.startswith(TORCHVISION):
         return name.removeprefix(TORCHVISION).startswith(("vit_", "maxvit_"))
-    if name.startswith(OURS):
-        return False
+    if name.startswith((OURS, RFDETR)):
+        return name.startswith(RFDETR)
     import timm
 
     cfg = timm.get_pretrained_cfg(name)
@@ -183,6 +181,10 @@ def build(spec: BackboneSpec, module: nn.Module | None = None) -> Backbone:
     if spec.name.startswith(MODULE):
         return _from_module(spec, module)
     check_channels(spec.name, spec.channels)
+    if spec.name.startswith(RFDETR):
+        from sightline.model import rfdetr
+
+        return rfdetr.build(spec)
     try:
         backbone = _named(spec)
     except Exception as error:

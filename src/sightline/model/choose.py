@@ -19,6 +19,7 @@ from sightline.errors import ModelFileError, UsageError
 from sightline.model.backbone import (
     DROP_PATH,
     MODULE,
+    RFDETR,
     SMALL_SIDE,
     TORCHVISION,
     Backbone,
@@ -29,6 +30,7 @@ from sightline.model.backbone import (
     has_fixed_size,
 )
 from sightline.model.pyramid import pyramid
+from sightline.model.rfdetr import check_size, is_rfdetr, resolution
 from sightline.model.views import COUNTS, ONE
 from sightline.model.weights import Contract, Weights, hub_weights, load_into, local_weights
 
@@ -75,6 +77,11 @@ class Choice:
         return cls(spec, None, prepare, tuple(fields["reasons"]), *about)
 
     scenes: bool = False
+
+    @property
+    def queries(self) -> bool:
+        """Whether the network answers with a set of queries, not at places of its maps."""
+        return self.spec.name.startswith(RFDETR)
 
     @property
     def store_side(self) -> int:
@@ -142,13 +149,14 @@ def choose(
     """
     if module is not None:
         return _own(config, median_size, reading, module, scenes=scenes)
-    asked = check_name(config.backbone) if config.backbone else None
+    checked = check_size if is_rfdetr(config.backbone) else check_name
+    asked = checked(config.backbone) if config.backbone else None
     weights, weights_reason = _weights(config, asked)
     name, backbone_reason = _backbone(asked, weights, small=min(median_size) <= SMALL_SIDE)
     check_channels(name, reading.channels)
     contract = weights.contract if weights else Contract(crop_fraction=1.0)
     if scenes:
-        (width, height), size_reason = _scene_size(config, median_size, square=has_fixed_size(name))
+        (width, height), size_reason = _scene_size(config, median_size, square=has_fixed_size(name), own=resolution(name))
         contract = replace(contract, crop_fraction=1.0)
     else:
         width, size_reason = _size(config, name, contract, min(median_size), pretrained=weights is not None)
@@ -165,7 +173,7 @@ def choose(
     spec = BackboneSpec(name, size, {**contract.arguments, **drop}, keep, reading.channels, _views(config, scenes=scenes))
     start = (weights.source, contract.licence) if weights else (None, None)
     choice = Choice(spec, weights, prepare, tuple(reasons), *start, scenes=scenes)
-    if scenes:
+    if scenes and not choice.queries:
         choice.check_maps()
     return choice
 
@@ -248,14 +256,17 @@ def _reading_reasons(reading: Reading, *, pretrained: bool) -> list[str]:
     return reasons
 
 
-def _scene_size(config: NetworkConfig, median_size: tuple[int, int], *, square: bool) -> tuple[tuple[int, int], str]:
-    """Width and height of an input in the shape of the images, which are fitted to it whole."""
-    longer = config.size or min(SCENE_SIDE, max(median_size))
+def _scene_size(
+    config: NetworkConfig, median_size: tuple[int, int], *, square: bool, own: int | None = None
+) -> tuple[tuple[int, int], str]:
+    """Width and height of an input in the shape of the images, which are fitted to it whole; a network may have a size of its ``own``."""
+    longer = config.size or own or min(SCENE_SIDE, max(median_size))
     width, height = (
         SCENE_STEP * max(1, round(side * longer / max(median_size) / SCENE_STEP)) if not square else SCENE_STEP * round(longer / SCENE_STEP)
         for side in median_size
     )
-    why = "as asked" if config.size else f"in the shape of the images (median {median_size[0]} x {median_size[1]} px)"
+    made = "which the network was made for" if own else None
+    why = "as asked" if config.size else made or f"in the shape of the images (median {median_size[0]} x {median_size[1]} px)"
     return (width, height), f"Input {width} x {height} px, {why}."
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-
 from torch import nn
 
 from sightline.bundle import Bundle
 from sightline.data.prepare import Prepare
 from sightline.errors import ModelFileError
-from sightline.model.assembly import assembled
+from sightline.model.assembly import assembled, heads_of
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.network import Network
-from sightline.tasks import TASKS, load_task
+from sightline.tasks import load_task
 
 
 def network_of(bundle: Bundle, module: nn.Module | None = None) -> Network:
@@ -25,8 +23,8 @@ def network_of(bundle: Bundle, module: nn.Module | None = None) -> Network:
 
     manifest = bundle.manifest
     load_task(manifest.task)
-    heads = importlib.import_module(TASKS[manifest.task].head)
-    backbone = build(BackboneSpec.from_json(manifest.backbone), module)
+    spec = BackboneSpec.from_json(manifest.backbone)
+    heads, backbone = heads_of(manifest.task, spec.name), build(spec, module)
     network = assembled(backbone, heads, len(manifest.labels), 0.0, Prepare.from_json(manifest.prepare))
     try:
         network.load_state_dict(load(bundle.read("weights")))

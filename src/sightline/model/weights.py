@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sightline.data.prepare import RESAMPLE
 from sightline.errors import ModelFileError, SightlineError, UsageError
 from sightline.model.backbone import TORCHVISION, Backbone, check_name
+from sightline.model.rfdetr import RfDetr, is_checkpoint
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What the last layer is called in the libraries' networks; ours replaces it.
@@ -73,7 +74,7 @@ class Weights:
 
 def local_weights(path: Path, backbone: str | None) -> Weights:
     """A safetensors file with its metadata read; ModelFileError when it is missing, broken or for another backbone."""
-    metadata = _metadata(path)
+    metadata = {} if is_checkpoint(path, backbone) else _metadata(path)
     named = metadata.get("timm") or metadata.get("architecture") or metadata.get("backbone")
     if named and backbone and _plain(named) != _plain(backbone):
         raise ModelFileError(f"{path}: holds weights for {named}, not for {backbone}; leave --backbone out or give its own weights.")
@@ -201,6 +202,9 @@ def _torchvision_contract(name: str) -> Contract:
 
 def load_into(backbone: Backbone, weights: Weights) -> None:
     """Fill the backbone; the file's classifier is left out. ModelFileError when it is broken or for another network."""
+    if isinstance(backbone, RfDetr):
+        backbone.fill(weights.path)
+        return
     given, wanted = _tensors(weights.path), backbone.inner.state_dict()
     given = _for_channels(given, wanted, backbone.inner)
     problem = _mismatch(_without_classifier(given, wanted), wanted)

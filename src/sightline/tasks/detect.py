@@ -22,7 +22,7 @@ from sightline.evaluation.box_errors import (
     BoxErrors,
     box_errors,
 )
-from sightline.evaluation.boxes import suppress
+from sightline.evaluation.boxes import is_set, sets_apart, suppress
 from sightline.evaluation.calibration import calibration_gap, fit_scale
 from sightline.evaluation.counting import count_objects
 from sightline.evaluation.detection import DetectionScores, detection_scores, precision_intervals
@@ -69,13 +69,16 @@ def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
 
 
 def _left(boxes: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """Boxes, logits and classes of one image's places (a, 4) and (a, k), without the faint and without doubles."""
+    """Boxes, logits and classes of one image's places (a, 4) and (a, k), without the faint and without doubles.
+
+    Where the network answers with a set, none is a double.
+    """
     place, label = np.nonzero(scores > np.log(FAINTEST / (1 - FAINTEST)))
     logits = scores[place, label]
     if len(logits) > LOOKED_AT:
         surest = np.argpartition(-logits, LOOKED_AT)[:LOOKED_AT]
         place, label, logits = place[surest], label[surest], logits[surest]
-    kept = suppress(boxes[place], logits, label, DOUBLES, KEPT)
+    kept = suppress(boxes[place], logits, label, np.inf if is_set(boxes) else DOUBLES, KEPT)
     return boxes[place[kept]], logits[kept], label[kept]
 
 
@@ -131,9 +134,14 @@ def statements(
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
-    """The largest difference of a probability, or of a side of a box that is not faint as a share of its longer side."""
+    """The largest difference of a probability, or of a side of a box that is not faint as a share of its longer side.
+
+    What is where in a set follows from scores that may be all but equal, so that of sets the order counts for nothing.
+    """
     ours, theirs = (_calibrated(outputs["scores"], decision) for outputs in (raw, expected))
     boxes, others = raw["boxes"].astype(np.float64), expected["boxes"].astype(np.float64)
+    if is_set(others):
+        return sets_apart((boxes, ours), (others, theirs), STATED)
     longer = np.maximum((others[..., 2:] - others[..., :2]).max(axis=-1), 1.0)
     moved = np.where(theirs.max(axis=-1) >= STATED, np.abs(boxes - others).max(axis=-1) / longer, 0.0)
     return float(np.max([np.abs(ours - theirs).max(initial=0), moved.max(initial=0)]))

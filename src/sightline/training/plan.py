@@ -37,6 +37,9 @@ OF_IMAGES = Usual(batch_size=32, ema=0.98, clip_norm=1.0, patience=10, backbone_
 # learn from them, and for longer.
 OF_SCENES = Usual(batch_size=8, ema=0.998, clip_norm=10.0, patience=30, backbone_lr_scale=0.3)
 SCENE_LR = 2e-3
+# What RF-DETR was trained with, its rates that fall from layer to layer of the backbone as one in their middle.
+OF_QUERIES = Usual(batch_size=8, ema=0.993, clip_norm=0.1, patience=30, backbone_lr_scale=0.25)
+QUERIES_LR, QUERIES_DECAY = 1e-4, 1e-4
 UNNORMALISED_FACTOR = 0.1
 # Images that grow have their full size after this share of the epochs, and come there in steps of so many pixels.
 GROWN_BY, SMALL_STEP, LARGE_STEP = 0.8, 4, 32
@@ -149,23 +152,27 @@ def make_plan(
     size: int | None = None,
     takes: Callable[[int], bool] = lambda side: False,
     lies: str | None = None,
+    queries: bool = False,
 ) -> Plan:
     """The plan for ``n_train`` images; what the configuration leaves open is chosen here.
 
     ``normalised`` says whether the network has normalisation layers: without any, large steps end its learning for good.
     ``imbalance`` is how many times as many images the largest class has as the smallest, ``size`` the side of the network's input,
     and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
-    "boxes" or "maps".
+    "boxes" or "maps". ``queries`` says that the network answers with a set of them, for which AdamW is usual at other rates.
     """
     _check(config, augment, size, probe=pretrained and lies is None)
-    scenes, usual, mirrored = lies is not None, OF_SCENES if lies else OF_IMAGES, mirroring_matters(labels)
+    scenes, usual, mirrored = lies is not None, OF_QUERIES if queries else OF_SCENES if lies else OF_IMAGES, mirroring_matters(labels)
+    lr, decay = _rate(config, pretrained=pretrained, normalised=normalised, scenes=scenes), WEIGHT_DECAY[config.optimizer]
+    if queries and config.optimizer == "adamw":
+        lr, decay = QUERIES_LR, QUERIES_DECAY
     epochs = config.epochs or _epochs(config, n_train, pretrained=pretrained, scenes=scenes)
     plan = Plan(
         epochs=epochs, frozen_epochs=min(config.frozen_epochs or 0, epochs), probe=pretrained and not scenes,
         freeze_norm=pretrained and n_train < FROZEN_NORM_BELOW, batch_size=config.batch_size or usual.batch_size,
-        optimizer=config.optimizer, lr=config.lr or _rate(config, pretrained=pretrained, normalised=normalised, scenes=scenes),
+        optimizer=config.optimizer, lr=config.lr or lr,
         backbone_lr_scale=_or(config.backbone_lr_scale, usual.backbone_lr_scale if pretrained else 1.0),
-        weight_decay=_or(config.weight_decay, WEIGHT_DECAY[config.optimizer]), momentum=config.momentum, warmup=config.warmup,
+        weight_decay=_or(config.weight_decay, decay), momentum=config.momentum, warmup=config.warmup,
         fall=config.fall, ema=_or(config.ema, usual.ema), clip_norm=_or(config.clip_norm, usual.clip_norm),
         patience=config.patience or usual.patience, keep=config.keep, flip=mirrored is None if augment.flip is None else augment.flip,
         rotate=_or(augment.rotate, 0.0 if lies == "boxes" else ROTATE), mosaic=augment.mosaic,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,13 +19,13 @@ from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
 from sightline.data.store import Store
 from sightline.errors import UsageError
-from sightline.model.assembly import assembled
+from sightline.model.assembly import assembled, heads_of
 from sightline.model.choose import Choice
 from sightline.model.network import AUXILIARY_WIDTH, AuxiliaryHead, Network, Trainable, torch_infer
 from sightline.model.small import whiten
 from sightline.model.views import one_view
 from sightline.records import Dataset
-from sightline.tasks import TASKS, Task, load_task
+from sightline.tasks import Task, load_task
 from sightline.training.balance import class_weights, sampling_shares
 from sightline.training.batches import TrainBatches, frames_of, plain_batches
 from sightline.training.device_batches import DeviceBatches, fit_on
@@ -88,7 +87,7 @@ class Session:
     ) -> Session:  # fmt: skip
         """The session's network is built here; ``dataset`` is split and ``store`` has its images, row for row."""
         torch.manual_seed(settings.run.seed)
-        task, head_module = load_task(dataset.task), importlib.import_module(TASKS[dataset.task].head)
+        task, head_module = load_task(dataset.task), heads_of(dataset.task, choice.spec.name)
         classes = len(dataset.labels)
         network = _build(choice, plan, head_module, classes, settings.network.dropout)
         # On a GPU filters lie as the images do, channel by channel; a processor's library arranges them itself.
