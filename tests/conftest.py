@@ -52,10 +52,24 @@ def all_trees(few_trees: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def kept_choices(tmp_path, monkeypatch):
-    """Where engines that were chosen are kept, in a cache folder for one test."""
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for one test, which is not there yet."""
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "engines"
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def kept_choices(empty_cache: Path) -> Path:
+    """Where engines that were chosen are kept, in a cache folder for one test."""
+    return empty_cache / "engines"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Images are looked at in this process, and the names of those that had to be decoded are collected here."""
+    from built_stores import counted_decoding
+
+    return counted_decoding(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +193,12 @@ def write_maps(folder: Path, *, n: int = 40, seed: int = 0, side: int = 64) -> P
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 rendered shapes in three class folders. Tests must not write there."""
     return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
+
+
+@pytest.fixture
+def own_shapes(tmp_path: Path) -> Path:
+    """Twelve rendered shapes in three class folders, for one test to change."""
+    return write_shapes(tmp_path / "data", per_class=4)
 
 
 QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu", "precision": "fp32", "trial": False}
