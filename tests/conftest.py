@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,34 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory):
     import sightline
 
     return sightline.train(shapes, out=str(tmp_path_factory.mktemp("runs") / "shapes"), **{**QUICK, "trial": True})
+
+
+# How to render a small data set for each task.
+RENDER = {"classify": write_shapes, "tag": write_tagged_shapes, "detect": write_boxes, "segment": write_maps}
+
+
+@pytest.fixture(scope="session")
+def trained_on(shapes: Path, run, tmp_path_factory: pytest.TempPathFactory):
+    """By a task's name: rendered data, and a finished run on them, trained when it is first asked for. Tests must not write there."""
+    import sightline
+
+    @cache
+    def trained(task: str):
+        if task == "classify":
+            return shapes, run
+        folder = tmp_path_factory.mktemp(task)
+        data = RENDER[task](folder / "data")
+        return data, sightline.train(data, out=str(folder / "run"), **QUICK)
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory):
+    """Shapes that came split, and a run that tells them apart. Tests must not write there."""
+    import sightline
+
+    folder = tmp_path_factory.mktemp("learnt")
+    for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
+        write_shapes(folder / "data" / split, per_class=count, seed=seed)
+    return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})
