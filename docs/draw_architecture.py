@@ -31,11 +31,11 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         ("reference", "what to hold images against"),
     ]),
     ("PRODUCT: never torch", [
-        ("engines", "what computes best on this machine"), ("tiling", "large pictures part by part"),
-        ("runtime", "Model.open(...).predict(...)"), ("replay", "does it still compute the same?"),
-        ("saving", "answers as pictures and files"), ("bulk", "many images, by many workers"),
+        ("engines", "what computes best here"), ("tiling", "large pictures part by part"),
+        ("runtime", "Model.open(...).predict(...)"), ("replay", "does it compute the same?"),
+        ("assessment", "figures on labelled data"), ("saving", "answers as pictures, files"), ("bulk", "many images, many workers"),
         ("explanation", "heat maps, and tests of them"),
-        ("serving", "requests in batches, within limits"),
+        ("serving", "requests in batches"),
     ]),
     ("TRAIN: may use torch", [
         ("model", "backbone, head, export"), ("training", "plan, loop, checkpoint"), ("report", "report.html, card.md"),
@@ -56,7 +56,7 @@ WAY = [
     ("judge the bundle", "package"), ("report", "report"), ("predict", "runtime"),
 ]  # fmt: skip
 
-WIDTH, ROW, ROOM_HEIGHT, GAP, LEFT = 1120, 92, 58, 12, 170
+WIDTH, ROW, ROOM_HEIGHT, GAP, LEFT = 1240, 92, 58, 12, 170
 LETTER = 5.8  # pixels of small text
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #1d2a30 } .small { font-size: 11.5px; fill: #51636b }

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,24 @@ def all_trees(few_trees: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def kept_choices(tmp_path, monkeypatch):
-    """Where engines that were chosen are kept, in a cache folder for one test."""
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for one test, which is not there yet."""
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "engines"
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def kept_choices(empty_cache: Path) -> Path:
+    """Where engines that were chosen are kept, in a cache folder for one test."""
+    return empty_cache / "engines"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Images are looked at in this process, and the names of those that had to be decoded are collected here."""
+    from built_stores import counted_decoding
+
+    return counted_decoding(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -181,6 +196,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("shapes") / "shapes")
 
 
+@pytest.fixture
+def own_shapes(tmp_path: Path) -> Path:
+    """Twelve rendered shapes in three class folders, for one test to change."""
+    return write_shapes(tmp_path / "data", per_class=4)
+
+
 QUICK = {"epochs": 2, "backbone": "test_resnet", "weights": "none", "device": "cpu", "precision": "fp32", "trial": False}
 """Settings with which training takes a few seconds."""
 
@@ -191,3 +212,34 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory):
     import sightline
 
     return sightline.train(shapes, out=str(tmp_path_factory.mktemp("runs") / "shapes"), **{**QUICK, "trial": True})
+
+
+# How to render a small data set for each task.
+RENDER = {"classify": write_shapes, "tag": write_tagged_shapes, "detect": write_boxes, "segment": write_maps}
+
+
+@pytest.fixture(scope="session")
+def trained_on(shapes: Path, run, tmp_path_factory: pytest.TempPathFactory):
+    """By a task's name: rendered data, and a finished run on them, trained when it is first asked for. Tests must not write there."""
+    import sightline
+
+    @cache
+    def trained(task: str):
+        if task == "classify":
+            return shapes, run
+        folder = tmp_path_factory.mktemp(task)
+        data = RENDER[task](folder / "data")
+        return data, sightline.train(data, out=str(folder / "run"), **QUICK)
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory):
+    """Shapes that came split, and a run that tells them apart. Tests must not write there."""
+    import sightline
+
+    folder = tmp_path_factory.mktemp("learnt")
+    for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
+        write_shapes(folder / "data" / split, per_class=count, seed=seed)
+    return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})

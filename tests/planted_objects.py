@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from sightline.data.prepare import Prepare
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.heads.classify import make_head
-from sightline.model.network import Network
+from sightline.model.network import Network, torch_infer
+from sightline.records import Infer
 
 SIDE, OBJECT = 48, 12
 LABELS = ("lying", "upright")
@@ -80,3 +81,7 @@ def trained(steps: int = 40) -> Network:
         loss.backward()
         optimizer.step()
     return network.eval()
+
+
+def infer_of(network: Network) -> Infer:
+    return torch_infer(network, torch.device("cpu"), ("logits", "embedding", "features"))

@@ -17,16 +17,15 @@ ORDER = [
      "energy"),
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference"),
-    ("engines", "tiling", "runtime", "replay", "saving", "bulk", "explanation", "serving"),
+    ("engines", "tiling", "runtime", "replay", "assessment", "saving", "bulk", "explanation", "serving"),
     ("model", "training", "report", "auditing", "trust", "package", "exporting", "shrinking"),
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "exits", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
 PRODUCT = ("errors", "processor", "texts", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console",
            "energy", "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle",
-           "reference", "engines", "tiling", "runtime", "replay", "saving", "bulk", "explanation", "serving", "comparison", "pipeline",
-           "signing",
-           "flags", "exits", "cli")  # fmt: skip
+           "reference", "engines", "tiling", "runtime", "replay", "assessment", "saving", "bulk", "explanation", "serving", "comparison",
+           "pipeline", "signing", "flags", "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",
               "tensorboard", "mlflow", "pycocotools", "faster_coco_eval", "torchmetrics", "torch_pruning")  # fmt: skip
 DOORS = ("__init__.py", "__main__.py")

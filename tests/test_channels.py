@@ -144,8 +144,8 @@ def test_a_look_sees_the_page_that_the_reference_names(tmp_path):
     assert (first.note, second.note) == ("has 2 pages, of which this is the first", "")
 
 
-def test_each_reading_has_a_store_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("empty_cache")
+def test_each_reading_has_a_store_of_its_own(tmp_path):
     (tmp_path / "data" / "field").mkdir(parents=True)
     images = [levels(5), levels(6)]
     for number, image in enumerate(images):

@@ -19,6 +19,7 @@ from sightline.cli import _exit_code
 from sightline.flags import app
 
 FAST = ["--epochs", "1", "--backbone", "test_resnet", "--weights", "none", "--device", "cpu"]
+FASTER = [*FAST, "--no-trial"]
 
 
 @pytest.fixture
@@ -87,12 +88,12 @@ def test_train_as_json_is_one_object_with_all_else_on_stderr(sightline, shapes, 
     assert Path(result["model"]).exists()
     assert Path(result["report"]).exists()
     assert "Epoch  1 of 1" in err
-    code, out, _ = sightline("train", shapes, "--json", *FAST)
+    code, out, _ = sightline("train", shapes, "--json", *FASTER)
     assert json.loads(out)["run"] == "runs/classify/shapes-2"
 
 
 def test_without_embedded_images_verify_replays_rendered_ones(sightline, shapes):
-    code, out, _ = sightline("train", shapes, "--json", "--embed-images", "none", *FAST)
+    code, out, _ = sightline("train", shapes, "--json", "--embed-images", "none", *FASTER)
     assert code == 0
     assert "16 images replayed" in sightline("verify", json.loads(out)["model"])[1]
 
@@ -220,7 +221,7 @@ def test_a_file_that_lies_about_its_type_is_used_or_named(sightline, tmp_path):
     data = write_shapes(tmp_path / "data", kinds=("disc", "square"))
     (data / "disc" / "000.png").rename(data / "disc" / "png_inside.jpg")
     (data / "disc" / "page.jpg").write_text("<html>not an image</html>")
-    code, _, err = sightline("train", data, *FAST)
+    code, _, err = sightline("train", data, *FASTER)
     assert code == 0
     assert "disc/png_inside.jpg: named .jpg but holds PNG data; used all the same." in err
     assert "disc/page.jpg: not an image but an HTML page; left out." in err
@@ -292,7 +293,7 @@ def test_a_device_that_is_not_there_is_an_error(sightline, shapes):
 def test_a_stopped_run_says_how_to_go_on_and_ends_like_one_that_was_not(sightline, shapes, tmp_path, monkeypatch):
     import sightline.training.loop as loop
 
-    words = ["train", shapes, "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", "3"]
+    words = ["train", shapes, "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", "3", "--no-trial"]
     assert sightline(*words, "--out", "straight")[0] == 0
     real = loop.update_average
     steps = []

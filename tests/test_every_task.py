@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 import sightline
-from conftest import QUICK, write_boxes, write_maps, write_shapes, write_tagged_shapes
+from conftest import QUICK, RENDER
 from sightline.bundle import Bundle
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.tasks import TASKS, load_task
-
-# How to render a small data set for each task.
-RENDER = {"classify": write_shapes, "tag": write_tagged_shapes, "detect": write_boxes, "segment": write_maps}
 
 
 def pictures(data: Path) -> list[Path]:
@@ -27,11 +24,9 @@ def pictures(data: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
-def trained(request, tmp_path_factory):
-    assert request.param in RENDER, "a new task needs a small rendered data set here"
-    folder = tmp_path_factory.mktemp(request.param)
-    data = RENDER[request.param](folder / "data")
-    return request.param, data, sightline.train(data, out=str(folder / "run"), **QUICK)
+def trained(request, trained_on):
+    assert request.param in RENDER, "a new task needs a small rendered data set in conftest.py"
+    return request.param, *trained_on(request.param)
 
 
 def test_the_run_holds_what_the_design_promises(trained):

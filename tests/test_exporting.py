@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 import sightline
-from conftest import QUICK, render_shape, write_shapes, write_tagged_shapes
+from conftest import render_shape, write_shapes
 from sightline.bundle import Bundle
 from sightline.cli import _exit_code
 from sightline.data.prepare import Prepare
@@ -33,15 +33,6 @@ from sightline.report.markdown import split_front
 # Of a few rendered test images each weighs many points.
 GENEROUS = {"max_loss": 25.0, "threads": 1, "calibration_images": 24}
 needs_openvino = pytest.mark.skipif(adapters.version_of("openvino") is None, reason="OpenVINO is not installed: sightline[fast]")
-
-
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """Data that came split, and a run that tells the shapes apart."""
-    folder = tmp_path_factory.mktemp("learnt")
-    for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
-        write_shapes(folder / "data" / split, per_class=count, seed=seed)
-    return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})
 
 
 @pytest.fixture(scope="module")
@@ -305,10 +296,9 @@ def test_the_command_prints_a_table_and_the_file_or_json_and_overwrites_nothing(
     }  # fmt: skip
 
 
-def test_tags_are_judged_by_their_metric(tmp_path):
-    data = write_tagged_shapes(tmp_path / "data", n=60)
-    run = sightline.train(data, out=str(tmp_path / "run"), **QUICK)
-    made = sightline.export(run.model, data=data, **{**GENEROUS, "max_loss": 60.0})
+def test_tags_are_judged_by_their_metric(trained_on, tmp_path):
+    data, run = trained_on("tag")
+    made = sightline.export(run.model, data=data, out=tmp_path / "small.sight", **{**GENEROUS, "max_loss": 60.0})
     assert made.figures[0].metric == "map"
     assert made.figures[0].value == pytest.approx(run.numbers["test"]["metrics"]["map"], abs=1e-4)
     assert sightline.verify(made.model)["n"] > 0

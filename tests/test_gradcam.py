@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from planted_objects import SIDE, render_objects, trained
+from planted_objects import SIDE, infer_of, render_objects, trained
 from sightline.engines.adapters import Work, onnx_infer
 from sightline.explanation.cam import Cam
 from sightline.explanation.subject import Subject
 from sightline.model.export import export_graph
 from sightline.model.gradcam import grad_cam
-from sightline.model.network import torch_infer
 from sightline.predictions import Decision
 from sightline.tasks import load_task
 from tiny import tiny_network
@@ -46,17 +44,17 @@ def test_cam_of_the_exported_graph_is_grad_cam_of_the_network(objects):
 def test_cam_is_grad_cam_for_any_label_and_frozen_weights(target):
     network = tiny_network().requires_grad_(False)
     images, targets = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8), np.full(3, target)
-    ours, theirs = cam_of(torch_infer(network, torch.device("cpu"), OUTPUTS), network, images, targets), grad_cam(network, images, targets)
+    ours, theirs = cam_of(infer_of(network), network, images, targets), grad_cam(network, images, targets)
     np.testing.assert_allclose(ours, theirs * theirs[0].size, atol=1e-3)
 
 
 def test_grad_cam_leaves_the_network_as_it_was(objects):
     images, targets, _ = objects
     network = trained()
-    before = torch_infer(network, torch.device("cpu"), OUTPUTS)(images)["logits"]
+    before = infer_of(network)(images)["logits"]
     first, second = grad_cam(network, images, targets), grad_cam(network, images, targets)
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(before, torch_infer(network, torch.device("cpu"), OUTPUTS)(images)["logits"])
+    np.testing.assert_array_equal(before, infer_of(network)(images)["logits"])
     assert all(parameter.grad is None or not parameter.grad.isnan().any() for parameter in network.parameters())
 
 

@@ -9,7 +9,9 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from itertools import repeat
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +87,16 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
+def send_until_closed(client, pieces):
+    """The bytes of the pieces that went. A connection may be closed while they are on their way, as its answer then says."""
+    sent = 0
+    with suppress(ConnectionResetError, BrokenPipeError):
+        for piece in pieces:
+            client.sendall(piece)
+            sent += len(piece)
+    return sent
+
+
 def received(client, *, until_closed=False):
     """What comes, up to the end of one answer or of the connection."""
     came = b""
@@ -153,12 +165,7 @@ def test_a_gigabyte_is_refused_and_not_taken(served, line):
     piece = b"10000\r\n" + b"x" * 65536 + b"\r\n" if chunked else b"x" * 65536
     with served.connect() as client:
         client.sendall(served.head("POST", "/v1/predict", line))
-        sent = 0
-        try:
-            while sent < GIGABYTE:
-                sent += client.send(piece)
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        sent = send_until_closed(client, repeat(piece, GIGABYTE // 65536))
         assert refused(client) == 413
     assert sent < GIGABYTE / 16
     assert len(served.seen) == before + chunked
@@ -291,11 +298,7 @@ def test_a_large_head_is_refused(served, pieces):
     head = served.head("GET", "/", *[f"X-{number}: {'a' * 1000}" for number in range(100)])
     size = len(head) // pieces + 1
     with served.connect() as client:
-        try:
-            for start in range(0, len(head), size):
-                client.sendall(head[start : start + size])
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        send_until_closed(client, [head[start : start + size] for start in range(0, len(head), size)])
         status = answer_of(client)[0]
     assert status in (400, 431)
     assert not any(name.startswith(b"x-9") for scope in served.seen for name, _ in scope["headers"])
@@ -306,12 +309,7 @@ def test_a_flood_around_a_body_is_refused(served, flood):
     """Extensions of chunks, and headers behind the body: neither is part of the body that the upload's limit counts."""
     with served.connect() as client:
         client.sendall(served.head("POST", "/v1/predict", "Transfer-Encoding: chunked"))
-        try:
-            for _ in range(100):
-                client.sendall(flood)
-                flood = flood.removeprefix(b"0\r\n")
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        send_until_closed(client, [flood, *repeat(flood.removeprefix(b"0\r\n"), 99)])
         assert refused(client) == 400
 
 

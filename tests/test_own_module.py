@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -39,12 +42,24 @@ class Small(nn.Module):
         return {"map": features, "embedding": embedding, "both": (embedding, features)}[self.gives]
 
 
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory, one_thread):
+    """By what a module gives: one such, as it was before, as it is after a training, and the run."""
+
+    @cache
+    def by(gives):
+        module = Small(gives)
+        before = copy.deepcopy(module)
+        return before, module, sightline.train(shapes, out=str(tmp_path_factory.mktemp(gives) / "run"), **{**QUICK, "backbone": module})
+
+    return by
+
+
 @pytest.mark.parametrize("gives", ["map", "embedding", "both"])
-def test_a_module_is_trained_shipped_and_predicts_without_torch(shapes, tmp_path, gives):
-    module = Small(gives)
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    run = sightline.train(shapes, out=str(tmp_path / "run"), **{**QUICK, "backbone": module})
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())  # the user's stays as it was
+def test_a_module_is_trained_shipped_and_predicts_without_torch(trained, gives):
+    before, module, run = trained(gives)
+    for ours, theirs in zip(module.state_dict().values(), before.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)  # the user's stays as it was
     assert run.numbers["network"]["backbone"] == "module/Small"
     assert sightline.verify(run.model)["max_difference"] == 0
     model = Model.open(run.model, engine="onnxruntime")
@@ -56,12 +71,11 @@ def test_a_module_is_trained_shipped_and_predicts_without_torch(shapes, tmp_path
     np.testing.assert_allclose(model.infer(batch)["logits"], again["logits"], atol=1e-4)
 
 
-def test_a_run_with_a_module_goes_on_when_the_module_is_given_again(shapes, tmp_path, monkeypatch):
-    module, settings = Small(), {**QUICK, "epochs": 2}
-    straight = sightline.train(shapes, out=str(tmp_path / "straight"), **{**settings, "backbone": module})
+def test_a_run_with_a_module_goes_on_when_the_module_is_given_again(shapes, trained, tmp_path, monkeypatch):
+    _, module, straight = trained("map")
     monkeypatch.setattr("sightline.package.ship", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(sightline.SightlineError, match="--resume"):
-        sightline.train(shapes, out=str(tmp_path / "stopped"), **{**settings, "backbone": module})
+        sightline.train(shapes, out=str(tmp_path / "stopped"), **{**QUICK, "backbone": module})
     monkeypatch.undo()
     with pytest.raises(UsageError, match="give it again"):
         sightline.train(resume=tmp_path / "stopped")

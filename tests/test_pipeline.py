@@ -30,9 +30,9 @@ def test_a_file_that_only_is_called_like_one_with_pages_is_named_once(run, tmp_p
     assert "TIFF" in error.reason
 
 
-def test_a_tagger_reads_single_labels_as_tags_and_takes_no_class_folders(shapes, tmp_path):
+def test_a_tagger_reads_single_labels_as_tags_and_takes_no_class_folders(shapes, trained_on, tmp_path):
+    trained = trained_on("tag")[1]
     data = write_tagged_shapes(tmp_path / "data")
-    trained = sightline.train(data, out=str(tmp_path / "run"), **{**QUICK, "epochs": 1})
     plain = data.with_name("plain.csv")
     lines = [line for line in data.read_text().splitlines() if "|" not in line]
     assert len(lines) > 3

@@ -22,10 +22,9 @@ def example(n: int = 3):
 
 
 @pytest.fixture
-def with_bf16(monkeypatch, tmp_path):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+def with_bf16(monkeypatch, empty_cache):
     monkeypatch.setattr(precision, "processor_features", lambda: ["avx2", "avx512_bf16"])
-    return tmp_path / "cache" / "precision.json"
+    return empty_cache / "precision.json"
 
 
 def choose(asked: str = "auto") -> tuple[str, str]:

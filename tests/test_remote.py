@@ -17,12 +17,7 @@ from test_folder import packed
 from test_webdataset import png, shapes_in_shards, shard
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed; the extra scale has it")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @pytest.fixture
@@ -100,7 +95,7 @@ def test_a_copy_that_was_cut_short_is_made_again(tmp_path, memory):
     assert local("memory://a.tar").read_bytes() == (tmp_path / "a.tar").read_bytes()
 
 
-def test_a_copy_that_is_stopped_leaves_nothing_half(tmp_path, memory, monkeypatch, cache):
+def test_a_copy_that_is_stopped_leaves_nothing_half(tmp_path, memory, monkeypatch, empty_cache):
     put(memory, shard(tmp_path / "a.tar", {"1.png": png(), "1.cls": "1"}), "/a.tar")
 
     def stopped(source, sink, length):
@@ -111,7 +106,7 @@ def test_a_copy_that_is_stopped_leaves_nothing_half(tmp_path, memory, monkeypatc
         patch.setattr("shutil.copyfileobj", stopped)
         with pytest.raises(DataError, match="cannot be read \\(the line went dead\\)"):
             local("memory://a.tar")
-    assert [file for file in cache.rglob("*") if file.is_file()] == []
+    assert [file for file in empty_cache.rglob("*") if file.is_file()] == []
     assert local("memory://a.tar").exists()
 
 
@@ -133,7 +128,7 @@ def test_what_cannot_be_copied_is_said_in_one_sentence(tmp_path, memory, monkeyp
         local("memory://a.tar")
 
 
-def test_the_copy_used_longest_ago_makes_room(tmp_path, memory, cache):
+def test_the_copy_used_longest_ago_makes_room(tmp_path, memory, empty_cache):
     for name in "abc":
         put(memory, shard(tmp_path / f"{name}.tar", {"1.png": os.urandom(30_000)}), f"/{name}.tar")
     first, second = local("memory://a.tar"), local("memory://b.tar")

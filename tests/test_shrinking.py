@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import entropy
 
 import sightline
-from conftest import QUICK, render_shape, write_shapes, write_tagged_shapes
+from conftest import render_shape, write_shapes
 from sightline.bundle import Bundle, Part, write
 from sightline.cli import _exit_code
 from sightline.config import ExportConfig
@@ -42,15 +42,6 @@ def quick_measuring(monkeypatch, one_thread):
     monkeypatch.setattr(judging, "SECONDS", 0.1)
     monkeypatch.setattr(measuring, "SECONDS", 0.02)
     monkeypatch.setattr(candidates, "BACKBONES", ("test_efficientnet",))
-
-
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """Data that came split, and a run that tells the shapes apart."""
-    folder = tmp_path_factory.mktemp("learnt")
-    for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
-        write_shapes(folder / "data" / split, per_class=count, seed=seed)
-    return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})
 
 
 @pytest.fixture
@@ -362,9 +353,8 @@ def test_a_smaller_input_where_that_is_fast_enough(learnt, model, time_is_area, 
         assert len(bundle.arrays("replay")["lengths"]) == len(source.arrays("replay")["lengths"])
 
 
-def test_tags_are_taught_too(tmp_path, time_is_area, only_inputs):
-    data = write_tagged_shapes(tmp_path / "data", n=60)
-    run = sightline.train(data, out=str(tmp_path / "run"), **QUICK)
+def test_tags_are_taught_too(trained_on, tmp_path, time_is_area, only_inputs):
+    data, run = trained_on("tag")
     made = sightline.export(run.model, data=data, latency="6ms", out=tmp_path / "quick.sight", **GENEROUS)
     assert made.points[0].metric == "map"
     assert made.model == tmp_path / "quick.sight"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from built_stores import SIDE, assert_is_store_of, build, counted_decoding, pixel_files
+from built_stores import SIDE, assert_is_store_of, build, pixel_files
 from conftest import write_shapes
 from sightline.data import look, room, store
 from sightline.data.decode import Limits
@@ -17,21 +17,7 @@ from sightline.data.folder import read_folder
 from sightline.data.look import look_at
 from sightline.errors import ResourceError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_shapes(tmp_path / "data", per_class=4)
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    return counted_decoding(monkeypatch)
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 # ---- what a store holds ----------------------------------------------------------------------------------------------
@@ -46,16 +32,16 @@ def test_the_pool_gives_the_pixels_and_facts_of_each_image_in_order(shapes):
             np.testing.assert_array_equal(getattr(built.facts, name)[row], getattr(alone, name), err_msg=name)
 
 
-def test_pixels_are_a_memory_map_of_uint8_that_cannot_be_written(data, decoded):
-    built = build(data)
+def test_pixels_are_a_memory_map_of_uint8_that_cannot_be_written(own_shapes, decoded):
+    built = build(own_shapes)
     assert isinstance(built.pixels, np.memmap)
     assert built[0].dtype == np.uint8
     with pytest.raises(ValueError, match="read-only"):
         built[0][0] = 0
 
 
-def test_rows_selected_keep_facts_and_pixels_together(data, decoded):
-    built = build(data)
+def test_rows_selected_keep_facts_and_pixels_together(own_shapes, decoded):
+    built = build(own_shapes)
     part = built.select(np.array([7, 2]))
     assert part.facts.path.tolist() == built.facts.path[[7, 2]].tolist()
     np.testing.assert_array_equal(part[0], built[7])
@@ -64,16 +50,16 @@ def test_rows_selected_keep_facts_and_pixels_together(data, decoded):
     np.testing.assert_array_equal(masked[0], built[2])
 
 
-def test_an_unreadable_image_has_its_reason_and_an_empty_image(data, decoded):
-    (data / "cross" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    (data / "disc" / "gone.png").symlink_to(data / "nowhere.png")
-    built = build(data)
+def test_an_unreadable_image_has_its_reason_and_an_empty_image(own_shapes, decoded):
+    (own_shapes / "cross" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (own_shapes / "disc" / "gone.png").symlink_to(own_shapes / "nowhere.png")
+    built = build(own_shapes)
     refused = np.flatnonzero(~built.facts.readable)
     assert [os.path.basename(built.facts.path[row]) for row in refused] == ["000.png", "gone.png"]
     assert "PNG" in built.facts.error[refused[0]]
     assert built.facts.error[refused[1]] == "no such file"
     assert all(built[row].shape == (0, 0, 3) for row in refused)
-    assert np.array_equal(built[refused[0] + 1], look_at(read_folder(data).refs[1], SIDE, Limits()).pixels)
+    assert np.array_equal(built[refused[0] + 1], look_at(read_folder(own_shapes).refs[1], SIDE, Limits()).pixels)
 
 
 def test_a_data_set_without_a_readable_image_has_a_store(tmp_path, decoded):
@@ -96,40 +82,40 @@ def test_odd_shapes_are_stored_as_they_are(tmp_path, decoded):
 # ---- once ------------------------------------------------------------------------------------------------------------
 
 
-def test_files_that_did_not_change_are_not_looked_at_again(data, decoded, cache):
-    build(data)
-    files = pixel_files(cache)
+def test_files_that_did_not_change_are_not_looked_at_again(own_shapes, decoded, empty_cache):
+    build(own_shapes)
+    files = pixel_files(empty_cache)
     decoded.clear()
-    again = build(data)
+    again = build(own_shapes)
     assert decoded == []
-    assert pixel_files(cache) == files
-    assert_is_store_of(again, data)
+    assert pixel_files(empty_cache) == files
+    assert_is_store_of(again, own_shapes)
 
 
-def test_a_file_with_another_time_and_the_same_bytes_is_not_decoded_again(data, decoded):
-    build(data)
+def test_a_file_with_another_time_and_the_same_bytes_is_not_decoded_again(own_shapes, decoded):
+    build(own_shapes)
     decoded.clear()
-    os.utime(data / "disc" / "001.png", ns=(1, 1))
-    again = build(data)
+    os.utime(own_shapes / "disc" / "001.png", ns=(1, 1))
+    again = build(own_shapes)
     assert decoded == []
     assert 1 in again.facts.mtime_ns
-    assert_is_store_of(again, data)
+    assert_is_store_of(again, own_shapes)
 
 
-def test_only_what_changed_or_is_new_is_decoded(data, decoded):
-    before = build(data).facts.sha256.tolist()
+def test_only_what_changed_or_is_new_is_decoded(own_shapes, decoded):
+    before = build(own_shapes).facts.sha256.tolist()
     decoded.clear()
-    Image.new("RGB", (50, 30), "blue").save(data / "disc" / "001.png")
-    Image.new("RGB", (20, 20), "green").save(data / "disc" / "0005.png")
-    (data / "cross" / "003.png").unlink()
-    again = build(data)
+    Image.new("RGB", (50, 30), "blue").save(own_shapes / "disc" / "001.png")
+    Image.new("RGB", (20, 20), "green").save(own_shapes / "disc" / "0005.png")
+    (own_shapes / "cross" / "003.png").unlink()
+    again = build(own_shapes)
     assert sorted(decoded) == ["0005.png", "001.png"]
-    assert_is_store_of(again, data)
+    assert_is_store_of(again, own_shapes)
     assert len(set(again.facts.sha256.tolist()) - set(before)) == 2
 
 
-def test_a_file_that_may_be_read_at_last_is_looked_at_again(data, decoded, monkeypatch):
-    closed = str(data / "disc" / "001.png")
+def test_a_file_that_may_be_read_at_last_is_looked_at_again(own_shapes, decoded, monkeypatch):
+    closed = str(own_shapes / "disc" / "001.png")
     read, access = look.read_bytes, os.access
 
     def refuse(ref, limits):
@@ -140,23 +126,23 @@ def test_a_file_that_may_be_read_at_last_is_looked_at_again(data, decoded, monke
     os.chmod(closed, 0)  # which its owner may still read here, if it is the superuser
     monkeypatch.setattr(look, "read_bytes", refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
-    assert [str(path) for path in build(data).facts.path[~build(data).facts.readable]] == [closed]
+    assert [str(path) for path in build(own_shapes).facts.path[~build(own_shapes).facts.readable]] == [closed]
     monkeypatch.setattr(look, "read_bytes", read)
     monkeypatch.setattr(os, "access", access)
     os.chmod(closed, 0o644)
-    assert build(data).facts.readable.all()
+    assert build(own_shapes).facts.readable.all()
 
 
-def test_data_sets_and_sizes_do_not_share_a_store(tmp_path, data, decoded, cache):
+def test_data_sets_and_sizes_do_not_share_a_store(tmp_path, own_shapes, decoded, empty_cache):
     other = write_shapes(tmp_path / "other", per_class=4, seed=5)
-    build(data)
+    build(own_shapes)
     build(other)
-    build(data, side=16)
-    assert len(pixel_files(cache)) == 3
+    build(own_shapes, side=16)
+    assert len(pixel_files(empty_cache)) == 3
     decoded.clear()
-    assert_is_store_of(build(data), data)
+    assert_is_store_of(build(own_shapes), own_shapes)
     assert_is_store_of(build(other), other)
-    assert build(data, side=16)[0].shape == (16, 16, 3)
+    assert build(own_shapes, side=16)[0].shape == (16, 16, 3)
     assert decoded == []
 
 
@@ -164,55 +150,55 @@ def test_data_sets_and_sizes_do_not_share_a_store(tmp_path, data, decoded, cache
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
-def test_a_disk_that_takes_no_more_is_said_in_one_sentence_and_nothing_is_left(data, decoded, cache, monkeypatch, code):
+def test_a_disk_that_takes_no_more_is_said_in_one_sentence_and_nothing_is_left(own_shapes, decoded, empty_cache, monkeypatch, code):
     def full(descriptor):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResourceError, match=rf"stores/\w+: cannot write .*{os.strerror(code)}.*SIGHTLINE_CACHE"):
-        build(data)
-    assert [*cache.glob("stores/*/*")] == []
+        build(own_shapes)
+    assert [*empty_cache.glob("stores/*/*")] == []
 
 
-def test_a_cache_that_is_a_file_is_said_in_one_sentence(data, decoded, cache):
-    cache.write_text("in the way")
+def test_a_cache_that_is_a_file_is_said_in_one_sentence(own_shapes, decoded, empty_cache):
+    empty_cache.write_text("in the way")
     with pytest.raises(ResourceError, match="cannot write the store"):
-        build(data)
+        build(own_shapes)
 
 
-def test_a_store_over_the_limit_is_refused_before_anything_is_decoded(data, decoded):
+def test_a_store_over_the_limit_is_refused_before_anything_is_decoded(own_shapes, decoded):
     with pytest.raises(ResourceError, match=r"over the limit of 1e-05; raise --store-limit"):
-        build(data, limit_bytes=10_000)
+        build(own_shapes, limit_bytes=10_000)
     assert decoded == []
 
 
-def test_panoramas_that_outgrow_the_estimate_are_stopped_at_the_limit(tmp_path, decoded, cache):
+def test_panoramas_that_outgrow_the_estimate_are_stopped_at_the_limit(tmp_path, decoded, empty_cache):
     (tmp_path / "data" / "a").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (4 * SIDE, SIDE)).save(tmp_path / "data" / "a" / f"{number}.png")
     with pytest.raises(ResourceError, match="over the limit"):
         build(tmp_path / "data", limit_bytes=4 * SIDE * SIDE * 3 * 2)
-    assert pixel_files(cache) == []
+    assert pixel_files(empty_cache) == []
 
 
-def test_too_little_space_on_the_disk_is_refused(data, decoded, monkeypatch):
-    usage = room.shutil.disk_usage(data)
+def test_too_little_space_on_the_disk_is_refused(own_shapes, decoded, monkeypatch):
+    usage = room.shutil.disk_usage(own_shapes)
     monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ResourceError, match="GB are free; make room or set SIGHTLINE_CACHE"):
-        build(data)
+        build(own_shapes)
     assert decoded == []
 
 
-def test_the_store_used_longest_ago_makes_room(tmp_path, decoded, cache):
+def test_the_store_used_longest_ago_makes_room(tmp_path, decoded, empty_cache):
     roots = [write_shapes(tmp_path / name, per_class=4, seed=seed) for seed, name in enumerate("abc")]
     need = 12 * SIDE * SIDE * 3 * store.ASPECT
     for age, root in enumerate(roots[:2]):
         build(root)
-        for folder in (cache / "stores").iterdir():
+        for folder in (empty_cache / "stores").iterdir():
             os.utime(folder, (1000 + age, 1000 + age))
-    (cache / "stores" / "note.txt").write_text("not a store")
+    (empty_cache / "stores" / "note.txt").write_text("not a store")
     build(roots[0])  # used again, so that b is the one used longest ago
-    used = sum(path.stat().st_size for path in cache.glob("stores/*/*"))
+    used = sum(path.stat().st_size for path in empty_cache.glob("stores/*/*"))
     build(roots[2], limit_bytes=used / 2 + need + 100)
     decoded.clear()
     build(roots[0])

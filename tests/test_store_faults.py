@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from built_stores import SIDE, assert_is_store_of, build, counted_decoding, pixel_files
-from conftest import write_shapes
+from built_stores import SIDE, assert_is_store_of, build, pixel_files
 from sightline.data import building, store
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
@@ -22,21 +21,7 @@ from sightline.data.look import Look, look_at
 from sightline.errors import ResourceError
 from sightline.records import ImageRef
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_shapes(tmp_path / "data", per_class=4)
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    return counted_decoding(monkeypatch)
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 # ---- what can go wrong -----------------------------------------------------------------------------------------------
@@ -85,19 +70,19 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_store_is_built_again(data, decoded, cache, kind, capsys):
-    build(data)
-    damage(kind, cache)
+def test_a_damaged_store_is_built_again(own_shapes, decoded, empty_cache, kind, capsys):
+    build(own_shapes)
+    damage(kind, empty_cache)
     decoded.clear()
-    assert_is_store_of(build(data), data)
+    assert_is_store_of(build(own_shapes), own_shapes)
     assert len(decoded) == 12
     assert ("is damaged" in capsys.readouterr().err) == (not kind.startswith("no "))
-    assert len(pixel_files(cache)) == 1
+    assert len(pixel_files(empty_cache)) == 1
 
 
-def test_a_table_with_any_byte_altered_is_never_believed_wrongly(data, decoded, cache):
-    build(data)
-    table = table_of(cache)
+def test_a_table_with_any_byte_altered_is_never_believed_wrongly(own_shapes, decoded, empty_cache):
+    build(own_shapes)
+    table = table_of(empty_cache)
     whole = table.read_bytes()
     for place in np.random.default_rng(0).integers(0, len(whole), 60):
         altered = bytearray(whole)
@@ -105,40 +90,40 @@ def test_a_table_with_any_byte_altered_is_never_believed_wrongly(data, decoded, 
         table.write_bytes(altered)
         opened = store._open(table.parent, SIDE)
         if opened is not None:
-            assert_is_store_of(opened, data)
+            assert_is_store_of(opened, own_shapes)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("worker")], ids=lambda error: type(error).__name__)
-def test_a_build_that_is_stopped_leaves_the_store_there_was(data, decoded, cache, monkeypatch, error):
-    build(data)
-    files = [*cache.glob("stores/*/*")]
-    Image.new("RGB", (20, 20)).save(data / "disc" / "new.png")
+def test_a_build_that_is_stopped_leaves_the_store_there_was(own_shapes, decoded, empty_cache, monkeypatch, error):
+    build(own_shapes)
+    files = [*empty_cache.glob("stores/*/*")]
+    Image.new("RGB", (20, 20)).save(own_shapes / "disc" / "new.png")
 
     def stopped(jobs, workers):
         yield look_at(*next(jobs))
         raise error
 
-    (data / "disc" / "newer.png").write_bytes((data / "disc" / "new.png").read_bytes())
+    (own_shapes / "disc" / "newer.png").write_bytes((own_shapes / "disc" / "new.png").read_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(store, "looked_at", stopped)
         with pytest.raises(type(error)):
-            build(data)
-    assert [*cache.glob("stores/*/*")] == files
+            build(own_shapes)
+    assert [*empty_cache.glob("stores/*/*")] == files
     for name in ("new.png", "newer.png"):
-        (data / "disc" / name).unlink()
+        (own_shapes / "disc" / name).unlink()
     decoded.clear()
-    build(data)
+    build(own_shapes)
     assert decoded == []
 
 
-def test_what_a_killed_build_left_is_removed_by_the_next(data, decoded, cache):
-    build(data)
-    left = pixel_files(cache)[0].parent / "pixels-dead.bin"
+def test_what_a_killed_build_left_is_removed_by_the_next(own_shapes, decoded, empty_cache):
+    build(own_shapes)
+    left = pixel_files(empty_cache)[0].parent / "pixels-dead.bin"
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
-    (data / "disc" / "000.png").unlink()
-    build(data)
-    assert len(pixel_files(cache)) == 1
+    (own_shapes / "disc" / "000.png").unlink()
+    build(own_shapes)
+    assert len(pixel_files(empty_cache)) == 1
     assert not left.exists()
 
 
@@ -153,16 +138,17 @@ def stopped_after(count, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")], ids=lambda error: type(error).__name__)
-def test_a_stopped_build_goes_on_behind_its_last_whole_shard(data, decoded, cache, monkeypatch, error):
+def test_a_stopped_build_goes_on_behind_its_last_whole_shard(own_shapes, decoded, empty_cache, monkeypatch, error):
     monkeypatch.setattr(building, "SHARD_ROWS", 3)
     for count in (8, 4):
         with monkeypatch.context() as patch:
             patch.setattr(store, "looked_at", stopped_after(count, error))
             with pytest.raises((KeyboardInterrupt, ResourceError)):
-                build(data)
-    assert_is_store_of(build(data), data)
+                build(own_shapes)
+    assert_is_store_of(build(own_shapes), own_shapes)
     assert decoded == [f"{number:03d}.png" for number in (1, 2, 3)]
-    assert sorted(file.name.split("-")[0] for file in cache.glob("stores/*/*")) == ["index", "index.json", "pixels", "pixels", "pixels"]
+    kinds = sorted(file.name.split("-")[0] for file in empty_cache.glob("stores/*/*"))
+    assert kinds == ["index", "index.json", "pixels", "pixels", "pixels"]
 
 
 CHILD = """
@@ -183,51 +169,51 @@ store.look_once(read_folder(sys.argv[1]), int(sys.argv[2]), limits=Limits(), wor
 """
 
 
-def test_of_a_build_that_was_killed_only_what_was_left_is_decoded(data, decoded, cache):
-    words = [sys.executable, "-c", CHILD, str(data), str(SIDE)]
+def test_of_a_build_that_was_killed_only_what_was_left_is_decoded(own_shapes, decoded, empty_cache):
+    words = [sys.executable, "-c", CHILD, str(own_shapes), str(SIDE)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "eight\n"
-        other = build(data)  # what belongs to a build that goes on is neither used nor removed
+        other = build(own_shapes)  # what belongs to a build that goes on is neither used nor removed
         assert len(decoded) == 12
-        assert len([*cache.glob("stores/*/part-*.table")]) == 2
+        assert len([*empty_cache.glob("stores/*/part-*.table")]) == 2
         child.kill()
-    for file in cache.glob("stores/*/index*"):
+    for file in empty_cache.glob("stores/*/index*"):
         file.unlink()
     decoded.clear()
-    assert_is_store_of(build(data), data)
+    assert_is_store_of(build(own_shapes), own_shapes)
     assert sorted(decoded) == sorted(["000.png", "001.png", "002.png", "003.png", "002.png", "003.png"])
-    assert_is_store_of(other, data)
+    assert_is_store_of(other, own_shapes)
 
 
-def test_a_shard_that_the_machine_left_damaged_is_looked_at_again(data, decoded, cache, monkeypatch):
+def test_a_shard_that_the_machine_left_damaged_is_looked_at_again(own_shapes, decoded, empty_cache, monkeypatch):
     monkeypatch.setattr(building, "SHARD_ROWS", 3)
     with monkeypatch.context() as patch:
         patch.setattr(store, "looked_at", stopped_after(8, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
-            build(data)
-    _, second = sorted(cache.glob("stores/*/part-*.table"))
+            build(own_shapes)
+    _, second = sorted(empty_cache.glob("stores/*/part-*.table"))
     second.write_bytes(bytes(second.stat().st_size))
-    assert_is_store_of(build(data), data)
+    assert_is_store_of(build(own_shapes), own_shapes)
     assert len(decoded) == 9
 
 
-def test_pixels_stay_where_they_are_until_little_of_a_file_is_wanted(data, decoded, cache):
-    build(data)
-    (first,) = pixel_files(cache)
+def test_pixels_stay_where_they_are_until_little_of_a_file_is_wanted(own_shapes, decoded, empty_cache):
+    build(own_shapes)
+    (first,) = pixel_files(empty_cache)
     for number in range(24):
-        Image.new("RGB", (40, 40), (number, 0, 0)).save(data / "disc" / f"new{number:02d}.png")
-        built = build(data)
-        assert len(pixel_files(cache)) <= 18
-        held = sum(file.stat().st_size for file in pixel_files(cache))
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(own_shapes / "disc" / f"new{number:02d}.png")
+        built = build(own_shapes)
+        assert len(pixel_files(empty_cache)) <= 18
+        held = sum(file.stat().st_size for file in pixel_files(empty_cache))
         assert held <= 2 * sum(built[row].size for row in range(len(built)))
     assert len(decoded) == 12 + 24
-    assert first in pixel_files(cache)
+    assert first in pixel_files(empty_cache)
     for folder in ("cross", "square"):
         for number in range(4):
-            (data / folder / f"{number:03d}.png").unlink()
-    built = build(data)
-    assert first not in pixel_files(cache)
-    assert_is_store_of(built, data)
+            (own_shapes / folder / f"{number:03d}.png").unlink()
+    built = build(own_shapes)
+    assert first not in pixel_files(empty_cache)
+    assert_is_store_of(built, own_shapes)
     assert len(decoded) == 12 + 24
 
 
@@ -244,17 +230,17 @@ print(hashlib.sha256(b"".join(opened[row].tobytes() for row in range(len(opened)
 """
 
 
-def test_several_processes_read_one_store(data, decoded):
-    built = build(data)
-    words = [sys.executable, "-c", READER, str(data), str(SIDE)]
+def test_several_processes_read_one_store(own_shapes, decoded):
+    built = build(own_shapes)
+    words = [sys.executable, "-c", READER, str(own_shapes), str(SIDE)]
     readers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [reader.communicate()[0].split() for reader in readers]
     pixels = hashlib.sha256(b"".join(built[row].tobytes() for row in range(12))).hexdigest()
     assert said == [[pixels, *built.facts.sha256]] * 2
 
 
-def test_two_builds_of_one_store_at_once_both_end_well(data, decoded, monkeypatch):
-    dataset, inner, counted = read_folder(data), [], store.looked_at
+def test_two_builds_of_one_store_at_once_both_end_well(own_shapes, decoded, monkeypatch):
+    dataset, inner, counted = read_folder(own_shapes), [], store.looked_at
 
     def interrupted(jobs, workers):
         for row, job in enumerate(jobs):
@@ -265,8 +251,8 @@ def test_two_builds_of_one_store_at_once_both_end_well(data, decoded, monkeypatc
 
     monkeypatch.setattr(store, "looked_at", interrupted)
     outer = build(dataset)
-    assert_is_store_of(inner[0], data)
-    assert_is_store_of(outer, data)
+    assert_is_store_of(inner[0], own_shapes)
+    assert_is_store_of(outer, own_shapes)
     decoded.clear()
     build(dataset)
     assert decoded == []
@@ -287,7 +273,7 @@ def test_a_process_that_dies_loses_only_the_image_at_fault(shapes):
     np.testing.assert_array_equal(built[59], look_at(dataset.refs[59], SIDE, Limits()).pixels)
 
 
-def test_pixels_are_let_go_of_once_they_are_written(data, monkeypatch):
+def test_pixels_are_let_go_of_once_they_are_written(own_shapes, monkeypatch):
     alive = []
 
     def looks(jobs, workers):
@@ -299,4 +285,4 @@ def test_pixels_are_let_go_of_once_they_are_written(data, monkeypatch):
             assert sum(reference() is not None for reference in alive) <= 2
 
     monkeypatch.setattr(store, "looked_at", looks)
-    assert len(build(data)) == len(alive) == 12
+    assert len(build(own_shapes)) == len(alive) == 12

@@ -58,10 +58,15 @@ def test_tags_and_a_handful_of_images_are_tried_as_well(tmp_path):
         assert "thumbs" not in bundle.arrays("reference")
 
 
-def test_a_trial_can_be_left_out(tmp_path, shapes):
-    numbers = sightline.train(shapes, out=str(tmp_path / "run"), **{**TRIED, "trial": False}).numbers
-    assert "confidence" in numbers
-    assert not numbers.keys() & PARTS.keys()
+@pytest.fixture(scope="module")
+def untried(shapes, tmp_path_factory):
+    """A run without a trial, of which something is required."""
+    return sightline.train(shapes, out=str(tmp_path_factory.mktemp("untried") / "run"), require="ece<=1", **{**TRIED, "trial": False})
+
+
+def test_a_trial_can_be_left_out(untried):
+    assert "confidence" in untried.numbers
+    assert not untried.numbers.keys() & PARTS.keys()
 
 
 def test_a_model_that_falls_short_is_kept_and_marked_as_unfit(tmp_path, shapes, capsys):
@@ -78,10 +83,9 @@ def test_a_model_that_falls_short_is_kept_and_marked_as_unfit(tmp_path, shapes, 
     assert json.loads(printed.out).keys() >= {"predictions", "abstained", "unfamiliar"}
 
 
-def test_a_model_that_reaches_what_is_required_is_not_marked(tmp_path, shapes):
-    run = sightline.train(shapes, out=str(tmp_path / "run"), require="ece<=1", **{**TRIED, "trial": False})
-    assert run.numbers["requirements"]["met"]
-    with Bundle.open(run.model) as bundle:
+def test_a_model_that_reaches_what_is_required_is_not_marked(untried):
+    assert untried.numbers["requirements"]["met"]
+    with Bundle.open(untried.model) as bundle:
         assert bundle.manifest.unfit == ()
 
 

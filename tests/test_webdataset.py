@@ -67,8 +67,8 @@ def test_a_folder_of_shards_is_read_where_it_lies(tmp_path):
     assert dataset.label_names(row) == ("1",)
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_shards_are_looked_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     dataset, _ = read_dataset(shapes_in_shards(tmp_path / "shards"))
     looking = {"limits": Limits(), "workers": 1, "limit_bytes": 1e9}
     store = look_once(dataset, 32, **looking)

@@ -71,20 +71,25 @@ def ship(
         limits = Limits(settings.data.max_pixels, settings.data.max_bytes)
         page = html(numbers, task, gated.refs, choice.prepare.reading, limits, pictures)
         _write_files(run, page, numbers, _predictions(task, judged, gated))
-        known = {"seen": _seen(gated.dataset), **judged.known.arrays(), **judged.drift, **trial.head}
-        parts = [
-            graph, weights,
-            Part("reference.npz", "reference", arrays_to_bytes(known)),
-            Part("card.md", "card", card(numbers, settings.trial.intended_use).encode()),
-            Part("report.html", "report", page.encode()),
-            Part("report.json", "report_data", (run.folder / "report.json").read_bytes()),
-            Part("replay.npz", "replay", judged.replay),
-        ]  # fmt: skip
         unfit = (numbers["requirements"]["sentence"],) if not numbers["requirements"].get("met", True) else ()
+        parts = [graph, weights, *_parts_beside(trial, numbers, page, run)]
         bundle.write(run.model, replace(manifest.deciding(judged.decision), unfit=unfit), parts)
     finally:
         draft.unlink(missing_ok=True)
     return numbers
+
+
+def _parts_beside(trial: Trial, numbers: Mapping[str, Any], page: str, run: Run) -> list[Part]:
+    """What a bundle holds beside the network: what to hold images against, what is told of it, and what to replay."""
+    judged = trial.judged
+    known = {"seen": _seen(trial.gated.dataset), **judged.known.arrays(), **judged.drift, **trial.head}
+    return [
+        Part("reference.npz", "reference", arrays_to_bytes(known)),
+        Part("card.md", "card", card(numbers, trial.settings.trial.intended_use).encode()),
+        Part("report.html", "report", page.encode()),
+        Part("report.json", "report_data", (run.folder / "report.json").read_bytes()),
+        Part("replay.npz", "replay", judged.replay),
+    ]
 
 
 def _write_files(run: Run, page: str, numbers: Mapping[str, Any], predictions: str) -> None:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sightline import console
+from sightline.assessment import assessed
 from sightline.bundle import Bundle
 from sightline.config import (
     AuditConfig,
@@ -29,21 +26,15 @@ from sightline.config import (
     ServeConfig,
     VerifyConfig,
 )
-from sightline.data.chosen import rows_for, targets_for
 from sightline.data.container import is_archive
-from sightline.data.content import content_key
 from sightline.data.decode import Limits
 from sightline.data.given import given_images
-from sightline.data.readers import read_dataset
 from sightline.data.remote import local
-from sightline.data.windows import cut, is_cut
 from sightline.engines.choice import tolerance_of
-from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError, did_you_mean
+from sightline.errors import ImageError, RequirementNotMet
 from sightline.predictions import Prediction
 from sightline.processor import int8_features
-from sightline.records import SPLITS
-from sightline.reference import seen_by
-from sightline.runtime import Model, batch_share, kept
+from sightline.runtime import Model
 from sightline.settings import make, make_all
 
 if TYPE_CHECKING:
@@ -119,52 +110,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
             images that the model was not trained or validated on, which it knows by their content
     """
     reading, config, engine = make_all((ReadConfig, RuntimeConfig, EngineConfig), settings)
-    if split is not None and split not in (*SPLITS, "all"):
-        raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
-    with Bundle.open(Path(model), require_signature=config.require_signature) as bundle:
-        opened = Model.of(bundle, **config.opening(engine.engine), many=True)
-        seen = seen_by(bundle)
-    limits = Limits(config.max_pixels, config.max_bytes)
-    dataset = cut(read_dataset(local(data), reading, opened.manifest.task, limits)[0], opened.tiling, limits)
-    if opened.tiling is not None and is_cut(dataset):
-        console.say(f"The figures are of tiles of {opened.tiling.side} pixels, which the model was trained on, not of whole pictures.")
-    targets = targets_for(opened.labels, dataset, bundle.path)
-
-    @cache
-    def is_seen(row: int) -> bool:
-        return bool(seen) and content_key(dataset.refs[row], limits) in seen
-
-    rows, name = rows_for(dataset, split, is_seen if seen else None)
-    refused, raws, used = [], [], []
-    stream = opened.raw([dataset.refs[row] for row in rows], batch_size=config.batch_size, limits=limits)
-    for batch in console.track(stream, -(-len(rows) // batch_share(config.batch_size, opened.streams)), "Evaluating"):
-        refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
-        used += [rows[position] for position in batch.positions]
-        if batch.positions:
-            raws.append(kept(opened.task, batch.raw, targets[rows[batch.positions]]))
-    if not used:
-        raise DataError(f"{data}: none of its {len(rows)} images of the {name} split could be read.")
-    raw = {output: np.concatenate([batch[output] for batch in raws]) for output in raws[0]}
-    keys = [str(dataset.refs[row]) for row in used]
-    result = opened.task.evaluate(raw, targets[used], opened.labels, opened.manifest.decision, keys)
-    known = sum(map(is_seen, used))
-    if known and name != "train":
-        console.warn(f"{known} of these {len(used)} images were used in training, so these figures flatter the model.")
-    for entry in refused:
-        console.warn(f"{entry['path']}: {entry['reason']}; left out.")
-    return {"task": opened.manifest.task, "split": name, "n": result["n"], "metrics": result["metrics"],
-            "intervals": result["intervals"], "answered": _answered(opened, raw, targets[used]),
-            "refused": refused, "seen": known, "engine": opened.engine}  # fmt: skip
-
-
-def _answered(model: Model, raw: dict[str, NDArray[Any]], targets: NDArray[Any]) -> dict[str, float]:
-    """``coverage``, the share of the images that are answered, and their ``accuracy``; nothing for a bundle that makes no promises."""
-    cautions = model.cautions(raw)
-    answered = np.array([caution is None or not caution.abstained for caution in cautions])
-    if None in cautions or not answered.any():
-        return {} if None in cautions else {"coverage": 0.0}
-    right = np.array([outcome["right"] for outcome in model.task.outcomes(raw, targets, model.labels, model.manifest.decision)])
-    return {"coverage": float(answered.mean()), "accuracy": float(right[answered].mean())}
+    return assessed(Path(model), data, split, reading, config, engine)
 
 
 def predict(

@@ -54,6 +54,18 @@ class Cleaned:
     renamed: dict[str, str]
     left_out: list[tuple[str, str]]
 
+    @classmethod
+    def of(cls, folder: Path, images: Sequence[_Written]) -> Cleaned:
+        """From what became of each image."""
+        done = [image for image in images if not image.reason]
+        return cls(
+            folder=folder,
+            images=len(done),
+            blurred={image.name: image.faces for image in done if image.faces},
+            renamed={image.name: image.place for image in done if image.place != image.name},
+            left_out=[(image.name, image.reason) for image in images if image.reason],
+        )
+
     def announce(self) -> None:
         """Say it, a line each."""
         for name, reason in self.left_out:
@@ -97,13 +109,9 @@ def write_clean(
     stems = Counter(_stem(name).casefold() for name in refs)
 
     def write(name: str) -> _Written:
-        ref, found = refs[name], None if faces is None else faces.get(name)
+        found = None if faces is None else faces.get(name)
         try:
-            _check(name, ref)
-            data = read_bytes(ref, limits)
-            if faces is not None and found is None:
-                decode_with_header(data, name, limits=limits)  # says why not
-                raise ImageError(name, "was not looked at for faces")
+            data = _read(refs[name], name, limits, looked_at=faces is None or found is not None)
             copy = _copied(data, name, strip_metadata, found, limits)
             as_it_was = format_of(data) in FORMATS
             # Images of one name in several formats keep theirs apart.
@@ -113,15 +121,17 @@ def write_clean(
             return _Written(name, reason=error.reason)
         return _Written(name, place, faces=len(found or ()))
 
-    every = list(console.track(worked(write, refs), len(refs), "Writing the clean copy"))
-    done = [image for image in every if not image.reason]
-    return Cleaned(
-        folder=folder,
-        images=len(done),
-        blurred={image.name: image.faces for image in done if image.faces},
-        renamed={image.name: image.place for image in done if image.place != image.name},
-        left_out=[(image.name, image.reason) for image in every if image.reason],
-    )
+    return Cleaned.of(folder, list(console.track(worked(write, refs), len(refs), "Writing the clean copy")))
+
+
+def _read(ref: ImageRef, name: str, limits: Limits, *, looked_at: bool) -> bytes:
+    """The bytes of a file that may be copied, which one that was not looked at for faces may not."""
+    _check(name, ref)
+    data = read_bytes(ref, limits)
+    if not looked_at:
+        decode_with_header(data, name, limits=limits)  # says why not
+        raise ImageError(name, "was not looked at for faces")
+    return data
 
 
 def _copied(data: bytes, name: str, strip_metadata: bool, faces: Sequence[Face] | None, limits: Limits) -> bytes:

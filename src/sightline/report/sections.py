@@ -104,6 +104,13 @@ def data_blocks(data: Mapping[str, Any]) -> list[Block]:
         Tiles("Images in each split", split_tiles if data["splits"] else []),
         Text("How the split was made", split_text),
         _class_table(data),
+        *_oddities(data),
+    ]
+
+
+def _oddities(data: Mapping[str, Any]) -> list[Block]:
+    """Tables of what makes results look better than they are, and of single files."""
+    return [
         rows_table(
             "Copies across splits",
             ("Image", "Split", "Its copy", "Split", "Kind"),

@@ -32,14 +32,6 @@ class WatchedH11(Watched, H11Protocol):
             if self.spare < 0:
                 self.refuse(BAD)
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self.response_ends()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self.watch_answer()
-
     @property
     def in_body(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY

@@ -43,11 +43,3 @@ class WatchedHttptools(Watched, HttpToolsProtocol):
         self.spare = self.head_bytes
         super().on_message_complete()
         self.body_ends()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self.response_ends()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self.watch_answer()

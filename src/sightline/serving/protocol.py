@@ -36,7 +36,7 @@ def protocol_class() -> type[asyncio.Protocol]:
 
 class Watched(asyncio.Protocol):
     """What the protocols on httptools and on h11 share: put before uvicorn's class, it needs to be told when a head begins and ends,
-    when an answer does, and from when on one is waited for.
+    and when a body ends, and ``in_body`` to say whether one is coming.
 
     head_seconds        for a whole head, from its first byte (the first on a connection: from the connection on)
     head_bytes          of a head that is not complete (one that came at once is the guard's to judge), and of what stands around a body
@@ -113,7 +113,8 @@ class Watched(asyncio.Protocol):
         """Takes the place of uvicorn's, which is in words of its own and without the headers that every answer carries."""
         self.refuse(BAD)
 
-    def response_ends(self: Any) -> None:
+    def on_response_complete(self: Any) -> None:
+        super().on_response_complete()  # type: ignore[misc]  # of uvicorn's classes
         if self.cycle.response_complete:
             self.cycle.body = bytearray()  # uvicorn would keep what nobody read of it for as long as the connection is idle
         if self.transport.is_closing():
@@ -127,6 +128,10 @@ class Watched(asyncio.Protocol):
         if self.cycle is not None and self.cycle.response_complete and not self.transport.is_closing():
             self.head_ends()
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self: Any) -> None:
+        super().timeout_keep_alive_handler()  # type: ignore[misc]
+        self.watch_answer()
 
     def pause_writing(self: Any) -> None:
         super().pause_writing()

@@ -82,14 +82,7 @@ def explanations(
         return ReportPart({"method": method.name, "trusted": None, "reason": "No test image has an answer that could be explained."})
     other = Subject(random_infer, task, labels, decision)
     trial = _Trial(subject, other, method, method.forgetting(seed), looked, seed)
-    begun = time.monotonic()
-    trial.one(0, 1)
-    count, maps = affordable(seconds * PLANNED - (time.monotonic() - started), time.monotonic() - begun, len(looked.images))
-    results = []
-    for place in range(count):
-        results.append(trial.one(place, maps))
-        if time.monotonic() - started > seconds:  # the machine has become slower since it was measured
-            break
+    maps, results = trial.until(started, seconds)
     numbers = {
         "method": method.name,
         "random_maps": maps,
@@ -153,6 +146,18 @@ class _Trial:
         found = delete_and_insert(lambda images: self.subject.probabilities(images)[:, target], self.looked.images[place], evidence, random)
         forgotten = self.forgetting.evidence(self.other, self.looked.images[chosen], self.looked.answers[chosen])[0]
         return Result(evidence, found, abs(rank_correlation(evidence, forgotten)))
+
+    def until(self, started: float, seconds: float) -> tuple[int, list[Result]]:
+        """Against how many random maps each image was tested, and the results of as many images as fitted into what was left."""
+        begun = time.monotonic()
+        self.one(0, 1)
+        count, maps = affordable(seconds * PLANNED - (time.monotonic() - started), time.monotonic() - begun, len(self.looked.images))
+        results = []
+        for place in range(count):
+            results.append(self.one(place, maps))
+            if time.monotonic() - started > seconds:  # the machine has become slower since it was measured
+                break
+        return maps, results
 
 
 def affordable(seconds: float, each: float, available: int) -> tuple[int, int]:
