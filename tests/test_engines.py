@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -77,6 +78,31 @@ def test_fp32_is_fp32_where_openvino_would_take_bf16_by_itself(run):
     work = work_of(run.model)
     images = noise(work, 4)
     assert np.abs(openvino_infer(work)(images)["embedding"] - onnx_infer(work)(images)["embedding"]).max() < 1e-5
+
+
+AT_ONCE = """
+import pickle, sys, threading
+import numpy as np
+from sightline.engines.adapters import openvino_infer
+work = pickle.load(sys.stdin.buffer)
+infer, begin = openvino_infer(work), threading.Barrier(work.streams)
+def first():
+    begin.wait()
+    infer(np.zeros((2, *work.shape), np.uint8))
+threads = [threading.Thread(target=first, daemon=True) for _ in range(work.streams)]
+sys.setswitchinterval(1e-7)  # so that threads take turns wherever they can
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@needs_openvino
+def test_the_first_calls_of_a_process_may_come_at_once(run):
+    work = replace(work_of(run.model), streams=6)
+    ended = subprocess.run([sys.executable, "-c", AT_ONCE], input=pickle.dumps(work), capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("load", [onnx_infer, pytest.param(openvino_infer, marks=needs_openvino)])

@@ -11,6 +11,7 @@ import io
 import os
 import queue
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -31,6 +32,7 @@ PRECISIONS = ("fp32", "bf16")
 INSTALL = "pip install 'sightline[fast]'"
 # Of the memory that this process may use, what ONNX Runtime's graphs may take.
 MEMORY_SHARE = 0.5
+_STARTING = threading.Lock()
 # What is made of a graph while it is loaded may take so much, and so many times what the graph itself takes.
 LOAD_BYTES, LOAD_TIMES = 256 << 20, 4
 
@@ -185,12 +187,20 @@ def compiled_in_openvino(read: Callable[[Any], Any], work: Work, precision: str 
     return checked(infer, work)
 
 
-@cache
 def _core(openvino: Any) -> Any:
     """One for the process, never let go of. Where there is AMX, OpenVINO gives the thread that first asks for it a stack for signals; were
     it let go of in another thread, as a server does, that memory would go and the stack stay: the next Ctrl-C or SIGTERM was a segmentation
     fault (2026.4).
     """
+    with _STARTING:
+        return _started(openvino)
+
+
+@cache
+def _started(openvino: Any) -> Any:
+    # What arrays are is asked of numpy when the first tensor becomes one. Two threads whose first ones come at once wait for each other
+    # for ever (2026.4): one has the interpreter and waits for the answer, the other has asked and waits for the interpreter.
+    _ = openvino.Tensor(np.zeros(1, np.uint8)).data
     return openvino.Core()
 
 
