@@ -243,3 +243,19 @@ def learnt(tmp_path_factory: pytest.TempPathFactory):
     for split, count, seed in (("train", 25, 1), ("val", 12, 2), ("test", 12, 3)):
         write_shapes(folder / "data" / split, per_class=count, seed=seed)
     return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **{**QUICK, "epochs": 6})
+
+
+@pytest.fixture(scope="session")
+def objects():
+    """24 images of which it is known what matters: images, kinds, and where the object of each is. Tests must not change them."""
+    from planted_objects import render_objects
+
+    return render_objects(24, 9_999)
+
+
+@pytest.fixture(scope="session")
+def weight(one_thread: None):
+    """That of the last layer of the network that has learned from them, (2, channels)."""
+    from planted_objects import trained
+
+    return trained().head.linear.weight.detach().numpy()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from planted_objects import LABELS, OBJECT, SIDE, infer_of, mottled, render_objects, trained
+from planted_objects import LABELS, OBJECT, SIDE, infer_of, mottled, trained
 from sightline.data.prepare import Prepare
 from sightline.evaluation.promises import unit
 from sightline.explanation.cam import Cam, cam, why_no_cam
@@ -26,16 +26,6 @@ from sightline.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSIFY, TAG = load_task("classify"), load_task("tag")
-
-
-@pytest.fixture(scope="module")
-def objects():
-    return render_objects(24, 9_999)
-
-
-@pytest.fixture(scope="module")
-def weight(one_thread):
-    return trained().head.linear.weight.detach().numpy()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from planted_objects import LABELS, infer_of, render_objects, trained
+from planted_objects import LABELS, infer_of, trained
 from sightline.explanation.cam import Cam
 from sightline.explanation.occlusion import Occlusion
 from sightline.explanation.tested import random_maps
@@ -28,16 +28,6 @@ from tiny import tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSIFY, TAG = load_task("classify"), load_task("tag")
-
-
-@pytest.fixture(scope="module")
-def objects():
-    return render_objects(24, 9_999)
-
-
-@pytest.fixture(scope="module")
-def weight(one_thread):
-    return trained().head.linear.weight.detach().numpy()
 
 
 @dataclass(frozen=True)
