@@ -9,6 +9,8 @@ import socket
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 import sightline
 from conftest import write_shapes
 from sightline.bulk.inputs import listed
+from sightline.bulk.lines import Lines, leave_out
 from sightline.bulk.orders import CRASHED, Orders
 from sightline.bulk.parts import key_of
 from sightline.bulk.plan import PART, Chunk, Plan, begin, missing, parts_done
@@ -108,6 +111,21 @@ def test_each_image_is_in_exactly_one_chunk(images, size):
     plan = Plan("predict", "", {}, images, "", size)
     assert sum(plan.size(number) for number in range(plan.chunks)) == images
     assert all(0 < plan.size(number) <= size for number in range(plan.chunks))
+
+
+@given(st.lists(st.integers(0, 12)))
+def test_what_is_named_again_is_left_out_and_the_order_stays(numbers):
+    refs = [REFS[number % 10] if number < 10 else ImageRef("shard.tar", member=str(number)) for number in numbers]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "lines")
+        path.write_text("".join(f"{ref}\n" for ref in refs))
+        with Lines(Path(folder)) as lines:
+            for line in path.read_bytes().splitlines(keepends=True):
+                lines.add(line)
+            again = lines.repeated()
+        leave_out(path, again)
+        assert path.read_text().splitlines() == list(dict.fromkeys(map(str, refs)))
+        assert [file.name for file in Path(folder).iterdir()] == ["lines"]
 
 
 def test_what_is_missing_is_what_has_no_part(tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline import console
+from sightline.bulk.lines import Lines, leave_out
 from sightline.data.listing import amount
 from sightline.errors import DataError, UsageError
 from sightline.records import ImageRef
@@ -147,24 +148,20 @@ def _earlier(folder: Path) -> Plan | None:
 
 def _write_list(path: Path, refs: Iterable[ImageRef]) -> tuple[int, str]:
     """Write each image once; how many there are, and the sha256 of what was written."""
-    seen: set[int] = set()
-    again, digest = 0, hashlib.sha256()
-    with path.open("x", encoding="utf-8") as file:
+    with path.open("xb") as file, Lines(path.parent) as lines:
         for ref in refs:
-            line = json.dumps([ref.path, ref.member, ref.frame]) + "\n"
-            # Sixteen bytes instead of each name; two of them are never the same by chance.
-            short = int.from_bytes(hashlib.blake2b(line.encode(), digest_size=16).digest())
-            if short in seen:
-                again += 1
-                continue
-            seen.add(short)
-            digest.update(line.encode())
+            line = (json.dumps([ref.path, ref.member, ref.frame]) + "\n").encode()
             file.write(line)
-    if not seen:
+            lines.add(line)
+        again = lines.repeated()
+    count = lines.count - len(again)
+    if not count:
         raise DataError("There are no images in what was given.")
-    if again:
-        console.warn(f"{again:,} images are named more than once; each is done once.")
-    return len(seen), digest.hexdigest()
+    if len(again):
+        console.warn(f"{len(again):,} images are named more than once; each is done once.")
+        leave_out(path, again)
+    with path.open("rb") as file:
+        return count, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differing(earlier: Plan, now: Plan) -> str:
