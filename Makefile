@@ -20,8 +20,13 @@ test: venv
 	$(BIN)/python -m pytest
 
 # What needs Ray and pyarrow (400 MB more).
-test-scale: venv
+SCALE_STAMP := .venv/.scale
+
+$(SCALE_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[scale]'
+	touch $@
+
+test-scale: $(SCALE_STAMP)
 	$(BIN)/python -m pytest tests/test_bulk.py tests/test_bulk_ray.py tests/test_over_ray.py
 
 lint: venv
@@ -44,10 +49,10 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt $(STAMP)
 # A day and a half's work on two cores; docs/benchmarks.md says how long each takes. Every one is run, whatever the others found.
 SEEDS ?= 0 1 2 3 4
 BENCHMARKS := startup memorise tag_mosaics promises near_million audit_copies audit_speed look_once look_at_scale int8 files_to_labels clothing_time cifar_ten_minutes budgets \
-  detector_speed label_maps boxes tiles serving parity standalone speed_preset bulk_predict fuzz_images fuzz_bundles
-SEEDED := audit_copies audit_speed look_once files_to_labels clothing_time cifar_ten_minutes budgets label_maps boxes speed_preset
+  detector_speed label_maps boxes tiles serving parity standalone speed_preset bulk_predict driver_at_scale simulate_cluster fuzz_images fuzz_bundles
+SEEDED := audit_copies audit_speed look_once files_to_labels clothing_time cifar_ten_minutes budgets label_maps boxes speed_preset simulate_cluster
 
-bench: venv bench-peers
+bench: $(SCALE_STAMP) bench-peers
 	missed=; for name in $(BENCHMARKS); do \
 	  case " $(SEEDED) " in *" $$name "*) seeds="--seeds $(SEEDS)";; *) seeds=;; esac; \
 	  $(BIN)/python benchmarks/$$name.py $$seeds $(BENCH_FLAGS) || missed="$$missed $$name"; \

@@ -1,5 +1,7 @@
 """Make docs/performance.md from what was measured, benchmarks/results/*.json: a section a claim, with what was asked and what was found.
 
+docs/scale.md, whose figures are made of the same, is written beside it.
+
 python benchmarks/write_docs.py
 """
 
@@ -11,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import scale_page
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 # In which order the claims stand, with their titles.
@@ -19,6 +23,8 @@ TITLES = {
     "cifar_ten_minutes": "From scratch in ten minutes",
     "speed_preset": "Small images from scratch, sooner",
     "bulk_predict": "Many images, killed and restarted",
+    "driver_at_scale": "Ten million names, a thousand workers",
+    "simulate_cluster": "A cluster, simulated",
     "gpu_speed": "On a GPU",
     "budgets": "A budget that holds",
     "files_to_labels": "Files to labels",
@@ -114,8 +120,15 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    PAGE.write_text(page(read_results(HERE / "results")), encoding="utf-8")
+    results = read_results(HERE / "results")
+    PAGE.write_text(page(results), encoding="utf-8")
     print(f"{PAGE} is up to date.")
+    named = {result["name"]: result for result in results}
+    if lacking := [name for name in scale_page.NEEDED if name not in named]:
+        print(f"{scale_page.PAGE} is left as it is: {', '.join(lacking)} was not measured.")
+    else:
+        scale_page.PAGE.write_text(scale_page.page(named), encoding="utf-8")
+        print(f"{scale_page.PAGE} is up to date.")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sightline.bulk.inputs import listed
 from sightline.bulk.lines import Lines, leave_out
 from sightline.bulk.orders import CRASHED, Orders
 from sightline.bulk.parts import key_of
-from sightline.bulk.plan import PART, Chunk, Plan, begin, missing, parts_done
+from sightline.bulk.plan import PART, Chunk, Plan, begin, chunk_of, missing, parts_done
 from sightline.cli import _exit_code
 from sightline.errors import ConfigError, DataError, ResourceError, UsageError
 from sightline.records import ImageRef
@@ -161,6 +161,17 @@ def test_a_folder_goes_on_only_with_the_same_plan(tmp_path, changed, says):
         begin(tmp_path, **{**same, **changed})
     assert begin(tmp_path, **same) == before
     assert {path.name for path in tmp_path.iterdir()} == {"_plan.json", "_images.jsonl"}
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 256), (25_600_000, 256), (25_600_001, 512), (10**8, 1024), (10**9, 4096), (10**10, 4096)])
+def test_chunks_are_larger_where_there_would_be_too_many(images, size):
+    assert chunk_of(images) == size
+
+
+def test_a_folder_goes_on_with_the_chunks_that_it_has(tmp_path):
+    assert begin(tmp_path / "default", "predict", "m", {}, REFS, None).chunk == 256
+    given = begin(tmp_path / "given", "predict", "m", {}, REFS, 4)
+    assert begin(tmp_path / "given", "predict", "m", {}, REFS, None) == given
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path):

@@ -1,10 +1,11 @@
-"""docs/performance.md is what benchmarks/write_docs.py makes of benchmarks/results/."""
+"""docs/performance.md and docs/scale.md are what benchmarks/write_docs.py makes of benchmarks/results/."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+import scale_page
 import write_docs
 from measure import Check, Record, spread
 
@@ -25,6 +26,15 @@ def result(name: str = "budgets", *, holds: bool = True) -> dict[str, object]:
 def test_the_page_matches_the_results():
     """Where this fails, run benchmarks/write_docs.py."""
     assert write_docs.PAGE.read_text(encoding="utf-8") == write_docs.page(write_docs.read_results(write_docs.HERE / "results"))
+
+
+def test_what_scale_costs_matches_the_results():
+    """Where this fails, run benchmarks/write_docs.py."""
+    results = {result["name"]: result for result in write_docs.read_results(write_docs.HERE / "results")}
+    if results.keys() >= set(scale_page.NEEDED):
+        assert scale_page.PAGE.read_text(encoding="utf-8") == scale_page.page(results)
+    else:
+        assert not scale_page.PAGE.exists()
 
 
 def test_a_section_says_what_was_asked_found_where_and_on_what():

@@ -24,6 +24,8 @@ from sightline.errors import DataError, UsageError
 from sightline.records import ImageRef
 
 PLAN, IMAGES, PART = "_plan.json", "_images.jsonl", "part-{:08d}.parquet"
+# Images in a chunk, when not given: the least, and the most of a list that would otherwise have more than so many parts.
+CHUNK, LARGEST_CHUNK, PARTS = 256, 4096, 100_000
 # Raised when chunks are made otherwise, or rows hold something else.
 VERSION = 1
 
@@ -64,8 +66,10 @@ class Chunk(NamedTuple):
     refs: tuple[ImageRef, ...]
 
 
-def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs: Iterable[ImageRef], chunk: int) -> Plan:
+def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs: Iterable[ImageRef], chunk: int | None) -> Plan:
     """The plan of a folder: written where there is none, otherwise found to be the same.
+
+    chunk  images in a chunk; None for as many as the folder was begun with, or ``chunk_of`` their number
 
     Raises DataError without images, UsageError for a folder that holds anything else, or was begun with another model, other settings or
     other images.
@@ -75,7 +79,8 @@ def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs
     temporary = _temporary(folder / IMAGES)
     try:
         count, listing = _write_list(temporary, refs)
-        plan = Plan(verb, model, dict(settings), count, listing, chunk)
+        size = chunk or (chunk_of(count) if earlier is None else earlier.chunk)
+        plan = Plan(verb, model, dict(settings), count, listing, size)
         if earlier is None:
             os.replace(temporary, folder / IMAGES)
             write_whole(folder / PLAN, (json.dumps(asdict(plan), indent=1) + "\n").encode())
@@ -84,6 +89,14 @@ def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs
     finally:
         temporary.unlink(missing_ok=True)
     return plan
+
+
+def chunk_of(images: int) -> int:
+    """Images in a chunk: few, so that little is lost with a worker; more where there would be more than PARTS chunks."""
+    size = CHUNK
+    while size < LARGEST_CHUNK and images > size * PARTS:
+        size *= 2
+    return size
 
 
 def missing(folder: Path, plan: Plan) -> Iterator[Chunk]:

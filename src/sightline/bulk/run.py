@@ -13,7 +13,7 @@ from sightline import console
 from sightline.bulk.inputs import listed
 from sightline.bulk.orders import Orders
 from sightline.bulk.parts import EMBED, PREDICT, counted, write_file
-from sightline.bulk.plan import Plan, begin, missing, parts_done, tidy
+from sightline.bulk.plan import CHUNK, Plan, begin, missing, parts_done, tidy
 from sightline.bulk.ray_engine import carry_out, crew_of
 from sightline.bulk.ray_start import connected, load_ray
 from sightline.bulk.tables import check_library
@@ -30,8 +30,6 @@ from sightline.saving.predict import check_wanted, tell_tiles
 from sightline.settings import make_all
 from sightline.tasks import load_task
 
-# Small enough that little is done again when a worker dies, large enough that asking for the next costs nothing beside it.
-CHUNK = 256
 FILES = (".parquet", ".npz")
 DOING = {PREDICT: "Predicting", EMBED: "Embedding"}
 Words = Sequence[str | Path]
@@ -153,13 +151,13 @@ def _into_folder(
         limits = {"max_pixels": using.max_pixels, "max_bytes": using.max_bytes}
         kept = {**settings, **limits, "precision": using.precision, "column": bulk.column}
         with writing("--out", job.folder):
-            plan = begin(job.folder, job.verb, bundle.sha256(), kept, listed(images, bulk.column, job.limits), bulk.chunk or CHUNK)
+            plan = begin(job.folder, job.verb, bundle.sha256(), kept, listed(images, bulk.column, job.limits), bulk.chunk)
         before = _images_in(plan, parts_done(job.folder))
         orders = Orders(missing(job.folder, plan))
         if before:
             console.say(f"{job.folder}: {before:,} of {plan.images:,} images are done already.")
         if orders.waiting:
-            _carry_out(bundle, job, orders, plan.images - before, bulk)
+            _carry_out(bundle, job, orders, plan, before, bulk)
     tidy(job.folder)
     rows, errors = counted(job.folder, plan)
     if rows == errors:
@@ -168,11 +166,11 @@ def _into_folder(
     return Processed(str(job.folder), rows, errors, plan.images - before, before, time.monotonic() - started, crashed)
 
 
-def _carry_out(bundle: Bundle, job: Job, orders: Orders, images: int, bulk: BulkConfig) -> None:
+def _carry_out(bundle: Bundle, job: Job, orders: Orders, plan: Plan, before: int, bulk: BulkConfig) -> None:
     """Have all orders done, with a bar."""
-    done = 0
+    done, images = 0, plan.images - before
     try:
-        steps = _by_ray(bundle, job, orders, bulk, images) if bulk.engine == RAY else _here(Work.of(job, bundle), orders)
+        steps = _by_ray(bundle, job, orders, bulk, plan, images) if bulk.engine == RAY else _here(Work.of(job, bundle), orders)
         for _ in console.track(chain.from_iterable(map(range, steps)), images, DOING[job.verb]):
             done += 1
     except KeyboardInterrupt as error:
@@ -184,11 +182,11 @@ def _here(work: Work, orders: Orders) -> Iterator[int]:
         yield work.write(order.wanted)
 
 
-def _by_ray(bundle: Bundle, job: Job, orders: Orders, bulk: BulkConfig, images: int) -> Iterator[int]:
+def _by_ray(bundle: Bundle, job: Job, orders: Orders, bulk: BulkConfig, plan: Plan, images: int) -> Iterator[int]:
     data = bundle.path.read_bytes()
     with connected(bulk.address, 2 * len(data)) as ray:
         crew = crew_of(ray, bulk.workers, job.opening["threads"])
-        crew = replace(crew, workers=min(crew.workers, -(-images // (bulk.chunk or CHUNK))))
+        crew = replace(crew, workers=min(crew.workers, -(-images // plan.chunk)))
         threads = f"{crew.threads} thread{'s'[: crew.threads != 1]}"
         console.say(f"{images:,} images for {crew.workers} worker{'s'[: crew.workers != 1]} of {threads} each.")
         yield from carry_out(ray, job, data, orders, crew)

@@ -58,7 +58,10 @@ class BulkConfig:
         None, "The Ray cluster for --engine ray, such as 10.0.0.1:6379, or auto for the one that this machine is part of."
     )
     chunk: int | None = setting(
-        None, "Images in a file of the output, which a worker is given at once; 256 when not given.", low=1, high=100_000
+        None,
+        "Images in a file of the output, which a worker is given at once; 256 when not given, more above 25 million images.",
+        low=1,
+        high=100_000,
     )
     column: str | None = setting(
         None, "The column of a parquet table that holds images, as paths or as the bytes of their files; found by its name when not given."
