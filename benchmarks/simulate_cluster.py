@@ -21,6 +21,8 @@ from typing import Any
 
 from measure import RESULTS, Check, Record, arguments, finish, results_folder
 
+from sightline.bulk.plan import chunk_of
+
 HOUR, DAY = 3600.0, 86400.0
 THREADS = 4  # of a worker, as --engine ray has it by default
 LEAST_SHARE = 0.9
@@ -135,7 +137,8 @@ def simulate(cluster: Cluster, seed: int) -> Found:
 def clusters(answer: float, handing_out: float) -> dict[str, Cluster]:
     """By name, what is simulated."""
 
-    def made(images: int, machines: int, chunk: int = 256, gigabytes: int = 10, **assumed: float) -> tuple[str, Cluster]:
+    def made(images: int, machines: int, gigabytes: int = 10, chunk: int | None = None, **assumed: float) -> tuple[str, Cluster]:
+        chunk = chunk or chunk_of(images)
         name = f"{images:,} images on {machines} machine{'s'[: machines != 1]}, chunks of {chunk:,}, storage of {gigabytes} GB/s"
         name += f", each machine lost every {assumed['lost_every'] / HOUR:.0f} h" if assumed else ""
         return name, Cluster(images, chunk, machines, answer, handing_out, storage=gigabytes * 1e9, **assumed)
@@ -143,9 +146,9 @@ def clusters(answer: float, handing_out: float) -> dict[str, Cluster]:
     million, most = 10**6, 10**9
     return dict([
         made(million, 1), made(million, 16), made(million, 16, lost_every=HOUR),
-        made(100 * million, 16), made(100 * million, 16, lost_every=HOUR), made(100 * million, 64), made(100 * million, 64, gigabytes=100),
-        made(100 * million, 256, gigabytes=100), made(100 * million, 256, 2048, 100),
-        made(most, 64, 4096), made(most, 256, 4096, 100), made(most, 256, 4096, 100, lost_every=HOUR),
+        made(100 * million, 16), made(100 * million, 16, lost_every=HOUR), made(100 * million, 64), made(100 * million, 64, 100),
+        made(100 * million, 256, 100, chunk=256), made(100 * million, 256, 100),
+        made(most, 64), made(most, 256, 100), made(most, 256, 100, lost_every=HOUR),
     ])  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def test_what_is_missing_is_what_has_no_part(tmp_path):
     (tmp_path / PART.format(1)).touch()
     (tmp_path / ".part-00000000.parquet.x.begun").touch()
     assert parts_done(tmp_path) == {1}
-    assert list(missing(tmp_path, plan)) == [Chunk(0, tuple(REFS[:4])), Chunk(2, tuple(REFS[8:]))]
+    assert list(missing(tmp_path, plan)) == [Chunk.of(0, REFS[:4]), Chunk.of(2, REFS[8:])]
 
 
 def test_a_name_that_is_not_utf8_comes_through(tmp_path):
@@ -207,7 +207,7 @@ def carried_out(chunks, dies) -> tuple[dict[int, list[str]], Orders, int]:
 
 def test_only_the_images_at_fault_are_lost():
     refs = tuple(ImageRef(f"{number}.png") for number in range(100))
-    chunks = [Chunk(0, refs[:70]), Chunk(1, refs[70:])]
+    chunks = [Chunk.of(0, refs[:70]), Chunk.of(1, refs[70:])]
     poison = {"3.png", "5.png", "69.png"}
     written, orders, deaths = carried_out(chunks, lambda names: not poison.isdisjoint(names))
     assert [row for number in (0, 1) for row in written[number]] == [
@@ -223,7 +223,7 @@ def test_only_the_images_at_fault_are_lost():
 def test_workers_that_die_for_reasons_of_their_own_cost_no_more_than_their_order(deaths, size):
     """However they die, each image has one row; and an image is blamed only when it was alone with two workers that died."""
     refs = tuple(ImageRef(f"{number}.png") for number in range(40))
-    chunks = [Chunk(number, refs[start : start + size]) for number, start in enumerate(range(0, 40, size))]
+    chunks = [Chunk.of(number, refs[start : start + size]) for number, start in enumerate(range(0, 40, size))]
     alone, fate = {}, iter(deaths)
 
     def dies(names):

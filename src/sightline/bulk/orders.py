@@ -32,7 +32,7 @@ class Order:
 
     @property
     def wanted(self) -> Chunk:
-        return Chunk(self.chunk.number, self.chunk.refs[self.start : self.stop])
+        return self.chunk.part(self.start, self.stop)
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Orders:
         if self._again:
             return self._again.popleft()
         chunk, self._ahead = self._ahead, next(self._chunks, None)
-        return None if chunk is None else Order(chunk, 0, len(chunk.refs), whole=True)
+        return None if chunk is None else Order(chunk, 0, chunk.size, whole=True)
 
     @property
     def waiting(self) -> bool:
@@ -73,8 +73,7 @@ class Orders:
             self._again.append(order)
             return None
         if single and not order.whole:
-            ref = order.chunk.refs[order.start]
-            row = refused(ref, CRASHED)
+            row = refused(order.wanted.refs[0], CRASHED)
             self.crashed.append(row["key"])
             return self.done(order, [row])
         if order.whole:
@@ -88,7 +87,7 @@ class Orders:
         """Rows of a piece came back. All rows of the chunk, in order, when that was the last that was missing of it."""
         broken = self._broken[order.chunk.number]
         broken.rows.update(zip(range(order.start, order.stop), rows, strict=True))
-        if len(broken.rows) < len(order.chunk.refs):
+        if len(broken.rows) < order.chunk.size:
             return None
         del self._broken[order.chunk.number]
-        return [broken.rows[place] for place in range(len(order.chunk.refs))]
+        return [broken.rows[place] for place in range(order.chunk.size)]

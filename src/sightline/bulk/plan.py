@@ -60,10 +60,29 @@ class Plan:
 
 
 class Chunk(NamedTuple):
-    """Consecutive images of the list, and what number their part has."""
+    """Consecutive images of the list, as its lines, and what number their part has.
+
+    Lines because a chunk travels: who shares a list out need not understand it, and references cost him a hundred times as much to send.
+    """
 
     number: int
-    refs: tuple[ImageRef, ...]
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, number: int, refs: Iterable[ImageRef]) -> Chunk:
+        return cls(number, tuple(map(_line, refs)))
+
+    @property
+    def size(self) -> int:
+        return len(self.lines)
+
+    @property
+    def refs(self) -> tuple[ImageRef, ...]:
+        return tuple(map(_ref, self.lines))
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Images start..stop of it."""
+        return Chunk(self.number, self.lines[start:stop])
 
 
 def begin(folder: Path, verb: str, model: str, settings: Mapping[str, Any], refs: Iterable[ImageRef], chunk: int | None) -> Plan:
@@ -106,7 +125,7 @@ def missing(folder: Path, plan: Plan) -> Iterator[Chunk]:
         for number in range(plan.chunks):
             lines = list(islice(file, plan.size(number)))
             if number not in done:
-                yield Chunk(number, tuple(ImageRef(*json.loads(line)) for line in lines))
+                yield Chunk(number, tuple(lines))
 
 
 def parts_done(folder: Path) -> set[int]:
@@ -159,11 +178,19 @@ def _earlier(folder: Path) -> Plan | None:
     return None
 
 
+def _line(ref: ImageRef) -> str:
+    return json.dumps([ref.path, ref.member, ref.frame]) + "\n"
+
+
+def _ref(line: str) -> ImageRef:
+    return ImageRef(*json.loads(line))
+
+
 def _write_list(path: Path, refs: Iterable[ImageRef]) -> tuple[int, str]:
     """Write each image once; how many there are, and the sha256 of what was written."""
     with path.open("xb") as file, Lines(path.parent) as lines:
         for ref in refs:
-            line = (json.dumps([ref.path, ref.member, ref.frame]) + "\n").encode()
+            line = _line(ref).encode()
             file.write(line)
             lines.add(line)
         again = lines.repeated()

@@ -147,7 +147,7 @@ class _Foreman:
         else:
             self.idle.append(actor)
             if order.whole:
-                yield len(order.chunk.refs)
+                yield order.chunk.size
                 return
             rows = self.orders.done(order, found)
         if rows is not None:
