@@ -1,12 +1,12 @@
-"""Claim: whatever form a float network is exported in answers as its bundle does: no probability is 0.0001 apart, no label is another.
+"""Claim: in whatever form a network is exported, fp32 or fp16, it answers as its bundle: no probability 0.0001 apart, no other label.
 
     python benchmarks/parity.py [--networks resnet50 vit_small_patch16_224 ...] [--seeds 0] [--add] [--quick]
 
 Each network learns for six epochs from the clothing photographs, from scratch where its weights are not at hand, and is exported as a
 bundle, for OpenVINO and for torch; every variant then answers all test images beside the bundle. A label may be another only where the
 best two probabilities differ by less than 0.001, or export refuses the variant. The share of other labels beside it is of what is fastest
-here, which a processor that multiplies bf16 may run in bf16. Half precision and INT8 are measured beside them and nothing is asked of
-them here: what differs by more than export allows is refused, and no figure stands for it.
+here, which a processor that multiplies bf16 may run in bf16. INT8 is measured beside them and nothing is asked of it here: what loses or
+changes too much is refused, and no figure stands for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from measure import DATA, WEIGHTS, Check, Record, arguments, finish, need_data, 
 SIDE, EPOCHS = 128, 6
 NETWORKS = ("mobilenetv2_100", "resnet50", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224", "torchvision/inception_v3")
 TOLERANCE = 1e-4
-FORMS = ("fp32", "openvino fp32", "torch fp32")
+FORMS = ("fp32", "openvino fp32", "torch fp32", "fp16", "openvino fp16", "torch fp16")
 NOT_MET = 7
 # A network that has seen few images may lose any number of points in INT8, which is what is to be measured.
 ANY_LOSS = 100
@@ -68,7 +68,7 @@ def main() -> None:
     args = parser.parse_args()
     need_data()
     networks = args.networks[:1] if args.quick else args.networks
-    claim = "Every exported float form of a network answers as its bundle does, to 0.0001 in each probability."
+    claim = "Every exported form of a network in fp32 or fp16 answers as its bundle does, to 0.0001 in each probability."
     record = Record("parity", claim, "214 test photographs a network", {"side": SIDE, "epochs": EPOCHS})
     folder = results_folder(args)
     if args.add:

@@ -12,8 +12,8 @@ from textwrap import wrap
 # Floors from the ground up: (title, rooms); a room may import those on floors below it.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
     ("ground: values", [
-        ("errors", "every error, its exit code"), ("texts", "columns of texts"), ("records", "Dataset, Infer"),
-        ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
+        ("errors", "every error, its exit code"), ("texts", "columns of texts"), ("fp16", "weights in fewer bits"),
+        ("records", "Dataset, Infer"), ("predictions", "what a model says"), ("scenes", "boxes, label maps"),
         ("settings", "fields with bounds"), ("config", "every setting, its help"),
     ]),
     ("ground: the machine", [

@@ -13,8 +13,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sightline"
 # Ground floor first; a room may import those on floors below, and those to its left. PRODUCT ends with the runtime.
 ORDER = [
-    ("errors", "texts", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console", "processor",
-     "energy"),
+    ("errors", "texts", "fp16", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console",
+     "processor", "energy"),
     ("data", "drawing", "evaluation", "tasks"),
     ("archive", "npz", "manifest", "onnx_check", "signature", "bundle", "reference"),
     ("engines", "tiling", "runtime", "replay", "assessment", "saving", "bulk", "explanation", "serving"),
@@ -22,8 +22,8 @@ ORDER = [
     ("diagnosis", "comparison", "trainer", "folds", "pipeline", "signing", "flags", "exits", "cli"),
 ]  # fmt: skip
 PLACE = {room: place for place, room in enumerate(room for floor in ORDER for room in floor)}
-PRODUCT = ("errors", "processor", "texts", "records", "predictions", "scenes", "settings", "config", "figures", "requirements", "console",
-           "energy", "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle",
+PRODUCT = ("errors", "processor", "texts", "fp16", "records", "predictions", "scenes", "settings", "config", "figures", "requirements",
+           "console", "energy", "data", "drawing", "evaluation", "tasks", "archive", "npz", "manifest", "onnx_check", "signature", "bundle",
            "reference", "engines", "tiling", "runtime", "replay", "assessment", "saving", "bulk", "explanation", "serving", "comparison",
            "pipeline", "signing", "flags", "exits", "cli")  # fmt: skip
 TRAIN_ONLY = ("torch", "torchvision", "timm", "sklearn", "skimage", "scipy", "onnx", "onnxscript", "jinja2", "loky", "safetensors",

@@ -153,6 +153,13 @@ class ExportConfig:
     max_loss: float = setting(
         0.5, "Points of the task's metric (accuracy, or mAP) that a variant may lose on test images.", low=0.0, high=100.0
     )
+    max_difference: float = setting(
+        1e-4,
+        "Most that a probability (or a box's or a mask's score) of any image may move in fp32 or fp16. Where fp16 moves it further, "
+        "three bytes of each weight are stored instead of two; with 0.02 two are mostly enough.",
+        low=1e-6,
+        high=1.0,
+    )
     standalone: bool = setting(
         False, "Instead one plain ONNX file for any program: decoded pixels of any size in, probabilities out. Needs no --data."
     )

@@ -12,10 +12,10 @@ from sightline.report.markdown import split_front
 
 
 def variant_card(
-    source: Bundle, wanted: Wanted, figures: Sequence[Figures], loss: Loss | None, float_layers: Sequence[str], max_loss: float
+    source: Bundle, wanted: Wanted, figures: Sequence[Figures], loss: Loss | None, float_layers: Sequence[str], max_loss: float, rests: bool
 ) -> str:
     """Markdown, the source's front matter first as hubs expect it."""
-    sentence = _sentence(source, wanted, figures[-1], loss, float_layers, max_loss)
+    sentence = _sentence(source, wanted, figures[-1], loss, float_layers, max_loss, rests)
     said = f"# An {wanted.precision.upper()} variant\n\n{sentence}\n\n{_rows(figures)}"
     if not source.has("card"):
         return said
@@ -24,7 +24,7 @@ def variant_card(
 
 
 def _sentence(
-    source: Bundle, wanted: Wanted, row: Figures, loss: Loss | None, float_layers: Sequence[str], max_loss: float
+    source: Bundle, wanted: Wanted, row: Figures, loss: Loss | None, float_layers: Sequence[str], max_loss: float, rests: bool
 ) -> str:  # fmt: skip
     if loss is None:
         said = f"On the {row.n} images in the bundle its outputs differ by at most {row.difference:.1e}; it was not tried on test images."
@@ -33,7 +33,7 @@ def _sentence(
     if wanted.precision == "int8":
         said += f" {len(float_layers)} of {len(layers(source.read('graph')))} layers stay in float."
     elif wanted.precision == "fp16":
-        said += " Its weights are stored in fp16; sums are in fp32."
+        said += f" Its weights are stored in fp16{' and 8 bits more' if rests else ''}; sums are in fp32."
     return said
 
 

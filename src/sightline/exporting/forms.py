@@ -23,7 +23,7 @@ from sightline.engines.acceptance import replay_of
 from sightline.engines.adapters import ENGINES, Work, compiled_in_openvino, import_openvino, onnx_infer, version_of
 from sightline.errors import ModelFileError
 from sightline.exporting.agreement import Side
-from sightline.exporting.halves import halved
+from sightline.exporting.halved import halved
 from sightline.manifest import Manifest
 from sightline.records import Infer
 from sightline.replay import record
@@ -54,9 +54,14 @@ class Content:
         return self.manifest.variant["precision"] == "fp16"
 
     @property
+    def rests(self) -> bool:
+        """Whether what fp16 rounds off is stored as well."""
+        return bool(self.manifest.variant.get("rests"))
+
+    @property
     def stored(self) -> bytes:
         """The graph with its weights as the variant stores them."""
-        return halved(self.graph) if self.in_half else self.graph
+        return halved(self.graph, self.rests) if self.in_half else self.graph
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class TorchForm:
         from sightline.model.program import exported_program
 
         path = folder / "model.pt2"
-        program = exported_program(content.source, content.in_half)
+        program = exported_program(content.source, content.in_half, content.rests)
         _save_program(program, path, {DESCRIPTION: _described(content.manifest)})
         return path
 

@@ -21,6 +21,7 @@ class Variant:
     samples       its agreement with its source on the images in the bundle
     loss          what it loses on the test images; None without any
     float_layers  of an INT8 variant, the layers that stayed in float
+    rests         of one in fp16, whether what that rounds off is stored as well
     """
 
     wanted: Wanted
@@ -28,11 +29,13 @@ class Variant:
     samples: Agreement
     loss: Loss | None
     float_layers: tuple[str, ...] = ()
+    rests: bool = False
 
     def to_json(self) -> dict[str, Any]:
         lost = {"loss": self.loss.points, "changed": self.loss.share, "n": self.loss.n} if self.loss else {}
         samples = {"n": len(self.samples.names), "difference": self.samples.largest, "changed": int(self.samples.changed.sum())}
-        return {"name": self.wanted.name, "model": str(self.model), **lost, "samples": samples, "float_layers": list(self.float_layers)}
+        how = {"float_layers": list(self.float_layers), "rests": self.rests}
+        return {"name": self.wanted.name, "model": str(self.model), **lost, "samples": samples, **how}
 
 
 @dataclass(frozen=True)

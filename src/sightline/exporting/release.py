@@ -19,6 +19,7 @@ from sightline.errors import DeviceError, ModelFileError, RequirementNotMet, Sig
 from sightline.exporting.agreement import SOURCE, Agreement, Replayed, Side, replayed_beside
 from sightline.exporting.cards import variant_card
 from sightline.exporting.forms import FORMS, Content, Opened, placed, work_of
+from sightline.exporting.halved import halved
 from sightline.exporting.int8 import in_int8, int8_facts
 from sightline.exporting.judging import Figures, Judge, Loss, Speed, speeds
 from sightline.exporting.material import Images, Material
@@ -35,19 +36,11 @@ HERE = ", as here"
 FAULTS = (ModelFileError, RequirementNotMet, DeviceError, UsageError)
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """What is allowed of a float variant on every image: the task's difference, and the gap to the second answer below which another
-    answer is a near tie."""
-
-    difference: float
-    tie: float
-
-
-# In fp32 engines agree to about 1e-6. Weights in fp16 are rounded by up to 2^-12 of themselves: of 214 photographs the largest difference
-# was 0.0025 to 0.009 with MobileNetV2 (decision 028). Allowed is what an engine in bf16, which rounds eight times as much and more than
-# the weights, is taken at (engines/choice.py). An answer may be another where each of two probabilities moves by as much.
-TOLERANCES = {"fp32": Tolerance(1e-4, 1e-3), "fp16": Tolerance(2e-2, 4e-2)}
+FLOATS = ("fp32", "fp16")
+# The least gap that counts as a near tie; more where more than half of it is allowed to each of two probabilities.
+TIE = 1e-3
+# Of what is allowed, what weights in fp16 alone may take as ONNX Runtime computes them: other forms fold, and so round, other numbers.
+ALONE = 0.5
 # Where images have several labels each, a threshold may be crossed by a hair: the share of images, of which one always may.
 CROSSED = 0.02
 
@@ -61,6 +54,7 @@ class Draft:
     opened: Opened
     samples: Agreement
     float_layers: tuple[str, ...]
+    rests: bool
 
 
 def released(
@@ -76,15 +70,16 @@ def released(
     original = Side(source.manifest, onnx_infer(work_of(source.manifest, source.read("graph"), str(source.path), threads)))
     samples = _sound(source, original)
     refused: dict[Wanted, SightlineError] = {}
+    test = material.test if isinstance(material, Material) else material
+    rests = any(one.precision == "fp16" for one in making) and _rests_needed(source, original, samples, test, config, limits)
     with tempfile.TemporaryDirectory(prefix=".sightline-", dir=next(iter(targets.values())).parent) as folder:
-        contents = _contents(source, making, material, config, limits, threads, refused)
+        contents = _contents(source, making, material, config, limits, threads, rests, refused)
         drafts = []
         for place, (one, content) in enumerate(contents.items()):
             try:
                 drafts.append(_drafted(one, content, original, samples, Path(folder, str(place)), config))
             except FAULTS as error:
                 refused[one] = error
-        test = material.test if isinstance(material, Material) else material
         tested = _tested(original, drafts, test, limits) if test is not None and drafts else None
         judged = [(draft, *_judged(draft, original, tested, source.path, config)) for draft in drafts]
         refused |= {draft.wanted: error for draft, _, error in judged if error is not None}
@@ -110,7 +105,7 @@ def _sound(source: Bundle, original: Side) -> Replay:
 
 def _contents(
     source: Bundle, making: Sequence[Wanted], material: Material | Images | None, config: ExportConfig, limits: Limits, threads: int,
-    refused: dict[Wanted, SightlineError],
+    rests: bool, refused: dict[Wanted, SightlineError],
 ) -> dict[Wanted, Content]:  # fmt: skip
     """What each variant is made of; where there is no INT8 graph, those in INT8 are ``refused``."""
     graph = source.read("graph")
@@ -126,9 +121,30 @@ def _contents(
     found = {}
     for one in making:
         if one not in refused:
-            said = {"precision": one.precision, "form": one.form, "of": of, **(facts if one.precision == "int8" else {})}
+            own = {"int8": facts, "fp16": {"rests": rests}}.get(one.precision, {})
+            said = {"precision": one.precision, "form": one.form, "of": of, **own}
             found[one] = Content(source, replace(made, variant=said), quantised if one.precision == "int8" else graph, threads)
     return found
+
+
+def _rests_needed(source: Bundle, original: Side, samples: Replay, test: Images | None, config: ExportConfig, limits: Limits) -> bool:
+    """Whether weights in fp16 alone would move an output by too much, on the images in the bundle or the test images."""
+    work = work_of(source.manifest, halved(source.read("graph")), str(source.path), config.threads or processors())
+    side = {"fp16": Side(source.manifest, onnx_infer(work))}
+    replays = [(samples.files, _names(samples))]
+    if test is not None:
+        replays.append((test.refs, [str(ref) for ref in test.refs]))
+    most = 0.0
+    for images, names in replays:
+        most = max(most, replayed_beside(original, side, images, names, limits=limits, what="Trying fp16").agreements["fp16"].largest)
+        if not most <= ALONE * config.max_difference:
+            console.say(f"Weights in fp16 alone move an output by {most:.2g}, so that 8 bits more are stored of each.")
+            return True
+    return False
+
+
+def _names(samples: Replay) -> list[str]:
+    return [f"image {place + 1} in the bundle" for place in range(len(samples.files))]
 
 
 def _drafted(one: Wanted, content: Content, original: Side, samples: Replay, folder: Path, config: ExportConfig) -> Draft:
@@ -138,13 +154,12 @@ def _drafted(one: Wanted, content: Content, original: Side, samples: Replay, fol
     form, source = FORMS[one.form], content.source.path
     path = form.write(content, folder)
     opened = form.open(path, config.engine, content.threads)
-    names = [f"image {place + 1} in the bundle" for place in range(len(samples.files))]
     try:
-        found = replayed_beside(original, {one.name: opened.side}, samples.files, names, what=f"Replaying {one}")
+        found = replayed_beside(original, {one.name: opened.side}, samples.files, _names(samples), what=f"Replaying {one}")
     except Exception as error:  # engines raise what they like
         raise RequirementNotMet(f"{source}: not released in {one}, because it cannot be replayed ({error}).") from error
     float_layers = content.manifest.variant.get("float_layers", ())
-    return Draft(one, path, opened, found.agreements[one.name], tuple(float_layers))
+    return Draft(one, path, opened, found.agreements[one.name], tuple(float_layers), content.rests)
 
 
 def _tested(original: Side, drafts: Sequence[Draft], test: Images, limits: Limits) -> Replayed:
@@ -168,7 +183,7 @@ def _judged(
         losses = {side: _loss(tested, side, draft, original) for side in (name, name + HERE) if side in tested.agreements}
         worst = max(losses, key=lambda side: losses[side].points)
         loss = losses[worst]
-    reason = _differing(draft, original) or (tested and _differing(draft, original, tested.agreements[name]))
+    reason = _differing(draft, original, config) or (tested and _differing(draft, original, config, tested.agreements[name]))
     if loss is not None and worst is not None and not loss.points <= config.max_loss + 1e-9:
         named = tested.agreements[worst] if tested else named
         reason = (
@@ -188,14 +203,14 @@ def _loss(tested: Replayed, side: str, draft: Draft, original: Side) -> Loss:
     return Loss(100 * (before - after), int(tested.agreements[side].changed.sum()), len(tested.targets))
 
 
-def _differing(draft: Draft, original: Side, agreement: Agreement | None = None) -> str | None:
+def _differing(draft: Draft, original: Side, config: ExportConfig, agreement: Agreement | None = None) -> str | None:
     """How a float variant differs from its source on single images by more than it may; INT8 is judged by what it loses."""
-    agreement, tolerance = agreement or draft.samples, TOLERANCES.get(draft.wanted.precision)
-    if tolerance is None:
+    agreement, most = agreement or draft.samples, config.max_difference
+    if draft.wanted.precision not in FLOATS:
         return None
-    if not agreement.largest <= tolerance.difference:
-        return f"its outputs differ by up to {agreement.largest:.3g} from the bundle's, more than {tolerance.difference:g}"
-    changed = int((agreement.changed & (agreement.gaps >= tolerance.tie)).sum())
+    if not agreement.largest <= most:
+        return f"its outputs differ by up to {agreement.largest:.3g} from the bundle's, more than {most:g} (--max-difference)"
+    changed = int((agreement.changed & (agreement.gaps >= max(TIE, 2 * most))).sum())
     if changed > (0 if original.task.ONE_LABEL else max(1, CROSSED * len(agreement.names))):
         return f"it gives other answers on {changed} of {len(agreement.names)} images, where none was near a tie"
     return None
@@ -239,7 +254,7 @@ def _row(
 def _written(source: Bundle, draft: Draft, loss: Loss | None, rows: tuple[Figures, Figures], target: Path, config: ExportConfig) -> Variant:
     """The variant under its name, with its figures and its card."""
     measured: dict[str, Any] = {"samples": draft.samples.largest, "figures": [row.to_json() for row in rows]}
-    card = variant_card(source, draft.wanted, rows, loss, draft.float_layers, config.max_loss)
+    card = variant_card(source, draft.wanted, rows, loss, draft.float_layers, config.max_loss, draft.rests)
     FORMS[draft.wanted.form].finished(draft.path, {**measured, **({"loss": loss.points} if loss else {})}, card)
     path = placed(draft.path, target)
-    return Variant(draft.wanted, path, draft.samples, loss, draft.float_layers)
+    return Variant(draft.wanted, path, draft.samples, loss, draft.float_layers, draft.rests)
