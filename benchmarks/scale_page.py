@@ -18,6 +18,7 @@ from sightline.bulk.plan import CHUNK, LARGEST_CHUNK, PARTS
 HERE = Path(__file__).resolve().parent
 TEXT, PAGE = HERE / "scale_page.md", HERE.parent / "docs" / "scale.md"
 MILLION, MANY, MOST = SIZES = (10**6, 10**8, 10**9)
+LITTLE = 10**4
 NEEDED = ("files_to_labels", "look_once", "look_at_scale", "near_million", "driver_at_scale", "simulate_cluster")
 Results = Mapping[str, Mapping[str, Any]]
 # Of the store: three bytes a pixel, at the default side, of photographs of 3 to 2; and what a table of facts holds of an image.
@@ -34,6 +35,8 @@ def page(results: Results) -> str:
     each = processor_seconds(files, results["look_once"])
     predicting = each["predict, MobileNetV2"]
     near_seconds, near_gb = median(near, "1,000,000", "seconds"), median(near, "1,000,000", "gigabytes")
+    look_gb = {n: median(look, f"first look at {n:,}", "main_gb") for n in (LITTLE, MILLION)}
+    look_bytes = (look_gb[MILLION] - look_gb[LITTLE]) * 1e9 / (MILLION - LITTLE)
     rate = median(driver, "1,000 others at work", "chunks_per_second")
     names = "listing, 10,000,000"
     on_disk = {
@@ -43,6 +46,7 @@ def page(results: Results) -> str:
         "embeddings of MobileNetV2, as `embed` writes them": (EMBEDDING_BYTES, "`--out`, not compressed"),
         "the list of names of `predict --engine ray`": (median(driver, names, "list_bytes_each"), "`--out`"),
         "memory of the search for near copies": (near_gb * 1e9 / MILLION, "one process"),
+        "memory of looking once": (look_bytes, "one process"),
     }
     figures = {
         "machine": _machine(files["machine"]), "photo": _amount(Cluster.image_bytes),
@@ -50,7 +54,7 @@ def page(results: Results) -> str:
         "processor_rows": _processor_rows(each), "byte_rows": _byte_rows(on_disk),
         "near_seconds": near_seconds, "near_many": _hours(near_seconds / HOUR * MANY * log(MANY) / (MILLION * log(MILLION))),
         "near_gb": near_gb, "near_most": MEMORY_GB / near_gb,
-        "look_memory": median(look, "first look at 1,000,000", "main_gb") * 1e3,
+        "look_memory": look_gb[MILLION] * 1e3, "look_most": MEMORY_GB * 1e9 / look_bytes / 1e6,
         "again_memory": median(look, "second look at 1,000,000", "main_gb") * 1e3,
         "again_seconds": median(look, "second look at 1,000,000", "seconds"),
         "predicting": predicting * 1e3, "reading": Cluster.image_bytes / predicting / 1e6,
@@ -60,7 +64,8 @@ def page(results: Results) -> str:
         "chunk": CHUNK, "largest_chunk": LARGEST_CHUNK, "larger": LARGEST_CHUNK / CHUNK, "many": CHUNK * PARTS / 1e6,
         "parts": MOST / CHUNK / 1e6, "fewer_parts": MOST / LARGEST_CHUNK / 1e3,
         "listing": median(driver, names, "microseconds_each"),
-        "rate": rate, "driver_processors": rate * CHUNK * predicting, "driver_most": rate * LARGEST_CHUNK * predicting,
+        "rate": rate, "handed_out": driver["settings"]["chunk_handed_out"],
+        "driver_processors": rate * CHUNK * predicting, "driver_most": rate * LARGEST_CHUNK * predicting,
     }  # fmt: skip
     return TEXT.read_text(encoding="utf-8").format(**figures)
 
