@@ -189,6 +189,20 @@ def test_the_command_under_torchrun_leaves_one_run(shapes, tmp_path):
         assert bundle.manifest.task == "classify"
 
 
+def test_once_others_are_gone_what_is_told_of_it_is_not_cut_short(monkeypatch):
+    """The launcher, too, sees that one is gone, and sends SIGTERM to the rest."""
+    for name, value in {**MEETING, "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Ranks(0, 2).watched():
+            raise RuntimeError("[gloo] Connection closed by peer")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # where a handler would raise
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
 def test_a_process_that_is_killed_ends_the_others_in_one_sentence_and_one_goes_on(shapes, tmp_path):
     run = tmp_path / "run"
     command = [*TORCHRUN, "train", shapes, "--out", run, "--epochs", "12", *SETTINGS]
@@ -200,7 +214,7 @@ def test_a_process_that_is_killed_ends_the_others_in_one_sentence_and_one_goes_o
     os.kill(second, signal.SIGKILL)
     said = launcher.communicate()[1]
     assert launcher.returncode != 0
-    assert said.count(f"sightline train --resume {run} goes on.") == 1
+    assert said.count(f"sightline train --resume {run} goes on.") == 1, said
     assert "fault of Sightline" not in said
     assert _exit_code(["train", "--resume", str(run)]) == 0
     assert (run / "report.html").exists()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline import console, trainer
 from sightline.errors import Interrupted
+from sightline.processor import end_undisturbed
 from sightline.requirements import refuse_unmet
 from sightline.tasks.blocks import Bar, Bars, Table, Text
 from sightline.trainer import Start, Trained, go_on, train_once
@@ -63,6 +64,7 @@ def train_folds(start: Start) -> Trained:
         try:
             done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]
         except (Interrupted, KeyboardInterrupt):
+            end_undisturbed()
             raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
         numbers = start.ranks.of_first(lambda: _written(run, done))
     return Trained(run.folder, run.model, run.report, numbers)

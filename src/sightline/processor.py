@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
 from pathlib import Path
 
 # Instruction sets that compute in few bits natively, by the names Linux gives them.
@@ -51,6 +53,15 @@ def launched() -> tuple[int, int] | None:
     """This process's number, from 0, and how many there are, where torchrun or its like started several; None otherwise."""
     told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
     return (int(told[0]), int(told[1])) if all(told) and int(told[1]) > 1 else None
+
+
+def end_undisturbed() -> None:
+    """Pass over SIGTERM from here on, where several processes were started: this one ends by itself and has yet to tell why.
+
+    Their launcher sends it to those that are left as soon as one is gone, so that it would cut short what is told of that.
+    """
+    if launched() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def share_processors() -> None:

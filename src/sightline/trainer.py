@@ -19,7 +19,7 @@ from sightline.data.reading import Reading
 from sightline.data.remote import local
 from sightline.energy import Meter
 from sightline.errors import Interrupted, UsageError
-from sightline.processor import keep_memory, share_processors
+from sightline.processor import end_undisturbed, keep_memory, share_processors
 from sightline.requirements import parse
 from sightline.tasks import load_task
 from sightline.training.budget import Budget, parse_budget, spoken
@@ -125,6 +125,7 @@ def train_once(start: Start) -> Trained:
         if start.budget.limited:
             console.say(f"It took {spoken(start.budget.elapsed())} of a budget of {spoken(start.budget.seconds)}.")
     except KeyboardInterrupt:
+        end_undisturbed()
         raise Interrupted(f"Stopped. What was trained is kept: sightline train --resume {run.folder} goes on.") from None
     return Trained(run.folder, run.model, run.report, numbers)
 

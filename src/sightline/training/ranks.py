@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sightline import console
 from sightline.errors import DeviceError, Interrupted, UsageError
-from sightline.processor import launched
+from sightline.processor import end_undisturbed, launched
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -203,6 +203,7 @@ class Ranks:
         except RuntimeError as error:
             if not self._is_lost(error):
                 raise
+            end_undisturbed()
             console.warn("Another process of this training has ended.")
             raise KeyboardInterrupt from error
 
@@ -237,7 +238,7 @@ class Ranks:
         try:
             return bool(self.store.add(TOLD, 1) > 1)
         except RuntimeError:  # it went with the first process
-            return True
+            return not self.is_first
 
 
 ALONE = Ranks()
