@@ -22,16 +22,16 @@ SHIM = r"""
 #include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 static void note(const char *what, const char *detail) {
     int file = open(getenv("CONNECTIONS"), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    write(file, what, strlen(what));
-    write(file, " ", 1);
-    write(file, detail, strlen(detail));
-    write(file, "\n", 1);
+    char line[512]; /* written in one piece, as several processes write */
+    snprintf(line, sizeof line, "%s %s\n", what, detail);
+    write(file, line, strlen(line));
     close(file);
 }
 

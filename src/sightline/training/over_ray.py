@@ -33,6 +33,8 @@ MOST_DEATHS = 5
 # Read by Ray Train where it is imported and where its trainer is made.
 QUIET = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_METRICS_ENABLED": "0"}
 PATIENCE_SECONDS = 1.0
+# For workers that are stopped to end by themselves.
+ENDING_SECONDS = 10.0
 SAID, BEGUN, DONE = "said", "begun", "done"
 SHARED = "data, runs and the folder this is started in must be on a file system that all machines have under the same names"
 
@@ -161,6 +163,8 @@ class Going:
             self._hear(words, 0.0)
         finally:
             words.shutdown(force=True)  # workers that are still there end when they have something to say
+            if running.is_alive():  # Ray ends the whole process when a thread asks for something once it is shut down
+                running.join(ENDING_SECONDS)
         if self.error is not None:
             raise told(self.error) from self.error
         return self.found
