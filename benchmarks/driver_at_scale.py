@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import Check, Record, arguments, finish, machine, results_folder, run_child, versions
+from measure import Check, Record, arguments, finish, machine, peak_bytes, results_folder, run_child, versions
 
 from sightline.bulk.orders import Orders
 from sightline.bulk.plan import CHUNK, PART, Chunk, begin, chunk_of, missing
@@ -53,9 +53,7 @@ def list_them(folder: Path, n: int, again: bool) -> None:
     plan = begin(folder, "predict", "model", {}, named(n), CHUNK)
     left = sum(chunk.size for chunk in missing(folder, plan))
     seconds = time.perf_counter() - began
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    print(json.dumps({"seconds": seconds, "left": left, "peak": peak, "list_bytes": (folder / "_images.jsonl").stat().st_size}))
+    print(json.dumps({"seconds": seconds, "left": left, "peak": peak_bytes(), "list_bytes": (folder / "_images.jsonl").stat().st_size}))
 
 
 def measure_lists(record: Record, quick: bool, seed: int) -> None:

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from measure import Check, Record, arguments, finish, results_folder, run_child
+from measure import Check, Record, arguments, finish, peak_bytes, results_folder, run_child
 from PIL import Image
 
 from sightline.processor import processors
@@ -81,12 +81,6 @@ def look(root: str) -> None:
     assert store.facts.readable.all()
     assert store[len(store) - 1].shape == (LOOKED_AT, LOOKED_AT, 3)
     print(json.dumps({"n": len(store), "peak": peak_bytes(), **{name: round(seconds, 3) for name, seconds in parts.items()}}))
-
-
-def peak_bytes() -> int:
-    """The most memory that this process ever had, in bytes; what is mapped of files counts as far as it was touched."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def measured(record: Record, root: Path, n: int, scratch: Path) -> None:

@@ -133,6 +133,12 @@ def proportional_bytes(pid: int) -> int:
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
+def peak_bytes() -> int:
+    """The most memory that this process ever had; what is mapped of files counts as far as it was touched."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def spread(values: Iterable[float]) -> dict[str, float | int]:
     """Median, mean, standard deviation (of a sample; 0 for a single value), least, most and n."""
     found = list(values)

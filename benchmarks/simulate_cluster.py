@@ -57,6 +57,29 @@ class Cluster:
     replacing: float = 120.0
     uneven: float = 0.2
 
+    @property
+    def of_a_machine(self) -> int:
+        """Workers of a machine."""
+        return self.processors // THREADS
+
+    @property
+    def workers(self) -> int:
+        return self.machines * self.of_a_machine
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.images // self.chunk)
+
+    @property
+    def computing(self) -> float:
+        """Seconds for a chunk where storage gives at once."""
+        return self.chunk * self.answer / THREADS
+
+    @property
+    def typical(self) -> float:
+        """Seconds for a chunk, all workers reading together."""
+        return max(self.computing, self.chunk * self.image_bytes * self.workers / self.storage)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -93,16 +116,11 @@ class Losses:
 def simulate(cluster: Cluster, seed: int) -> Found:
     """Worker by worker, in the order in which they become idle; all that read together share the storage."""
     rng = random.Random(seed)
-    of_a_machine = cluster.processors // THREADS
-    workers = cluster.machines * of_a_machine
-    chunks = -(-cluster.images // cluster.chunk)
-    compute = cluster.chunk * cluster.answer / THREADS
-    typical = max(compute, cluster.chunk * cluster.image_bytes * workers / cluster.storage)
     losses = [Losses(cluster.lost_every, f"{seed} {machine}") for machine in range(cluster.machines)]
-    idle = [(0.0, worker) for worker in range(workers)]
+    idle = [(0.0, worker) for worker in range(cluster.workers)]
     again: list[float] = []  # chunks to be given again, by the time from which that is known
     resting: list[int] = []
-    to_give, left, given_again = chunks, chunks, 0
+    to_give, left, given_again, typical = cluster.chunks, cluster.chunks, 0, cluster.typical
     driver_free = ended = worked = 0.0
     while left:
         now, worker = heapq.heappop(idle)
@@ -118,7 +136,7 @@ def simulate(cluster: Cluster, seed: int) -> Found:
             continue
         driver_free = given = max(now, driver_free) + cluster.handing_out
         seconds = typical * rng.lognormvariate(-(cluster.uneven**2) / 2, cluster.uneven)
-        loss = losses[worker // of_a_machine].after(now)
+        loss = losses[worker // cluster.of_a_machine].after(now)
         if given + seconds > loss:
             given_again += 1
             heapq.heappush(again, loss)
@@ -131,7 +149,8 @@ def simulate(cluster: Cluster, seed: int) -> Found:
         ended = max(ended, given + seconds)
         heapq.heappush(idle, (given + seconds, worker))
     read = cluster.images * cluster.image_bytes / ended / cluster.storage
-    return Found(ended, worked / (ended * workers) * compute / typical, chunks * cluster.handing_out / ended, read, given_again)
+    counts = worked / (ended * cluster.workers) * cluster.computing / typical
+    return Found(ended, counts, cluster.chunks * cluster.handing_out / ended, read, given_again)
 
 
 def clusters(answer: float, handing_out: float) -> dict[str, Cluster]:
