@@ -9,47 +9,27 @@ is saved. Both are judged on every pixel of the test images that is not void: Si
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
+import found_maps
 import image_sets
 import numpy as np
 from measure import WEIGHTS, Check, Record, arguments, finish, need_data, results_folder, run_peer, run_sightline
-from PIL import Image
 
-from sightline.evaluation.segmentation import overlap_differences, overlap_summary, pixel_confusion
+from sightline.evaluation.segmentation import overlap_differences, overlap_summary
 from sightline.runtime import Model
-from sightline.scenes import IGNORED, Segmentation
 
 OURS, UNET = "Sightline", "segmentation-models-pytorch Unet"
 LEAST, POINTS = 0.50, 0.05
-VOID = "void"
 # Flags of ours beside data, weights and budget: those that a user is told to give for label maps. None are needed.
 FLAGS: list[str] = []
 QUICK_FLAGS, QUICK_BUDGET = ["--size", "96", "--no-trial"], 60
 QUICK_PEER = ["--seconds", "5", "--timing", "0.5"]
 
 
-def of_bundle(model: Model, data: Path, names: Sequence[str]) -> np.ndarray:
-    """(n, k, k) int64 confusions of the test images by name, classes as in ``names``; SystemExit for an image that it refuses."""
-    files = sorted((data / "test" / "images").iterdir())
-    place = np.array([names.index(label) for label in model.labels])
-    confusions = []
-    for file, found in zip(files, model.stream(files), strict=True):
-        if not isinstance(found, Segmentation):
-            sys.exit(f"{file}: {found}")
-        with Image.open(data / "test" / "masks" / f"{file.stem}.png") as mask:
-            classes = np.array(mask)
-        truth = np.where(classes < len(names), classes, IGNORED)
-        confusions.append(pixel_confusion(truth, place[found.classes], len(names)))
-    return np.stack(confusions)
-
-
 def measure_seed(record: Record, data: Path, seed: int, minutes: float, quick: bool) -> None:
-    names = [name for name in json.loads((data / "classes.json").read_text()) if name != VOID]
     budget, flags = (QUICK_BUDGET, QUICK_FLAGS) if quick else (int(60 * minutes), FLAGS)
     with tempfile.TemporaryDirectory() as scratch:
         words = QUICK_PEER if quick else ["--seconds", str(60 * minutes)]
@@ -64,7 +44,7 @@ def measure_seed(record: Record, data: Path, seed: int, minutes: float, quick: b
         for made in ("model", "report"):
             if not Path(child.last[made]).exists():
                 sys.exit(f"{OURS}: the run left no {made}.")
-        ours = of_bundle(Model.open(child.last["model"], many=True), data, names)
+        ours = found_maps.confusions(Model.open(child.last["model"], many=True), data, found_maps.names_of(data))
     low, high = overlap_differences(theirs, ours)[0].tolist()
     figures = {"miou": round(overlap_summary(ours)[0], 5), "difference_low": round(low, 4), "difference_high": round(high, 4)}
     record.add(OURS, seed, seconds=round(child.seconds, 2), budget=budget, **figures)

@@ -35,6 +35,7 @@ TITLES = {
     "parity": "Every form answers alike",
     "standalone": "One ONNX file for any language",
     "startup": "The command line answers at once",
+    "scenes_agree": "Boxes and masks without torch",
     "tiles": "Large pictures in tiles",
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
