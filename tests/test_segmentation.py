@@ -84,11 +84,12 @@ def test_intervals_hold_the_value_and_pairing_narrows_a_difference():
     assert np.diff(difference[0]) < np.diff(intervals[0])
 
 
-def boundary_of(labels: np.ndarray, label: int) -> np.ndarray:
-    """Pixels of a class with one of the four neighbours outside of it, by shifting a padded copy."""
-    inside = np.pad(labels == label, 1, mode="edge")
-    neighbours = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    return inside[1:-1, 1:-1] & ~neighbours
+def boundary_of(labels: np.ndarray, label: int, *, of: np.ndarray | None = None) -> np.ndarray:
+    """Pixels of a class with one of the four neighbours outside of it, or among the pixels ``of``, by shifting a padded copy."""
+    inside = labels == label
+    outside = np.pad(~inside if of is None else ~inside & of, 1, mode="constant")
+    beside = outside[:-2, 1:-1] | outside[2:, 1:-1] | outside[1:-1, :-2] | outside[1:-1, 2:]
+    return inside & beside
 
 
 @given(map_pairs(), st.sampled_from([0.0, 0.02, 0.0751, 0.2]))
@@ -100,8 +101,18 @@ def test_boundary_counts_agree_with_distance_maps(pair, tolerance):
         there, given_ = boundary_of(truth, label), boundary_of(predicted, label)
         near_truth = distance_transform_edt(~there) <= reach if there.any() else np.zeros(truth.shape, bool)
         near_given = distance_transform_edt(~given_) <= reach if given_.any() else np.zeros(truth.shape, bool)
-        judged = given_ & (truth != 255)
-        assert counts[label].tolist() == [(judged & near_truth).sum(), judged.sum(), (there & near_given).sum(), there.sum()]
+        judged, asked = given_ & (truth != 255), boundary_of(truth, label, of=truth != 255)
+        assert counts[label].tolist() == [(judged & near_truth).sum(), judged.sum(), (asked & near_given).sum(), asked.sum()]
+
+
+def test_no_boundary_is_asked_for_around_what_is_ignored():
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:9, 5:9] = 255
+    assert boundary_counts(truth, np.zeros_like(truth), 2).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0]]
+    # Where another class is beside it as well, it is; and one that is predicted at what is ignored is right.
+    truth[10:] = 1
+    assert boundary_counts(truth, truth, 2)[:, 2:].tolist() == [[20, 20], [20, 20]]
+    assert boundary_f1(boundary_counts(truth, truth, 2)).tolist() == [1, 1]
 
 
 def test_a_boundary_within_the_tolerance_is_right():

@@ -3,8 +3,9 @@
 Csurka et al., "What is a good evaluation measure for semantic segmentation?" (2013). A boundary pixel of a class has one of its four
 neighbours in another class; it is matched if the other map has a boundary pixel of the same class within 0.75% of the image's
 diagonal. Precision is the share of the prediction's boundary pixels that are matched, recall that of the truth's. Unlike in the paper
-the counts are summed over images before they are divided, a distance equal to the tolerance still matches, and predicted boundaries
-where the truth is ignored are not judged; they do match, as a class may end where the truth says nothing.
+the counts are summed over images before they are divided, a distance equal to the tolerance still matches, and where the truth is
+ignored nothing is judged: predicted boundaries in there are not, and where a class of the truth ends at it, none is asked for. One that
+is predicted there does match, as a class may end where the truth says nothing.
 """
 
 from __future__ import annotations
@@ -31,25 +32,24 @@ def boundary_counts(truth: Ints, predicted: Ints, classes: int, tolerance: float
     counts = [
         given.labels[judged & given.near(there, reach)],
         given.labels[judged],
-        there.labels[there.near(given, reach)],
-        there.labels,
+        there.labels[there.asked & there.near(given, reach)],
+        there.labels[there.asked],
     ]
     return np.stack([np.bincount(labels, minlength=classes) for labels in counts], axis=1)
 
 
 class _Boundary:
-    """The boundary pixels of a map, without those of ignored places: ``y``, ``x`` and ``labels``, (p,) int64 each."""
+    """The boundary pixels of a map, without those of ignored places: ``y``, ``x`` and ``labels``, (p,) int64 each.
+
+    asked  (p,) bool, those that have another class beside them, not only an ignored place
+    """
 
     def __init__(self, labels: Ints) -> None:
-        edge = np.zeros(labels.shape, bool)
+        known = labels != IGNORED
         down, across = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-        edge[1:] |= down
-        edge[:-1] |= down
-        edge[:, 1:] |= across
-        edge[:, :-1] |= across
-        edge &= labels != IGNORED
-        self.y, self.x = np.nonzero(edge)
+        self.y, self.x = np.nonzero(_beside(down, across) & known)
         self.labels = labels[self.y, self.x].astype(np.int64)
+        self.asked = _beside(down & known[1:] & known[:-1], across & known[:, 1:] & known[:, :-1])[self.y, self.x]
         self.height, self.width = labels.shape
 
     def near(self, other: _Boundary, reach: float) -> NDArray[np.bool_]:
@@ -73,6 +73,16 @@ class _Boundary:
             centres = ours[left] + across * height
             found[left] = np.searchsorted(theirs, centres + along, "right") > np.searchsorted(theirs, centres - along, "left")
         return found
+
+
+def _beside(down: NDArray[np.bool_], across: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(h, w) the pixels on both sides of steps, from the steps to the next row (h - 1, w) and to the next column (h, w - 1)."""
+    found = np.zeros((across.shape[0], down.shape[1]), bool)
+    found[1:] |= down
+    found[:-1] |= down
+    found[:, 1:] |= across
+    found[:, :-1] |= across
+    return found
 
 
 def boundary_f1(counts: NDArray[np.int64]) -> Floats:
