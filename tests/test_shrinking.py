@@ -117,6 +117,8 @@ def test_shapes_go_from_the_gentlest_on_and_only_those_that_can_help():
     own = families(manifest_of("module/Mine"), asked(latency="1ms"))
     assert [family[0].family for family in own] == ["backbone"]
     assert [shape.prepare.size for shape in families(manifest_of(size=32), asked(latency="1ms"))[0]] == [28, 24, 20, 12]
+    # Below 49 px its patches overlap, which they did not where it learned, and there would be more of them.
+    assert [shape.prepare.size for shape in families(manifest_of("sightline/patchnet", size=64), asked(latency="1ms"))[0]] == [56]
 
 
 def test_of_each_family_the_gentlest_that_fits_is_picked():

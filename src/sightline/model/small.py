@@ -85,13 +85,22 @@ class PatchNet(nn.Module):
 
     def __init__(self, channels: int, size: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.stem = PatchStem(channels, 1 if size <= OVERLAPPING_UP_TO else PATCH)
+        self.stem = PatchStem(channels, _stride(size))
         inputs = (self.stem.out_channels, *widths)
         self.blocks = nn.Sequential(*(Block(*pair) for pair in zip(inputs, widths, strict=False)))
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.blocks(F.gelu(self.stem(images)))
         return features
+
+
+def _stride(size: int) -> int:
+    return 1 if size <= OVERLAPPING_UP_TO else PATCH
+
+
+def is_same_at(backbone: str, size: int, other: int) -> bool:
+    """Whether what a backbone learned at one size holds at another; of ours, where patches overlap at both or at neither."""
+    return not backbone.startswith(OURS) or _stride(size) == _stride(other)
 
 
 def whiten(network: nn.Module, images: Callable[[], Tensor]) -> None:

@@ -18,6 +18,7 @@ from sightline.model.assembly import assembled
 from sightline.model.backbone import MODULE, SMALL_SIDE, BackboneSpec, build, has_fixed_size
 from sightline.model.export import export_graph
 from sightline.model.network import Network
+from sightline.model.small import is_same_at
 from sightline.model.weights import Weights, hub_weights, load_into
 from sightline.shrinking.asked import Asked, spoken_size, spoken_time
 from sightline.shrinking.pruning import pruned
@@ -89,7 +90,7 @@ def families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     itself = shape_of(manifest)
     channels = [_with_channels(itself, share) for share in CHANNELS]
     # For a smaller file alone, the size of the input is no matter.
-    sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else [_with_side(itself, side) for side in _sides(prepare)]
+    sides = [] if asked.latency_ms is None or has_fixed_size(spec.name) else [_with_side(itself, side) for side in _own_sides(itself)]
     return [family for family in (sides, channels, backbones) if family]
 
 
@@ -98,12 +99,12 @@ def harsh_families(manifest: Manifest, asked: Asked) -> list[list[Shape]]:
     spec, prepare = BackboneSpec.from_json(manifest.backbone), Prepare.from_json(manifest.prepare)
     if asked.latency_ms is None:
         return []
-    sides, small = _sides(prepare)[-2:], _backbones(spec, prepare)[-2:]
-    backbones = [_with_side(shape, side) for side in sides for shape in small]
+    small = _backbones(spec, prepare)[-2:]
+    backbones = [_with_side(shape, side) for side in _sides(prepare)[-2:] for shape in small]
     if spec.name.startswith(MODULE) or has_fixed_size(spec.name):
         return [backbones]
     itself = replace(shape_of(manifest), epochs=12)
-    both = [_with_side(_with_channels(itself, share), side) for share, side in zip(CHANNELS[1:], sides, strict=False)]
+    both = [_with_side(_with_channels(itself, share), side) for share, side in zip(CHANNELS[1:], _own_sides(itself)[-2:], strict=False)]
     return [family for family in (both, backbones) if family]
 
 
@@ -111,6 +112,12 @@ def _sides(prepare: Prepare) -> list[int]:
     step = STEPS[prepare.size > SMALL_SIDE]
     sides = dict.fromkeys(step * round(share * prepare.size / step) for share in SIDES)
     return [side for side in sides if SMALLEST_SIDE <= side < prepare.size]
+
+
+def _own_sides(itself: Shape) -> list[int]:
+    """Those at which what the model has learned still holds."""
+    prepare = itself.prepare
+    return [side for side in _sides(prepare) if is_same_at(itself.spec.name, prepare.size, side)]
 
 
 def _with_side(shape: Shape, side: int) -> Shape:
