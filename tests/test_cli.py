@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -338,6 +339,29 @@ def test_debug_adds_the_traceback(sightline):
     code, _, err = sightline("train", "absent", "--debug")
     assert code == 3
     assert "Traceback" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are closed otherwise there")
+def test_who_has_seen_enough_ends_it_without_a_word():
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([sys.executable, "-m", "sightline", "doctor"], stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
+def test_what_an_encoding_lacks_is_spelt_out(encoding):
+    """Of names with letters, and with bytes that are none in the file system's encoding."""
+    code = "from sightline.console import print_json, show\nfrom sightline.exits import exit_code\nfrom cyclopts import App\n"
+    code += "app = App()\n@app.default\ndef say():\n    name = 'caf\\xe9 \\u017e \\udce9'\n    show(name), print_json({name: 1})\n"
+    code += "raise SystemExit(exit_code(app, []))"
+    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    said, in_json = done.stdout.decode(encoding).splitlines()
+    assert said.endswith("\\udce9")
+    assert json.loads(in_json) == {"caf\xe9 \u017e \udce9": 1}
 
 
 def test_the_installed_command_runs():

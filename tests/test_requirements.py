@@ -291,8 +291,8 @@ def test_the_section_says_it_all_and_the_gate_closes():
     assert "top5 could not be measured" in section["sentence"]
     assert "label more images" in section["sentence"]
     with pytest.raises(RequirementNotMet, match=r"2 of 3 requirements.*marked as unfit.*model\.sight") as caught:
-        refuse_unmet(section, Path("runs") / "model.sight")
-    assert caught.value.exit_code == 7
+        refuse_unmet(section, Path("runs") / "model.sight", "the run")
+    assert (caught.value.exit_code, caught.value.done) == (7, "the run")
 
 
 def test_a_gate_that_holds_lets_through():

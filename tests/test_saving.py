@@ -195,6 +195,21 @@ def test_a_place_that_cannot_be_written_is_named(command, pictures, tmp_path):
         assert "could not be written" in err
 
 
+def test_what_was_found_until_a_stop_is_written(command, pictures, tmp_path, monkeypatch):
+    def stopped(self, top):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sightline.scenes.Detections.in_words", stopped)
+    code, out, err = command(
+        "detect.sight", "photos/one.png", "photos/more/one.jpg", "--format", "coco", "--out", "boxes.json", "--save", "drawn"
+    )
+    assert (code, out) == (130, "")
+    assert "3 boxes on 1 images written" in err
+    assert err.endswith("sightline: Stopped.\n")
+    assert [image["file_name"] for image in json.loads((tmp_path / "boxes.json").read_text())["images"]] == ["photos/one.png"]
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["one.png"]
+
+
 def test_an_image_that_goes_away_meanwhile_does_not_lose_the_others(opened, pictures, tmp_path, capsys):
     names = ["one.png", "more/one.jpg"]
     found = sightline.predict("detect.sight", [pictures / name for name in names], format="coco", out=str(tmp_path / "boxes.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,7 +109,11 @@ def test_two_classes_of_which_one_is_rare(tmp_path):
 def test_the_command_line_takes_what_the_api_takes(tmp_path, shapes, capsys):
     words = ["train", str(shapes), "--out", str(tmp_path / "run"), "--require", "accuracy>=1", "--no-trial", "--promise", "0.8",
              "--backbone", "test_resnet", "--weights", "none", "--epochs", "1"]  # fmt: skip
-    assert _exit_code(words) == 7
-    assert "does not meet its requirement" in capsys.readouterr().err
+    assert _exit_code([*words, "--json"]) == 7
+    said = capsys.readouterr()
+    assert "does not meet its requirement" in said.err
+    run = json.loads(said.out)  # all that was done is told of all the same
+    assert Path(run["model"]).is_file()
+    assert "accuracy" in run["test"]["metrics"]
     assert _exit_code(["train", str(shapes), "--require", "acuracy>=1"]) == 2
     assert "accuracy" in capsys.readouterr().err

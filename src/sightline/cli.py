@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,11 +51,19 @@ def train(
     from sightline import pipeline
     from sightline.training.budget import process_start
 
-    run = pipeline.train(data, resume=resume, started=process_start(), **settings)
+    refused = None
+    try:
+        run = pipeline.train(data, resume=resume, started=process_start(), **settings)
+    except RequirementNotMet as error:
+        if error.done is None:
+            raise
+        refused, run = error, error.done  # a model that is not what was required is there all the same
     if json:
         print_json(run.to_json())
     else:
         show(f"{run.to_json()['verdict']}\nModel   {run.model}\nReport  {run.report}")
+    if refused is not None:
+        raise refused
 
 
 @verb(ReadConfig, LookConfig, AuditConfig)
@@ -121,9 +130,10 @@ def predict(
         return f"{found.caution}: {words}" if found.caution and found.caution.abstained else words
 
     answers = pipeline.predict(model, images, top=top, **settings)
-    if not isinstance(answers, Iterator):
+    if not isinstance(answers, Generator):
         return print_json(answers.to_json()) if json else print(answers)
-    return print_each(answers, json, lambda path, found: told(path, found, top), said)
+    with closing(answers):
+        return print_each(answers, json, lambda path, found: told(path, found, top), said)
 
 
 @verb(EmbedConfig, RuntimeConfig, BulkConfig)

@@ -103,7 +103,9 @@ def show(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result on a line of stdout."""
-    show(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    # What is spelt out in another encoding would be no JSON.
+    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    show(json.dumps(value, ensure_ascii=not readable, allow_nan=False))
 
 
 def print_each(

@@ -71,7 +71,7 @@ class ResourceError(SightlineError):
 
 
 class RequirementNotMet(SightlineError):
-    """``done`` is what was finished all the same, such as the variants of a bundle that were not refused."""
+    """``done`` is what was finished all the same, such as a run whose model does not reach what was required."""
 
     exit_code = 7
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import signal
 import sys
 import time
@@ -21,16 +23,18 @@ GRACE_SECONDS = 10.0
 def exit_code(app: App, arguments: Sequence[str]) -> int:
     """Run a command of ``app``; its exit code (``errors.py``), an error being told on stderr, behind its traceback with ``--debug``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _spell_out()
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         return _report(UsageError(f"{_sentence(error)} See 'sightline {_command(app, arguments)}--help'."), arguments)
     except SightlineError as error:
         return _report(error, arguments)
     except KeyboardInterrupt as error:
         return _report(Interrupted("Stopped."), arguments, error)
-    except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of our output, such as ``head``, has seen enough; the rest, written on leaving, goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError as error:
         return _report(ResourceError("There is not enough memory; try a smaller --batch-size or --size."), arguments, error)
@@ -42,6 +46,13 @@ def exit_code(app: App, arguments: Sequence[str]) -> int:
         fault = f"This is a fault of Sightline, not yours ({type(error).__name__}: {error})"
         return _report(SightlineError(f"{fault}; run again with --debug and report what it prints."), arguments, error)
     return 0
+
+
+def _spell_out() -> None:
+    """Names of files and labels come from anywhere: what the terminal's encoding lacks is spelt out, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _report(error: SightlineError, arguments: Sequence[str], cause: BaseException | None = None) -> int:

@@ -16,6 +16,7 @@ app = App(
     help="From a folder of images to a recogniser you can trust, ship and keep up to date.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # exits.py tells of it
 )
 
 Json = Annotated[bool, Parameter(negative="", help="Print the result as JSON.")]

@@ -37,7 +37,7 @@ def train(
     start = start if begun is None else replace(start, begun=begun)
     with start.ranks:
         trained = train_folds(start) if start.wants_folds else train_once(start)
-        refuse_unmet(trained.numbers["requirements"], trained.model)
+        refuse_unmet(trained.numbers["requirements"], trained.model, trained)
     return trained
 
 

@@ -6,7 +6,7 @@ Only ``train``, ``audit`` and ``backbones`` need torch, only ``export`` onnx, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def evaluate(model: str | Path, data: str | Path, *, split: str | None = None, *
 
 def predict(
     model: str | Path, images: Sequence[str | Path], *, top: int | None = None, **settings: Any
-) -> Iterator[tuple[str, Prediction | ImageError]] | Processed:
+) -> Generator[tuple[str, Prediction | ImageError]] | Processed:
     """(path, prediction or error) for each image in order, with a folder or an archive standing for the images in it.
 
     Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...

@@ -249,7 +249,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return f"The model does not meet {which}: {figures}. To meet {'it' if len(failed) == 1 else 'them'}: {advice}; or require less."
 
 
-def refuse_unmet(section: Mapping[str, Any], model: Path) -> None:
-    """Once everything is written: RequirementNotMet where the report's ``requirements`` section says that one was missed."""
+def refuse_unmet(section: Mapping[str, Any], model: Path, done: Any = None) -> None:
+    """Once everything is ``done``: RequirementNotMet with it, where the report's ``requirements`` section says that one was missed."""
     if section and not section["met"]:
-        raise RequirementNotMet(f"{section['sentence']} It is kept, marked as unfit, with its report beside it: {model}")
+        raise RequirementNotMet(f"{section['sentence']} It is kept, marked as unfit, with its report beside it: {model}", done)

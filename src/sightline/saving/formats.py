@@ -54,11 +54,13 @@ class CocoFile:
         self.path, self.labels, self.limits = path, labels, limits
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
+        self.unnamed = 0
 
     def add(self, ref: ImageRef, found: Any) -> None:
         if isinstance(found, Exception):
             return
         (width, height), image = read_size(ref, self.limits), len(self.images) + 1
+        self.unnamed += bool(ref.member or ref.frame)
         name = Path(os.path.relpath(ref.path, self.path.parent)).as_posix()
         self.images.append({"id": image, "file_name": str(ImageRef(name, ref.member, ref.frame)), "width": width, "height": height})
         for label, score, (left, top, right, bottom) in zip(found.labels, found.scores, found.boxes, strict=True):
@@ -71,7 +73,9 @@ class CocoFile:
     def close(self) -> str:
         categories = [{"id": place, "name": label} for place, label in enumerate(self.labels, 1)]
         content = {"images": self.images, "annotations": self.annotations, "categories": categories}
-        return f"{len(self.annotations)} boxes on {len(self.images)} images written to {_write_new(self.path, content)}."
+        said = f"{len(self.annotations)} boxes on {len(self.images)} images written to {_write_new(self.path, content)}."
+        aside = f" {self.unnamed} of the images are in archives or further pages of a file, by whose names nothing can read them again."
+        return said + (aside if self.unnamed else "")
 
 
 class YoloFolder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def tell_tiles(tiling: Tiling | None, config: PredictConfig) -> None:
 
 def predicted(
     model: Model, images: Sequence[str | Path], config: PredictConfig, limits: Limits, batch_size: int
-) -> Iterator[tuple[str, Prediction | ImageError]]:
-    """(path, prediction or error) for each image that is meant, written to all that was asked for; what was written is said at the end.
+) -> Generator[tuple[str, Prediction | ImageError]]:
+    """(path, prediction or error) for each image that is meant, written to all that was asked for; what was written is said at the end,
+    which may also be that of one who closes this before.
 
     Raises ConfigError before anything is read.
     """
@@ -72,16 +74,17 @@ def at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]
             yield replace(ref, window=(0, 0, width, height))
 
 
-def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Iterator[tuple[str, Any]]:
-    for ref, found in answers:
-        for writer in asked:
-            try:
-                writer.add(ref, found)
-            except ImageError as error:  # it was there when it was predicted
-                console.warn(f"{ref}: {error.reason}; not written.")
-        yield str(ref), found
-    for writer in asked:
-        console.say(writer.close())
+def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked: Sequence[Writer]) -> Generator[tuple[str, Any]]:
+    with ExitStack() as closing:  # also when stopped, so that what was found by then is kept
+        for writer in reversed(asked):
+            closing.callback(lambda writer: console.say(writer.close()), writer)
+        for ref, found in answers:
+            for writer in asked:
+                try:
+                    writer.add(ref, found)
+                except ImageError as error:  # it was there when it was predicted
+                    console.warn(f"{ref}: {error.reason}; not written.")
+            yield str(ref), found
 
 
 def _writers(config: PredictConfig, model: Model, limits: Limits) -> list[Writer]:
