@@ -164,6 +164,8 @@ def choose(
     size, keep = max(width, height), width <= SMALL_SIDE and not scenes
     reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
     reasons += _view_reasons(config)
+    if name == SMALL_DEFAULT and asked is None and not scenes:
+        reasons.append("For small images that are learned from scratch there is also --preset speed: docs/speed_preset.md.")
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
