@@ -266,6 +266,16 @@ def test_a_mask_that_is_gone_when_it_is_read_is_named(place):
         read_map(dataset.targets[0])
 
 
+def test_a_mask_that_was_let_through_is_read_again(place, monkeypatch):
+    dataset, _ = read_dataset(place(TWO, json=NAMES))
+    monkeypatch.setattr("sightline.data.masks.MAX_PIXELS", 10)
+    first = dataset.targets[0]
+    np.testing.assert_array_equal(read_map(first), TWO["a"])
+    Image.fromarray(stripes(0, 1, size=(2 * SIZE[0], SIZE[1]))).save(first.source.path)
+    with pytest.raises(ImageError, match="megapixels, the limit is"):
+        read_map(first)
+
+
 @needs_data
 def test_real_driving_scenes():
     dataset, found = read_dataset(DATA / "camvid")

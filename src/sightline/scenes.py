@@ -20,6 +20,10 @@ from sightline.records import ImageRef
 
 # The index of pixels of a label map that count for nothing, and so how many classes there may be.
 IGNORED = 255
+# A class of this name, in any case, is what is left over by the others.
+BACKGROUND = "background"
+# Between several classes of an image that are written into one cell.
+SEPARATOR = "|"
 
 Outline = tuple[NDArray[np.float64], ...] | NDArray[np.int64]
 """Polygons, (p, 2) x and y each, or the lengths of runs of pixels (r,) as COCO's RLE counts them, columns first, beginning outside."""
@@ -215,3 +219,20 @@ def laid_in(boxes: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[
     """Boxes (m, 4) in pixels of an original in those of the network's input; ``frame`` (10,). The inverse of ``laid_back``, unclipped."""
     scale, offset = frame[[0, 4, 0, 4]], frame[[2, 5, 2, 5]]
     return np.asarray((boxes - offset) / scale, np.float64)
+
+
+def is_background(name: str) -> bool:
+    """Whether a class is what is left over by the others."""
+    return name.lower() == BACKGROUND
+
+
+def run_lengths(classes: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """(class, how many pixels in a row have it) through a map, row by row."""
+    flat = classes.ravel()
+    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+    return list(zip(flat[starts].tolist(), np.diff(np.append(starts, flat.size)).tolist(), strict=True))
+
+
+def joined(chosen: NDArray[np.bool_], labels: Sequence[str]) -> str:
+    """The names of the ``chosen`` (k,) classes, in one cell."""
+    return SEPARATOR.join(label for label, has in zip(labels, chosen.tolist(), strict=True) if has)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
+from sightline.config.opening import MAX_BYTES, MAX_PIXELS
 from sightline.data.class_table import MAX_VALUE, ClassTable, Value, find_table, read_class_table
 from sightline.data.decode import Limits, read_size, read_values
 from sightline.data.findings import Faults
@@ -27,6 +28,8 @@ from sightline.scenes import IGNORED, LabelMap, Objects
 
 ENDINGS = ("_mask", "-mask", "_label", "_labels")
 _UNKNOWN = -1
+# No format takes more for a pixel of a mask, with a header for the smallest ones.
+MOST_BYTES_A_PIXEL = 64
 
 
 @dataclass(frozen=True)
@@ -171,15 +174,16 @@ def _places_of_colours(values: NDArray[Any], table: Mapping[tuple[int, int, int]
     return np.where(codes[nearest] == pixels, places[nearest], np.int16(_UNKNOWN))
 
 
-def read_map(label_map: LabelMap, limits: Limits = Limits()) -> NDArray[np.uint8]:
+def read_map(label_map: LabelMap, limits: Limits | None = None) -> NDArray[np.uint8]:
     """(h, w) uint8 the index of each pixel's class, ``IGNORED`` where it counts for nothing, upright.
 
-    Raises ImageError where the mask's file cannot be read any more.
+    Raises ImageError where the mask's file cannot be read any more; without ``limits``, a mask as large as it was is within them.
     """
-    source = label_map.source
+    source, pixels = label_map.source, label_map.size[0] * label_map.size[1]
     if isinstance(source, Objects):
         outlines = source.outlines or (None,) * len(source)
         return painted(outlines, source.labels.tolist(), source.boxes, label_map.size, label_map.values[0], IGNORED)
     in_colour = any(isinstance(value, tuple) for value in label_map.values)
+    limits = limits or Limits(max(MAX_PIXELS, pixels), max(MAX_BYTES, MOST_BYTES_A_PIXEL * pixels))
     places = _places(read_values(source, limits, colours=in_colour), label_map.values)
     return places.astype(np.uint8)  # of what is unknown, -1, this makes 255

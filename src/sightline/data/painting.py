@@ -13,9 +13,7 @@ from sightline.data.masks import read_map
 from sightline.data.sizes import in_threads, read_sizes
 from sightline.errors import UsageError
 from sightline.records import Dataset, column_of
-from sightline.scenes import IGNORED, LabelMap, Objects
-
-BACKGROUND = "background"
+from sightline.scenes import BACKGROUND, IGNORED, LabelMap, Objects, is_background
 
 
 def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
@@ -29,7 +27,7 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
         raise UsageError(
             f"--task segment: {dataset.root} has boxes and no outlines, so it gives detect; add outlines or masks for segment."
         )
-    known = next((place for place, label in enumerate(dataset.labels) if label.lower() == BACKGROUND), None)
+    known = next((place for place, label in enumerate(dataset.labels) if is_background(label)), None)
     labels = dataset.labels if known is not None else (BACKGROUND, *dataset.labels)
     if len(labels) > IGNORED:
         raise UsageError(f"--task segment: {dataset.root} has {len(labels)} classes, of which there may be {IGNORED}.")

@@ -17,11 +17,10 @@ from PIL import Image
 from sightline import console
 from sightline.data.decode import Limits
 from sightline.data.masks import read_map
-from sightline.data.painting import BACKGROUND
 from sightline.data.sizes import in_threads, read_sizes
 from sightline.errors import ModelFileError, UsageError
 from sightline.records import Dataset, ImageRef, column_of
-from sightline.scenes import IGNORED, LabelMap, Objects
+from sightline.scenes import IGNORED, LabelMap, Objects, is_background
 
 OVERLAP, MOST_OVERLAP = 0.2, 0.9
 # Of an object a window shows little when it shows less than this share of the most that a window of its size can show.
@@ -200,7 +199,7 @@ def surplus(dataset: Dataset, seed: int) -> NDArray[np.int64]:
     if not is_cut(dataset):
         return np.empty(0, np.int64)
     train = dataset.rows_of("train")
-    shows = np.array([any(name.lower() != BACKGROUND for name in dataset.label_names(row)) for row in train.tolist()], bool)
+    shows = np.array([any(not is_background(name) for name in dataset.label_names(row)) for row in train.tolist()], bool)
     windows = np.array([dataset.refs[row].window is not None for row in train.tolist()], bool)
     bare = np.random.default_rng([seed, len(train)]).permutation(train[~shows & windows])
     return np.sort(bare[int(shows.sum()) :])

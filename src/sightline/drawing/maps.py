@@ -12,12 +12,10 @@ from PIL import Image, ImageDraw
 from sightline.drawing.boxes import LEAST_LINE, LEAST_TEXT, LINE
 from sightline.drawing.colours import Colour, colour_of
 from sightline.drawing.lettering import font_for, printable
-from sightline.scenes import IGNORED
+from sightline.scenes import IGNORED, is_background
 
 # How much of a class's colour lies over the picture.
 TINT = 0.45
-# A class of this name is what is left over, and stays as it is.
-BACKGROUND = "background"
 PAPER, INK, NOTHING = (252, 252, 251), (23, 27, 31), (128, 128, 128)
 TEXT = 1 / 50
 # Pixels that are worked on at once, so that a large picture takes little memory beside itself.
@@ -28,14 +26,14 @@ def table_of(names: Sequence[str]) -> NDArray[np.uint8]:
     """(256, 3) uint8, the colour of each class, white for the background; grey for what counts for nothing."""
     table = np.full((IGNORED + 1, 3), NOTHING, np.uint8)
     for index, name in enumerate(names):
-        table[index] = PAPER if name.lower() == BACKGROUND else colour_of(index)
+        table[index] = PAPER if is_background(name) else colour_of(index)
     return table
 
 
 def draw_map(picture: Image.Image, classes: NDArray[np.uint8], names: Sequence[str]) -> Image.Image:
     """A copy of an RGB picture under the colours of a label map of the same size, with the outlines of its areas."""
     table, line = table_of(names), max(LEAST_LINE, round(max(picture.size) * LINE))
-    left_out = np.array([name.lower() == BACKGROUND for name in names] + [True] * (IGNORED + 1 - len(names)))
+    left_out = np.array([is_background(name) for name in names] + [True] * (IGNORED + 1 - len(names)))
     drawn = picture.copy()
     height, width = classes.shape
     step = max(1, PIXELS_AT_ONCE // width)

@@ -12,8 +12,8 @@ from PIL import Image
 from sightline.data.channels import picture_of
 from sightline.drawing.boxes import Outlined, draw_boxes
 from sightline.drawing.colours import colour_of
-from sightline.drawing.maps import BACKGROUND, draw_map, with_legend
-from sightline.scenes import Detections, Segmentation
+from sightline.drawing.maps import draw_map, with_legend
+from sightline.scenes import Detections, Segmentation, is_background
 
 # A smaller picture is enlarged, or there would be no room for words.
 LEAST_SIDE = 480
@@ -32,7 +32,7 @@ def draw_prediction(pixels: NDArray[np.uint8], found: Any, labels: Sequence[str]
         return draw_boxes(picture, _outlined(found, factor, labels))
     if isinstance(found, Segmentation):
         classes = found.classes if factor == 1 else found.classes.repeat(factor, axis=0).repeat(factor, axis=1)
-        entries = [(label, colour_of(labels.index(label))) for label in found.labels if label.lower() != BACKGROUND]
+        entries = [(label, colour_of(labels.index(label))) for label in found.labels if not is_background(label)]
         return with_legend(draw_map(picture, classes, labels), entries)
     raise TypeError(f"{type(found).__name__} has no place on the image")
 

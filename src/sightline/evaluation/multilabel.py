@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.metrics import Floats, Ints, ratio
+from sightline.predictions import Decision
 
 Bools = NDArray[np.bool_]
 
@@ -19,6 +20,11 @@ def sigmoid(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
     scaled = logits.astype(np.float64) / temperature
     small = np.exp(-np.abs(scaled))  # never overflows
     return np.asarray(np.where(scaled >= 0, 1.0, small) / (1.0 + small))
+
+
+def decided(logits: Floats, decision: Decision) -> NDArray[np.float64]:
+    """The probabilities of logits, of any shape, as a bundle's ``decision`` reads them: its offset added, made less sure."""
+    return sigmoid(logits + (decision.offset or 0.0) * decision.temperature, decision.temperature)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.boxes import iou
 from sightline.evaluation.metrics import softmax
-from sightline.evaluation.multilabel import sigmoid
+from sightline.evaluation.multilabel import decided
 from sightline.explanation.subject import Images, Subject
 
 # Cells a side: objects are smaller than images, and 81 passes take seconds.
@@ -65,7 +65,7 @@ def scores_of(subject: Subject, raw: Raw, aim: Aim) -> NDArray[np.float64]:
         return np.asarray(likely[:, aim.area].mean(axis=1))
     n, a = raw["boxes"].shape[:2]
     overlaps = iou(raw["boxes"].reshape(n * a, 4).astype(np.float64), aim.box[None]).reshape(n, a)
-    return np.asarray((_probabilities(subject, raw["scores"][..., aim.label]) * overlaps).max(axis=1))
+    return np.asarray((decided(raw["scores"][..., aim.label], subject.decision) * overlaps).max(axis=1))
 
 
 def aim_at(subject: Subject, raw: Raw, label: int | None = None) -> Aim:
@@ -82,8 +82,3 @@ def aim_at(subject: Subject, raw: Raw, label: int | None = None) -> Aim:
     chosen = int(np.where(pixels >= NOTABLE * classes.size, pixels, classes.size + 1).argmin()) if label is None else label
     area = classes == chosen
     return Aim(chosen, area=area if area.any() else logits[chosen] == logits[chosen].max())
-
-
-def _probabilities(subject: Subject, logits: NDArray[Any]) -> NDArray[np.float64]:
-    decision = subject.decision
-    return sigmoid(logits + (decision.offset or 0.0) * decision.temperature, decision.temperature)

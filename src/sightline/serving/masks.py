@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.drawing.maps import BACKGROUND, table_of
-from sightline.scenes import IGNORED, Segmentation
+from sightline.drawing.maps import table_of
+from sightline.scenes import IGNORED, Segmentation, is_background
 
 # Pixels of the longer side; a page shows no more, and a photograph's full size would be slow to send.
 LARGEST = 1024
@@ -26,10 +26,10 @@ def mask_of(found: Segmentation, largest: int = LARGEST) -> dict[str, Any]:
     table = table_of(found.names)
     picture = Image.fromarray(np.ascontiguousarray(found.classes[rows][:, columns]))
     picture.putpalette(table.tobytes())
-    clear = [0 if name.lower() == BACKGROUND else 255 for name in found.names]
+    clear = [0 if is_background(name) else 255 for name in found.names]
     file = io.BytesIO()
     picture.save(file, "PNG", transparency=bytes(clear + [0] * (IGNORED + 1 - len(clear))))
-    shown = {label: f"#{bytes(table[found.names.index(label)]).hex()}" for label in found.labels if label.lower() != BACKGROUND}
+    shown = {label: f"#{bytes(table[found.names.index(label)]).hex()}" for label in found.labels if not is_background(label)}
     return {"mask": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}", "colours": shown}
 
 

@@ -28,12 +28,12 @@ from sightline.evaluation.counting import count_objects
 from sightline.evaluation.detection import DetectionScores, detection_scores, precision_intervals
 from sightline.evaluation.matching import ALL_SIZES, Found, Matches, match
 from sightline.evaluation.metrics import ratio
-from sightline.evaluation.multilabel import NEUTRAL_THRESHOLD, sigmoid
+from sightline.evaluation.multilabel import NEUTRAL_THRESHOLD, decided, sigmoid
 from sightline.evaluation.precision_recall import best_thresholds, precision_recall
 from sightline.evaluation.precision_recall import statements as stated
 from sightline.predictions import Decision
 from sightline.records import presence
-from sightline.scenes import Detections, Objects, laid_back
+from sightline.scenes import Detections, Objects, joined, laid_back
 from sightline.tasks.blocks import Block
 from sightline.tasks.detect_report import detection_blocks, detection_verdict
 
@@ -41,7 +41,6 @@ OUTPUTS, SHAPES = ("boxes", "scores"), {"boxes": ("places", 4), "scores": ("plac
 ONE_LABEL = False
 SCENES = "boxes"
 METRIC = "map"
-SEPARATOR = "|"
 # A box with a probability below this is never told of; of an image's others the surest so many are looked at and so many are kept.
 FAINTEST, LOOKED_AT, KEPT = 0.005, 1000, 300
 # Two boxes of a class that overlap by more are one object.
@@ -114,7 +113,7 @@ def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
 
 def probabilities(raw: Raw, decision: Decision) -> NDArray[np.float64]:
     """(n, k) probability of each image's surest box of each class, 0 where there is none."""
-    return _calibrated(raw["peaks"], decision)
+    return decided(raw["peaks"], decision)
 
 
 def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
@@ -138,7 +137,7 @@ def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
 
     What is where in a set follows from scores that may be all but equal, so that of sets the order counts for nothing.
     """
-    ours, theirs = (_calibrated(outputs["scores"], decision) for outputs in (raw, expected))
+    ours, theirs = (decided(outputs["scores"], decision) for outputs in (raw, expected))
     boxes, others = raw["boxes"].astype(np.float64), expected["boxes"].astype(np.float64)
     if is_set(others):
         return sets_apart((boxes, ours), (others, theirs), STATED)
@@ -204,7 +203,7 @@ def outcomes(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
     rows, places = np.nonzero(given)
     named[rows, raw["labels"][rows, places]] = True
     return [
-        {"truth": _joined(true, labels), "predicted": _joined(answer, labels), "score": float(score), "right": float(share)}
+        {"truth": joined(true, labels), "predicted": joined(answer, labels), "score": float(score), "right": float(share)}
         for true, answer, score, share in zip(shown, named, confidence(raw, labels, decision), f1, strict=True)
     ]
 
@@ -219,13 +218,9 @@ def blocks(test: Mapping[str, Any]) -> list[Block]:
     return detection_blocks(test)
 
 
-def _calibrated(logits: NDArray[Any], decision: Decision) -> NDArray[np.float64]:
-    return sigmoid(logits + (decision.offset or 0.0) * decision.temperature, decision.temperature)
-
-
 def _probabilities(kept: Raw, decision: Decision) -> NDArray[np.float64]:
     """(n, m) of boxes, 0 where there is none."""
-    return np.where(kept["labels"] >= 0, _calibrated(kept["scores"], decision), 0.0)
+    return np.where(kept["labels"] >= 0, decided(kept["scores"], decision), 0.0)
 
 
 def _thresholds(labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
@@ -284,10 +279,6 @@ def _errors(
         listed.append({"key": keys[image], "kind": "missed", "label": labels[errors.object_label[i]],
                        "box": targets[image].boxes[index].tolist()})  # fmt: skip
     return listed
-
-
-def _joined(chosen: NDArray[np.bool_], labels: Sequence[str]) -> str:
-    return SEPARATOR.join(label for label, has in zip(labels, chosen.tolist(), strict=True) if has)
 
 
 def _finite(value: Any) -> Any:

@@ -16,7 +16,7 @@ from sightline.evaluation.metrics import softmax
 from sightline.evaluation.segmentation import overlap_intervals, pixel_confusion, segmentation_scores
 from sightline.predictions import Decision
 from sightline.records import presence
-from sightline.scenes import IGNORED, Segmentation
+from sightline.scenes import IGNORED, Segmentation, joined, run_lengths
 from sightline.tasks.blocks import Block
 from sightline.tasks.segment_report import segmentation_blocks, segmentation_verdict
 
@@ -24,7 +24,6 @@ OUTPUTS, SHAPES = ("logits",), {"logits": ("labels", "rows", "columns")}
 ONE_LABEL = False
 SCENES = "maps"
 METRIC = "miou"
-SEPARATOR = "|"
 # Pixels of each image whose logits are kept, and the side of the small map that is kept for pictures.
 SAMPLED, SMALL = 256, 96
 WORST_IMAGES = 12
@@ -145,7 +144,7 @@ def outcomes(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
     """True and given classes of n images, joined with ``|``; ``right`` is the share of the pixels that are, ``score`` what is promised."""
     given = raw["confusion"].sum(axis=1) > 0
     return [
-        {"truth": _joined(true, labels), "predicted": _joined(answer, labels), "score": float(score), "right": float(right)}
+        {"truth": joined(true, labels), "predicted": joined(answer, labels), "score": float(score), "right": float(right)}
         for true, answer, score, right in zip(truth(targets, labels), given, confidence(raw, labels, decision), _right(raw), strict=True)
     ]
 
@@ -170,19 +169,9 @@ def _worst(kept: Raw, keys: Sequence[str]) -> list[dict[str, Any]]:
     """The images with the fewest right pixels, with small maps of what is given and what is true, row by row as (class, length) runs."""
     right = _right(kept)
     order = np.argsort(right, kind="stable")[:WORST_IMAGES].tolist()
-    return [{"key": keys[row], "right": float(right[row]), "side": SMALL, "given": _runs(kept["small"][row]),
-             "true": _runs(kept["small_truth"][row])} for row in order if right[row] < 1]  # fmt: skip
-
-
-def _runs(classes: NDArray[np.uint8]) -> list[list[int]]:
-    flat = classes.ravel()
-    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
-    return list(np.column_stack([flat[starts], np.diff(np.append(starts, flat.size))]).tolist())
+    return [{"key": keys[row], "right": float(right[row]), "side": SMALL, "given": run_lengths(kept["small"][row]),
+             "true": run_lengths(kept["small_truth"][row])} for row in order if right[row] < 1]  # fmt: skip
 
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _joined(chosen: NDArray[np.bool_], labels: Sequence[str]) -> str:
-    return SEPARATOR.join(label for label, has in zip(labels, chosen.tolist(), strict=True) if has)

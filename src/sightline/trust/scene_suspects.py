@@ -18,12 +18,12 @@ from sightline.data.reading import Reading
 from sightline.evaluation.box_errors import BACKGROUND, BADLY_PLACED, FOUND, WRONG_CLASS, box_errors
 from sightline.evaluation.matching import Found
 from sightline.evaluation.metrics import softmax
-from sightline.evaluation.multilabel import sigmoid
+from sightline.evaluation.multilabel import decided
 from sightline.predictions import Decision
 from sightline.records import ImageRef
 from sightline.report import amounts
 from sightline.report.pictures import layered, marked
-from sightline.scenes import IGNORED
+from sightline.scenes import IGNORED, run_lengths
 from sightline.tasks import Raw, Task
 from sightline.tasks.blocks import Layer, Mark
 from sightline.trust.report_part import ReportPart
@@ -68,7 +68,7 @@ def scene_suspects(
 def _boxes(images: Unlearned, labels: Sequence[str], decision: Decision) -> list[dict[str, Any]]:
     """Sure boxes that contradict the annotations, the surest first; an object that is found all the same is not doubted."""
     raw, targets = images.raw, images.targets.tolist()
-    scores = np.where(raw["labels"] >= 0, sigmoid(raw["scores"] + (decision.offset or 0.0) * decision.temperature, decision.temperature), 0)
+    scores = np.where(raw["labels"] >= 0, decided(raw["scores"], decision), 0)
     thresholds = np.array([max(SURE, decision.thresholds.get(label, SURE)) for label in labels])
     errors = box_errors(Found(raw["boxes"], scores, raw["labels"]), targets, len(labels), thresholds)
     found = set(zip(errors.object_image[errors.fate == FOUND].tolist(), errors.object_index[errors.fate == FOUND].tolist(), strict=True))
@@ -122,14 +122,7 @@ def _marks(item: Mapping[str, Any]) -> list[Mark]:
 def _layers(images: Unlearned, item: Mapping[str, Any], labels: Sequence[str]) -> list[Layer]:
     """The mask as it is, and what the network gives."""
     maps = images.raw["small_truth"][item["row"]], images.raw["small"][item["row"]]
-    return [Layer(title, len(each), _runs(each), tuple(labels)) for title, each in zip(("mask", "answer"), maps, strict=True)]
-
-
-def _runs(classes: NDArray[np.uint8]) -> tuple[tuple[int, int], ...]:
-    flat = classes.ravel()
-    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
-    lengths = np.diff(np.append(starts, flat.size))
-    return tuple(zip(flat[starts].tolist(), lengths.tolist(), strict=True))
+    return [Layer(title, len(each), tuple(run_lengths(each)), tuple(labels)) for title, each in zip(("mask", "answer"), maps, strict=True)]
 
 
 def _sentence(counts: Mapping[str, int], n: int) -> str:
