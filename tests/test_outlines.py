@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from sightline.data import outlines
 from sightline.data.outlines import covered, extent, mask_of, painted, run_lengths, unpacked
 
 SIZE = (23, 17)
@@ -70,6 +73,75 @@ def test_a_pixel_is_inside_when_its_centre_is(polygon):
             # Of a centre on an edge, rounding decides.
             if all(abs(crossing - x) > 1e-9 for crossing in crossings):
                 assert found[row, column] == sum(crossing < x for crossing in crossings) % 2
+
+
+def filled_at_once(polygon: np.ndarray, size) -> np.ndarray:
+    """(h, w) bool, the same rule with all crossings of all edges at once, and their number at each pixel."""
+    width, height = size
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    first, past = (np.ceil(reach(start[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(int) for reach in (np.minimum, np.maximum))
+    counts = past - first
+    edge = np.repeat(np.arange(len(polygon)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    rise = end[edge, 1] - start[edge, 1]
+    x = start[edge, 0] + (row + 0.5 - start[edge, 1]) / rise * (end[edge, 0] - start[edge, 0])
+    crossings = np.zeros((height, width + 1), int)
+    np.add.at(crossings, (row, np.ceil(x - 0.5).clip(0, width).astype(int)), 1)
+    return np.cumsum(crossings[:, :width], axis=1) % 2 == 1
+
+
+def held_against_all_at_once(polygon: np.ndarray, size) -> None:
+    """Only the part around the outline is computed, whose corner at whole pixels comes off its coordinates first."""
+    part, left, top = mask_of((polygon,), size)
+    expected = filled_at_once(polygon - (left, top), part.shape[::-1])
+    assert part.dtype == bool
+    assert (part == expected).all()
+
+
+@given(
+    arrays.arrays(np.float64, st.tuples(st.integers(3, 40), st.just(2)), elements=st.floats(-30, 90)),
+    st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    st.sampled_from([1, 7, 10**6]),
+)
+def test_crossings_are_the_same_a_few_at_a_time(polygon, size, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlines, "CROSSINGS_AT_ONCE", at_once)
+        held_against_all_at_once(polygon, size)
+
+
+def test_a_zigzag_of_many_points_takes_little_memory_and_is_the_same():
+    rng = np.random.default_rng(0)
+    polygon = np.stack([rng.uniform(0, 60, 20_001), np.tile([0.0, 300], 10_001)[:20_001]], axis=1)  # 6 million crossings
+    held_against_all_at_once(polygon, (60, 300))
+    assert memory_of(polygon, (60, 300)) < 40e6  # at once 300e6
+
+
+def test_a_polygon_over_a_large_image_takes_a_few_bytes_a_pixel():
+    polygon = regular(1000, 38, 0.1) * (40, 40)
+    held_against_all_at_once(polygon, (4000, 3000))
+    assert memory_of(polygon, (4000, 3000)) < 6 * 4000 * 3000
+
+
+def memory_of(polygon: np.ndarray, size: tuple[int, int]) -> int:
+    """The most bytes that are held at a time."""
+    tracemalloc.start()
+    try:
+        mask_of((polygon,), size)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_edges_on_one_another_keep_odd_and_even():
+    square = np.array([[1.0, 1], [5, 1], [5, 5], [1, 5]])
+    for times in (255, 256, 257, 512):
+        assert pixels((np.tile(square, (times, 1)),)).sum() == 16 * (times % 2)
+
+
+def test_corners_beyond_all_bounds_do_no_harm():
+    far = np.array([[-1e308, -1e308], [1e308, -1e308], [1e308, 1e308], [-1e308, 1e308]])
+    assert pixels((far,)).all()
+    assert np.isfinite(covered((far,)))
 
 
 def regular(corners: int, radius: float, turn: float) -> np.ndarray:

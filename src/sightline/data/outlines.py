@@ -6,7 +6,7 @@ joined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from sightline.scenes import Outline
 
 Box = tuple[float, float, float, float]
+# No pixel is so far away: corners beyond are moved there, so that no number overflows.
+FAR = 1e12
+# Crossings of a polygon with rows that are computed together: 2 MB for each of a few columns.
+CROSSINGS_AT_ONCE = 2**18
 
 
 def mask_of(outline: Outline, size: tuple[int, int]) -> tuple[NDArray[np.bool_], int, int]:
@@ -30,33 +34,47 @@ def mask_of(outline: Outline, size: tuple[int, int]) -> tuple[NDArray[np.bool_],
     pixels = np.zeros((max(0, bottom - top), max(0, right - left)), bool)
     if pixels.size:
         for polygon in outline:
-            pixels |= _filled(polygon - (left, top), pixels.shape)
+            pixels |= _filled(_near(polygon) - (left, top), pixels.shape)
     return pixels, left, top
 
 
 def _filled(polygon: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The pixels whose centres lie in a polygon (p, 2), by where its edges cross the rows' middles."""
     height, width = shape
+    # Each crossing changes in and out for everything to its right. Only odd and even count, which eight bits keep when they overflow.
+    crossings = np.zeros((height, width + 1), np.uint8)
+    for row, x in _crossings(polygon, height):
+        column = np.ceil(x - 0.5).clip(0, width).astype(np.int64)  # the first pixel whose centre is not left of the crossing
+        np.add.at(crossings.ravel(), row * (width + 1) + column, np.uint8(1))
+    np.cumsum(crossings, axis=1, dtype=np.uint8, out=crossings)
+    return np.asarray((crossings[:, :width] & 1).view(bool))
+
+
+def _crossings(polygon: NDArray[np.float64], height: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """The rows, below ``height``, whose middle an edge of a polygon crosses, and where; some edges at a time."""
     start, end = polygon, np.roll(polygon, -1, axis=0)
     first = np.ceil(np.minimum(start[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
     past = np.ceil(np.maximum(start[:, 1], end[:, 1]) - 0.5).clip(0, height).astype(np.int64)
     counts = past - first  # rows that each edge crosses; none if it lies along them
-    edge = np.repeat(np.arange(len(polygon)), counts)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    rise = end[edge, 1] - start[edge, 1]
-    x = start[edge, 0] + (row + 0.5 - start[edge, 1]) / rise * (end[edge, 0] - start[edge, 0])
-    column = np.ceil(x - 0.5).clip(0, width).astype(np.int64)  # the first pixel whose centre is not left of the crossing
-    # Each crossing changes in and out for everything to its right.
-    crossings = np.zeros((height, width + 1), np.int64)
-    np.add.at(crossings, (row, column), 1)
-    return np.asarray(np.cumsum(crossings[:, :width], axis=1) % 2 == 1)
+    before = np.cumsum(counts) - counts
+    cuts = np.flatnonzero(np.diff(before // CROSSINGS_AT_ONCE)) + 1
+    for edges in np.split(np.arange(len(polygon)), cuts):
+        edge = np.repeat(edges, counts[edges])
+        row = np.arange(len(edge)) - (before[edge] - before[edges[0]]) + first[edge]
+        rise = end[edge, 1] - start[edge, 1]
+        yield row, start[edge, 0] + (row + 0.5 - start[edge, 1]) / rise * (end[edge, 0] - start[edge, 0])
+
+
+def _near(polygon: NDArray[np.float64]) -> NDArray[np.float64]:
+    return polygon.clip(-FAR, FAR)
 
 
 def covered(outline: Outline) -> float:
     """The pixels that an outline covers; of several polygons, those of each are counted."""
     if isinstance(outline, np.ndarray):
         return float(outline[1::2].sum())
-    return float(sum(abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in (polygon.T for polygon in outline)))
+    polygons = (_near(polygon).T for polygon in outline)
+    return float(sum(abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in polygons))
 
 
 def extent(outline: Outline, height: int) -> Box:
