@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.data.cells import tidy
+from sightline.data.findings import shown
 from sightline.data.tree import Tree
 from sightline.errors import DataError, ImageError
 from sightline.scenes import IGNORED
@@ -53,11 +55,11 @@ def read_class_table(tree: Tree, name: str) -> ClassTable:
     """Raises DataError for a table that is not understood, with the line where one is broken."""
     where = tree.shown(name)
     try:
-        text = tree.read(name, MAX_BYTES).decode("utf-8-sig")
+        text = tree.text(name, MAX_BYTES)
         pairs = {"json": _of_json, "csv": _of_csv, "txt": _of_lines}[name.lower().rsplit(".", 1)[-1]](text)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: is broken on line {error.lineno} ({error.msg}); write it again.") from error
-    except (ImageError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ImageError, ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         said = error.reason if isinstance(error, ImageError) else str(error)
         raise DataError(
             f"{where}: is not understood as a class table ({said}); write a list of names, or name and value of each."
@@ -71,7 +73,7 @@ def _table(where: str, pairs: list[tuple[str, Value]]) -> ClassTable:
     problems = []
     if not pairs or not all(names):
         problems.append("every class needs a name")
-    if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+    if twice := sorted(str(value) for value, count in Counter(values).items() if count > 1):
         problems.append(f"a value stands for several classes ({', '.join(twice[:3])})")
     if len({isinstance(value, tuple) for value in values}) > 1:
         problems.append("some classes have colours and some numbers")
@@ -91,9 +93,13 @@ def _of_json(text: str) -> list[tuple[str, Value]]:
     content = json.loads(text)
     if isinstance(content, dict):
         return [(name, _value(value)) if not isinstance(value, str) else (value, _value(name)) for name, value in content.items()]
+    if not isinstance(content, list):
+        raise ValueError("neither a list nor a map")
     if all(isinstance(entry, str) for entry in content):
         return [(name, place) for place, name in enumerate(content)]
-    return [(_first(entry, _NAME), _value(_first(entry, (*_VALUE, *_COLOUR)))) for entry in content]
+    if not all(isinstance(entry, dict) for entry in content):
+        raise ValueError("a class that is neither a name nor a map")
+    return [(_named(entry), _value(_first(entry, (*_VALUE, *_COLOUR)))) for entry in content]
 
 
 def _of_lines(text: str) -> list[tuple[str, Value]]:
@@ -105,13 +111,22 @@ def _of_csv(text: str) -> list[tuple[str, Value]]:
     for line in csv.DictReader(text.splitlines(), skipinitialspace=True):
         row = {str(column).strip().lower(): cell for column, cell in line.items()}
         colour = [row.get(part) or row.get(word) for part, word in (("r", "red"), ("g", "green"), ("b", "blue"))]
-        found.append((_first(row, _NAME), _value(colour if all(colour) else _first(row, _VALUE))))
+        found.append((_named(row), _value(colour if all(colour) else _first(row, _VALUE))))
     return found
 
 
+def _named(entry: dict[str, Any]) -> str:
+    name = _first(entry, _NAME)
+    if not isinstance(name, str):
+        raise ValueError(f"name {shown(str(name))}")
+    return name
+
+
 def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    """What stands under the first of the keys that is there; KeyError for none."""
-    return entry[next((key for key in keys if entry.get(key) is not None), keys[0])]
+    """What stands under the first of the keys that is there; ValueError for none."""
+    if (key := next((key for key in keys if entry.get(key) is not None), None)) is None:
+        raise ValueError(f"a class without a {keys[0]}")
+    return entry[key]
 
 
 def _value(written: Any) -> Value:

@@ -13,6 +13,7 @@ from sightline.data.container import all_members, is_archive
 from sightline.data.decode import Limits, read_bytes
 from sightline.data.folder import SPLIT_NAMES
 from sightline.data.listing import Folder, folders_on_disk, image_names, shown_names
+from sightline.errors import ImageError
 from sightline.records import ImageRef
 from sightline.texts import Texts
 
@@ -78,6 +79,18 @@ class Tree:
     def read(self, name: str, max_bytes: int) -> bytes:
         """The bytes of a file; raises ImageError, which says why not."""
         return read_bytes(self.ref(name), Limits(max_bytes=max_bytes))
+
+    def text(self, name: str, max_bytes: int) -> str:
+        """What a file of text in UTF-8 says, without a byte order mark; raises ImageError, which says why not."""
+        data = self.read(name, max_bytes)
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+            raise ImageError(self.shown(name), "is text in UTF-16, not in UTF-8" if wide else "is not text in UTF-8") from error
+        if "\0" in text:
+            raise ImageError(self.shown(name), "is not text in UTF-8")
+        return text
 
     @cached_property
     def known(self) -> frozenset[str]:
