@@ -178,6 +178,16 @@ def test_folders_say_the_splits(tmp_path, layout, packed):
     assert counted(path) == {"sky": [600] * 3, "road": [600] * 3}
 
 
+def test_an_image_may_be_called_as_masks_are(place, capsys):
+    folder = place({"shoe_label": TWO["a"], "shoe": TWO["b"], "a-mask": TWO["a"], "b_label": TWO["a"]}, json=NAMES)
+    write_images(folder, "images/shoe_label.jpg", "images/shoe.jpg")
+    dataset, _ = read_dataset(folder)
+    assert {Path(ref.path).stem: target.pixels.tolist()[0] for ref, target in zip(dataset.refs, dataset.targets, strict=True)} == {
+        "a": 600, "b": 600, "shoe": 0, "shoe_label": 600
+    }  # fmt: skip
+    assert "!" not in capsys.readouterr().err
+
+
 def test_masks_give_segmentation_and_nothing_else(place):
     with pytest.raises(UsageError, match=r"--task detect: .* holds masks, which give segment\."):
         read_dataset(place(TWO, json=NAMES), task="detect")
@@ -221,6 +231,18 @@ def test_a_broken_mask_and_masks_and_images_without_each_other(place, capsys):
     )
 
 
+def test_of_several_images_or_masks_of_one_name_the_first_counts_and_it_is_said(place, capsys):
+    folder = place({"a": TWO["a"], "a_mask": TWO["b"], "b": TWO["b"]}, json=NAMES)
+    write_images(folder, "images/a.jpg")
+    (folder / "labels").mkdir()
+    shutil.copy(folder / "masks" / "a.png", folder / "labels" / "b.png")
+    assert warning_of(folder, capsys) == (
+        "images of one name, the first counts: 1 (images/a.png); masks of one name, the first counts: 2 (masks/a_mask.png, masks/b.png)."
+    )
+    assert counted(folder) == {"sky": [600, 600], "road": [600, 600]}
+    assert Path(read_dataset(folder)[0].refs[0].path).name == "a.jpg"
+
+
 def test_a_broken_image_stays_for_the_gate_to_name(place):
     folder = place(TWO, json=NAMES)
     (folder / "images" / "b.png").write_bytes(b"text")
@@ -248,11 +270,30 @@ def test_without_a_class_table_the_values_are_named_to_write_one(place):
         ({"json": {"sky": 0, "road": 0}}, "a value stands for several classes (0)"),
         ({"json": [*map(str, range(256))]}, "has 256 classes, of which there may be 255"),
         ({"txt": "sky\n\nroad\n"}, "every class needs a name"),
-        ({"csv": "a,b\n1,2\n"}, "is not understood as a class table"),
+        ({"csv": "a,b\n1,2\n"}, "is not understood as a class table (a class without a name)"),
+        ({"csv": "name,value\nsky\n"}, "is not understood as a class table (a class without a value)"),
+        ({"csv": "value,name\n0\n"}, "is not understood as a class table (a class without a name)"),
+        ({"csv": f'name,value\n"{"x" * 200_000}",0\n'}, "is not understood as a class table (field larger than field limit"),
+        ({"json": '"sky"'}, "is not understood as a class table (neither a list nor a map)"),
+        ({"json": [["sky", 0]]}, "is not understood as a class table (a class that is neither a name nor a map)"),
+        ({"json": [1, 2]}, "is not understood as a class table (a class that is neither a name nor a map)"),
+        ({"json": ["sky", {"name": "road", "value": 1}]}, "(a class that is neither a name nor a map)"),
+        ({"json": [{"name": 5, "value": 0}]}, "is not understood as a class table (name '5')"),
+        ({"json": '{"sky": Infinity}'}, "is not understood as a class table (cannot convert float infinity to integer)"),
+        ({"json": f'{{"sky": {"9" * 5000}}}'}, "is not understood as a class table (Exceeds the limit (4300 digits)"),
     ],
 )
 def test_a_broken_class_table_is_refused(place, table, reason):
     assert reason in refusal_of(place(TWO, **table))
+
+
+def test_a_class_table_in_utf_16_and_one_of_a_hundred_thousand_names_are_refused(place):
+    """Were each value held against all others, that would take minutes."""
+    assert "has 100000 classes, of which there may be 255" in refusal_of(place(TWO, json=[*map(str, range(100_000))]))
+    (folder := place(TWO, json=NAMES)).joinpath("classes.json").write_text(json.dumps(NAMES), encoding="utf-16")
+    assert "(is text in UTF-16, not in UTF-8); write a list of names" in refusal_of(folder)
+    folder.joinpath("classes.json").write_text(json.dumps(NAMES), encoding="utf-8-sig")
+    assert counted(folder) == {"sky": [600, 0], "road": [600, 1200]}
 
 
 def test_masks_without_any_class_are_refused(place):

@@ -1,13 +1,13 @@
 """Masks: the class of each pixel of an image, from a file of its own or painted from outlines.
 
 In ``images`` and ``masks`` beside each other, or in both below each split, an image and its mask have one name apart from the suffix
-(``a.jpg`` and ``a.png``, or ``a_mask.png``). The class table (``class_table.py``) says what the values of the masks mean: numbers, of
-palette images their indices, unless it holds colours. Values that it lacks are ignored, and counted.
+(``a.jpg`` and ``a.png``, or ``a_mask.png`` where no image is called so). The class table (``class_table.py``) says what the values of the
+masks mean: numbers, of palette images their indices, unless it holds colours. Values that it lacks are ignored, and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,28 +34,37 @@ MOST_BYTES_A_PIXEL = 64
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Images and masks of a place, by what their names have in common."""
+    """Images and masks of a place, by what their names have in common; and what else has a name that is taken, by the kind of fault."""
 
     images: dict[tuple[str, ...], str]
     masks: dict[tuple[str, ...], str]
+    spare: dict[str, list[str]]
 
 
 def mask_files(tree: Tree) -> MaskFiles | None:
     """The images and masks, where a place has folders for both."""
     if not any(folder.lower() in MASK_FOLDERS | NOTE_FOLDERS for way in tree.folders for folder in way.split("/")):
         return None
-    images, masks = {}, {}
+    of_images, of_masks = [], []
     for name in tree.images:
         kinds = [folder.lower() for folder in folders_of(name) if folder.lower() in IMAGE_FOLDERS | MASK_FOLDERS | NOTE_FOLDERS]
-        if kinds and kinds[-1] in IMAGE_FOLDERS:
-            images[key_of(name)] = name
-        elif kinds:
-            masks[_mask_key(name)] = name
-    return MaskFiles(images, masks) if images and masks else None
+        if kinds:
+            (of_images if kinds[-1] in IMAGE_FOLDERS else of_masks).append(name)
+    images, more_images = _by_key(of_images, key_of)
+    masks, more_masks = _by_key(of_masks, lambda name: key if (key := key_of(name)) in images else _without_ending(key))
+    spare = {"images of one name, the first counts": more_images, "masks of one name, the first counts": more_masks}
+    return MaskFiles(images, masks, spare) if images and masks else None
 
 
-def _mask_key(name: str) -> tuple[str, ...]:
-    *folders, stem = key_of(name)
+def _by_key(names: Iterable[str], key_for: Callable[[str], tuple[str, ...]]) -> tuple[dict[tuple[str, ...], str], list[str]]:
+    """The first name of each key, and all others."""
+    first: dict[tuple[str, ...], str] = {}
+    return first, [name for name in names if first.setdefault(key_for(name), name) != name]
+
+
+def _without_ending(key: tuple[str, ...]) -> tuple[str, ...]:
+    """A key without what says in a name that it is a mask."""
+    *folders, stem = key
     return (*folders, next((stem.removesuffix(ending) for ending in ENDINGS if stem.endswith(ending)), stem))
 
 
@@ -77,6 +86,9 @@ def read_masks(tree: Tree, files: MaskFiles, limits: Limits = Limits()) -> Datas
     """
     faults = Faults(tree.root)
     table = _table(tree, files, limits)
+    for what, names in files.spare.items():
+        for name in names:
+            faults.add(what, name)
     for key in files.images.keys() - files.masks.keys():
         faults.add("images without a mask, left out", files.images[key])
     for key in files.masks.keys() - files.images.keys():
