@@ -91,6 +91,19 @@ def test_without_lists_of_their_own_train_and_validation_are_training(place):
     assert dataset.splits.tolist() == ["train", "train", "test"]
 
 
+def test_names_in_lists_may_have_blanks_suffixes_folders_and_flags(place, capsys):
+    stems = ["img 001", "img 002", "img", "v1.2", "x 1"]
+    folder = place({stem: annotation(thing()) for stem in stems}, {"train": "img 001\nv1.2.png\n", "val": "img 002.jpg  1\nx 1\n"})
+    for name in "abc":
+        (folder / "JPEGImages" / f"{name}.png").unlink()
+    write_images(folder / "JPEGImages", *(f"{stem}.png" for stem in stems))
+    (folder / "ImageSets" / "Main" / "test.txt").write_text("JPEGImages\\img.PNG -1\n", encoding="utf-8-sig")
+    assert {name: split for name, (split, _) in by_name(read_dataset(folder)[0]).items()} == {
+        "img 001.png": "train", "v1.2.png": "train", "img 002.png": "validation", "x 1.png": "validation", "img.png": "test"
+    }  # fmt: skip
+    assert "!" not in capsys.readouterr().err
+
+
 def test_files_beside_their_images_and_folders_for_splits(tmp_path):
     for split in ("train", "test"):
         write_images(tmp_path / split, f"{split}.png")
@@ -175,6 +188,15 @@ def test_annotations_without_image_and_images_without_annotations(place, capsys)
         "images that are listed and have no annotations, taken to show no object: 1 (JPEGImages/b.png); "
         "images without annotations, left out: 1 (JPEGImages/c.png); "
         "names in lists that no image has: 1 (z)."
+    )
+
+
+def test_names_in_lists_that_no_image_has_are_told_as_written(place, capsys):
+    folder = place(ALL, {"train": "a\nb\nc 001\nimg 7 1\n"})
+    (folder / "ImageSets" / "Main" / "val.txt").write_text("c\n", encoding="utf-16")
+    assert warning_of(folder, capsys) == (
+        "files that are broken, left out: 1 (ImageSets/Main/val.txt: is text in UTF-16, not in UTF-8); "
+        "names in lists that no image has: 2 (c 001, img 7)."
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +25,8 @@ from sightline.records import SPLITS, Dataset
 SUFFIX = ".xml"
 MAX_BYTES = 32_000_000
 LISTS = {"train": "train", "trainval": "train", "val": "validation", "test": "test"}
+# What stands behind a name in the lists of single classes.
+FLAGS = ("1", "0", "-1")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -46,7 +49,8 @@ def read_voc(tree: Tree, names: list[str], limits: Limits = Limits()) -> Dataset
     Raises DataError where no image is there or no object is left.
     """
     faults = Faults(tree.root)
-    splits = _lists(tree, faults)
+    stems = {stem_of(name) for name in tree.images}
+    splits = _lists(tree, stems, faults)
     image_of = _Images(tree)
     annotated: dict[str, ElementTree.Element | None] = {}
     for name in names:
@@ -66,7 +70,6 @@ def read_voc(tree: Tree, names: list[str], limits: Limits = Limits()) -> Dataset
             faults.add("images that are listed and have no annotations, taken to show no object", name)
         else:
             faults.add("images without annotations, left out", name)
-    stems = {stem_of(name) for name in tree.images}
     for stem in splits:
         if stem not in stems:
             faults.add("names in lists that no image has", stem)
@@ -168,8 +171,8 @@ class _Images:
         return None
 
 
-def _lists(tree: Tree, faults: Faults) -> dict[str, str]:
-    """The split that ``ImageSets/Main`` says for each image, by its name without suffix.
+def _lists(tree: Tree, stems: Collection[str], faults: Faults) -> dict[str, str]:
+    """The split that ``ImageSets/Main`` says for each image, by its name without suffix; ``stems`` are those that are there.
 
     What stands in trainval alone is for training; what stands in several other lists is in the last of train, validation and test.
     """
@@ -177,12 +180,12 @@ def _lists(tree: Tree, faults: Faults) -> dict[str, str]:
     for name in tree.others:
         if found := re.search(r"(?:^|/)ImageSets/Main/(train|trainval|val|test)\.txt$", name, re.IGNORECASE):
             try:
-                lines = tree.read(name, MAX_BYTES).decode("utf-8-sig").splitlines()
-            except (ImageError, UnicodeDecodeError) as error:
-                faults.add("files that are broken, left out", f"{name}: {error}")
+                lines = tree.text(name, MAX_BYTES).splitlines()
+            except ImageError as error:
+                faults.add("files that are broken, left out", f"{name}: {error.reason}")
                 continue
-            for words in filter(None, map(str.split, lines)):
-                said[words[0].rsplit("/", 1)[-1]].add(found[1].lower())
+            for line in filter(None, map(str.strip, lines)):
+                said[_stem_meant(line, stems)].add(found[1].lower())
     splits = {}
     for stem, lists in said.items():
         parts = {LISTS[name] for name in (lists - {"trainval"} or lists)}
@@ -190,3 +193,13 @@ def _lists(tree: Tree, faults: Faults) -> dict[str, str]:
         if len(parts) > 1:
             faults.add("images in several lists, kept in the last of train, validation and test", stem)
     return splits
+
+
+def _stem_meant(line: str, stems: Collection[str]) -> str:
+    """Which of the stems a line of a list means, possibly with folders, a suffix, or a flag behind it; where it is none of them, what the
+    line says."""
+    last = line.replace("\\", "/").rsplit("/", 1)[-1]
+    words = last.rsplit(maxsplit=1)
+    bare = words[0] if len(words) > 1 and words[1] in FLAGS else last
+    able = (name for text in (last, bare) for name in (text, re.sub(r"\.[A-Za-z]\w{1,4}$", "", text)))
+    return next((name for name in able if name in stems), bare)
