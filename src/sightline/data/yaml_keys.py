@@ -13,8 +13,10 @@ from collections.abc import Collection
 Value = str | list[str] | dict[str, str]
 
 _KEY = re.compile(r"""(?P<key>[\w.-]+|'[^']*'|"[^"]*")\s*:(?:\s+(?P<rest>.*))?\Z""")
-_SCALAR = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""
-_FLOW = re.compile(rf"""\s*(?:(?P<key>{_SCALAR}|[^,:'"\[\]{{}}#]+?)\s*:\s+)?(?P<item>{_SCALAR}|[^,'"\[\]{{}}#]+?)\s*(?:,|\Z)""")
+# What these match is found in one pass: quotes behind a backslash begin nothing, and words hold no blanks, which stand between them.
+_SCALAR = r"""'(?:[^']|'')*'|(?<!\\)"(?:[^"\\]|\\.)*\""""
+_WORDS, _WORDS_AND_COLONS = (rf"""[^,'"\[\]{{}}#\s{without}]+(?:\s+[^,'"\[\]{{}}#\s{without}]+)*""" for without in (":", ""))
+_FLOW = re.compile(rf"""\s*(?:(?P<key>{_SCALAR}|{_WORDS})\s*:\s+)?(?P<item>{_SCALAR}|{_WORDS_AND_COLONS})\s*(?:,|\Z)""")
 _STRANGE = "&*!|>%@`{}[]"
 
 
@@ -26,20 +28,24 @@ def read_keys(text: str, wanted: Collection[str]) -> dict[str, Value]:
     """The wanted keys that are there and have a value; raises NotUnderstood."""
     found: dict[str, Value] = {}
     blocks: list[tuple[str, int, list[str]]] = []
-    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+    is_open = False
+    for number, line in enumerate(text.splitlines(), 1):
         bare = _without_comment(line)
         if bare.strip() in ("", "---", "..."):
             continue
-        if bare[0] not in " \t-" and not (blocks and _is_open(blocks[-1][2][0])):
+        if bare[0] not in " \t-" and not is_open:
             if not (match := _KEY.match(bare)):
                 raise NotUnderstood(f"line {number}: {line.strip()[:60]!r} is no key with a value")
             blocks.append((_plain(match["key"], number), number, [match["rest"] or ""]))
+            is_open = blocks[-1][2][0].lstrip()[:1] in ("[", "{") and not _closes(bare)
         elif blocks:
             blocks[-1][2].append(bare)
-            if _is_open(blocks[-1][2][0]):
-                blocks[-1][2][:] = [" ".join(part.strip() for part in blocks[-1][2])]
+            if is_open and _closes(bare):
+                is_open, blocks[-1][2][:] = False, [_joined(blocks[-1][2])]
         else:
             raise NotUnderstood(f"line {number}: does not begin with a key")
+    if is_open:
+        blocks[-1][2][:] = [_joined(blocks[-1][2])]
     for key, number, lines in blocks:
         if key in wanted and any(lines):
             if key in found:
@@ -48,10 +54,13 @@ def read_keys(text: str, wanted: Collection[str]) -> dict[str, Value]:
     return found
 
 
-def _is_open(text: str) -> bool:
-    """Whether a list or map in brackets goes on."""
-    bare = re.sub(_SCALAR, "", text)
-    return bare.lstrip()[:1] in ("[", "{") and bare.rstrip()[-1:] not in ("]", "}")
+def _closes(line: str) -> bool:
+    """Whether a line ends a list or map in brackets that was open before it."""
+    return re.sub(_SCALAR, "", line).rstrip()[-1:] in ("]", "}")
+
+
+def _joined(lines: list[str]) -> str:
+    return " ".join(line.strip() for line in lines)
 
 
 def _value(lines: list[str], number: int) -> Value:
