@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from places import SIZE, by_name, refusal_of, warning_of, write_images
+from sightline.data import yolo
+from sightline.data.layouts import layout_of
 from sightline.data.readers import read_dataset
 from sightline.data.yaml_keys import NotUnderstood, read_keys
 
@@ -64,6 +67,15 @@ def test_a_score_behind_a_box_is_set_aside_and_said_once(place, capsys):
     assert said.count("boxes with a score behind them, which is set aside: 3 (images/a.png, images/b.png).") == 1
 
 
+@pytest.mark.parametrize(("shape", "points"), [("[2, 3]", "0.1 0.1 2 0.3 0.3 1"), ("[1, 3]", "0.1 0.1 2"), ("[2, 2]", "0.1 0.1 0.3 0.3")])
+def test_of_boxes_with_key_points_the_boxes_count(place, capsys, shape, points):
+    folder = place({"a": f"0 0.5 0.5 0.25 0.2 {points}\n1 0.5 0.5 1 1\n"}, f"kpt_shape: {shape}\n{NAMES}")
+    assert warning_of(folder, capsys) == "boxes with key points behind them, which are set aside: 1 (images/a.png)."
+    dataset, _ = read_dataset(folder)
+    assert by_name(dataset) == {"a.png": ("", [("cat", BOX), ("dog", [0, 0, 40, 30])])}
+    assert dataset.targets[0].outlines is None
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_boxes_are_shares_of_the_image_as_a_viewer_shows_it(place, orientation):
     folder = place({"a": ROW})
@@ -87,6 +99,41 @@ def test_names_in_a_text_file(place):
     folder = place({"a": ROW}, description=None)
     (folder / "classes.txt").write_text("cat\ndog\n")
     assert by_name(read_dataset(folder)[0]) == {"a.png": ("", [("cat", BOX)])}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(place):
+    folder = place(SPLITS, f"{NAMES}train: images/train\nval: val.txt\n")
+    (folder / "val.txt").write_text("images/val/b.png\n")
+    for path in folder.rglob("*.*"):
+        if path.suffix in (".txt", ".yaml"):
+            path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert by_name(read_dataset(folder)[0]) == {"a.png": ("train", [("cat", BOX)]), "b.png": ("validation", [("cat", BOX)])}
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_text("cat\ndog\n", encoding="utf-8-sig")
+    assert read_dataset(folder)[0].labels == ("cat",)
+
+
+def test_text_in_utf_16_is_named_as_such(place, capsys):
+    folder = place({"train/a": ROW, "train/b": ROW, "val/c": ROW}, f"{NAMES}train: images/train\nval: val.txt\n")
+    (folder / "val.txt").write_text("images/val/c.png\n", encoding="utf-16")
+    (folder / "labels" / "train" / "b.txt").write_text(ROW, encoding="utf-16")
+    told = warning_of(folder, capsys)
+    assert told.startswith("files that are broken, left out: 1 (val.txt: is text in UTF-16, not in UTF-8); ")
+    assert told.endswith("left out: 1 (images/train/b.png: labels/train/b.txt is text in UTF-16, not in UTF-8).")
+    (folder / "data.yaml").write_text(NAMES, encoding="utf-16")
+    assert "data.yaml: is not understood (is text in UTF-16, not in UTF-8); write names: [a, b]" in refusal_of(folder)
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_bytes("zèbre\n".encode("latin-1"))
+    assert refusal_of(folder).endswith("classes.txt: is not understood (is not text in UTF-8); write one name a line.")
+
+
+def test_labels_are_recognised_behind_empty_ones_and_in_a_folder_with_a_capital(place, monkeypatch):
+    folder = place({**{f"{number:02}": "\n" for number in range(20)}, "a": f"\n{ROW}"}, description=None)
+    (folder / "labels").rename(folder / "Labels")
+    (folder / "classes.txt").write_text("cat\n")
+    assert "YOLO labels, 1 objects of 1 class, 20 images with none" in read_dataset(folder)[1]
+    monkeypatch.setattr(yolo, "OPENED_FILES", 20)
+    assert layout_of(folder, None) is None
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------
@@ -164,19 +211,42 @@ def test_files_without_each_other_and_broken_ones(place, capsys):
         "images in no split that the description names, left out: 1 (images/other/d.png); "
         "annotations of images that are not there, left out: 1 (labels/train/x.txt); "
         "images that cannot be used, left out: 2 (images/train/b.png: not an image but text, "
-        "images/train/c.png: labels/train/c.txt is no text)."
+        "images/train/c.png: labels/train/c.txt is text in UTF-16, not in UTF-8)."
     )
+
+
+def test_images_in_lists_that_are_not_there_are_told(place, capsys):
+    folder = place({"train/a": ROW, "val/b": ROW}, f"{NAMES}train: train.txt\nval: val.txt\n")
+    (folder / "train.txt").write_text("images/train/a.png\nimages/train/x.png\n")
+    (folder / "val.txt").write_text("images/val/y.png\n")
+    assert warning_of(folder, capsys) == (
+        "images in lists that are not there, left out: 2 (images/train/x.png, images/val/y.png); "
+        "images in no split that the description names, left out: 1 (images/val/b.png)."
+    )
+
+
+def test_a_name_in_a_list_that_several_images_have_is_told(place, capsys):
+    folder = place({"train/a": ROW, "val/a": ROW, "train/b": ROW}, f"{NAMES}train: train.txt\n")
+    (folder / "train.txt").write_text("a.png\nb.png\n")
+    assert warning_of(folder, capsys).startswith("names that several images have, left out: 1 (a.png); ")
 
 
 def test_no_names_are_refused_with_what_to_write(place):
     text = refusal_of(place({"a": ROW}, description=None))
     assert text.endswith('and no names for them; write data.yaml with names: ["first class", "second class"].')
-    assert refusal_of(place({"a": ROW}, "names:\n")) == text
+    for description in ("names:\n", "names: {}\n", "names: []\n", "names: {cat: 0}\n", 'names: {"²": cat}\n', "names: {100000: cat}\n"):
+        assert refusal_of(place({"a": ROW}, description)) == text
 
 
 def test_a_broken_description_is_refused_with_its_line(place):
     text = refusal_of(place({"a": ROW}, "train: images\nnames: [cat, dog\n"))
     assert "data.yaml: is not understood (line 2: the list has no end)" in text
+
+
+def test_a_description_of_megabytes_is_refused(place):
+    text = refusal_of(place({"a": ROW}, f"{NAMES}# {'x' * 1_200_000}\n"))
+    assert "data.yaml: is not understood (holds 1.2" in text
+    assert "megabytes, the limit is 1); write names: [a, b]" in text
 
 
 def test_nothing_left_is_refused_with_what_to_do(place):
@@ -209,6 +279,22 @@ def test_what_such_files_hold_is_read(text, expected):
     theirs = yaml.safe_load(text)["names"]
     assert read_keys(text, ("names",)) == {"names": expected}
     assert (theirs if not isinstance(theirs, dict) else {str(key): name for key, name in theirs.items()}) == expected
+
+
+def test_long_descriptions_are_read_in_one_pass():
+    """Were each line or blank held against all others, these would take an hour."""
+    assert read_keys("names: [\n" + "a,\n" * 200_000 + "b]\nnc: 2\n", ("names",)) == {"names": ["a"] * 200_000 + ["b"]}
+    wide = f"a{' ' * 400_000}b"
+    assert read_keys(f"names: [{wide}, c:d]", ("names",)) == {"names": [wide, "c:d"]}
+    with pytest.raises(NotUnderstood):
+        read_keys('names: ["' + '\\"' * 300_000 + " # c]", ("names",))
+
+
+def test_a_list_over_several_lines_ends_with_its_bracket():
+    text = "names: [a,  # ] is no end here\n  '], b',\nc: d,\n  \"e [\"\n]\nnc: 4\n"
+    with pytest.raises(NotUnderstood, match=r"line 1: 'c: d, \"e \[\"' is not understood"):
+        read_keys(text, ("names",))
+    assert read_keys(text.replace("c: d", "c:d"), ("names", "nc")) == {"names": ["a", "], b", "c:d", "e ["], "nc": "4"}
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def _content(tree: Tree, name: str, faults: Faults) -> dict[str, Any] | None:
 
 
 def _add_file(gathering: _Gathering, tree: Tree, name: str, split: str, content: Mapping[str, Any], limits: Limits, faults: Faults) -> None:
-    finder = ImageFinder(tree, name, split)
+    finder = ImageFinder(tree, name, split, faults)
     before = len(gathering.rows)
     row_of_id: dict[Hashable, int] = {}
     for image in content["images"]:
@@ -118,7 +118,8 @@ def _add_file(gathering: _Gathering, tree: Tree, name: str, split: str, content:
         elif image["id"] in row_of_id:
             faults.add("image ids used twice, the first counts", f"{name}: {image['id']}")
         else:
-            row_of_id[image["id"]] = _row_of(gathering, finder.found(image["file_name"]), image, before, split, faults)
+            found = finder.found(image["file_name"])
+            row_of_id[image["id"]] = GONE if found is None else _row_of(gathering, found, image, before, split, faults)
     gathering.learn_sizes(tree, before, limits)
     class_of_id: dict[Hashable, int] = {}
     for category in content["categories"]:
@@ -135,11 +136,8 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | str | float)
 
 
-def _row_of(gathering: _Gathering, found: str | None, image: Mapping[str, Any], before: int, split: str, faults: Faults) -> int:
+def _row_of(gathering: _Gathering, found: str, image: Mapping[str, Any], before: int, split: str, faults: Faults) -> int:
     """The row of an image that a file lists, of which the first is ``before``; ``GONE`` where it does not count."""
-    if found is None:
-        faults.add("images that are not there, left out", image["file_name"])
-        return GONE
     if (known := gathering.rows.get(found)) is not None:
         if known < before:
             faults.add("images in several files of annotations, kept in the first of test, validation and train", found)

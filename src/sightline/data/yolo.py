@@ -2,7 +2,8 @@
 
 A line is ``class x y width height``, the box's middle and size as shares of the upright image's width and height, or, with more numbers,
 ``class x1 y1 x2 y2 x3 y3 ...``, the corners of an outline. A box may have a score behind it, as detectors write them, ``predict`` among
-them; it is set aside. An image without a text file shows none of the objects.
+them; it is set aside, and so are key points, which follow the box where the description has ``kpt_shape``. An image without a text file
+shows none of the objects.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from sightline.records import SPLITS, Dataset
 SUFFIXES = (".yaml", ".yml")
 NAMES_FILES = ("classes.txt", "obj.names")
 MAX_BYTES = 64_000_000
+# Of the file that says the names.
+NAMES_BYTES = 1_000_000
 SPLIT_KEYS = {"train": "train", "val": "validation", "valid": "validation", "test": "test"}
+KEY_POINTS = "kpt_shape"
+# Label files in which rows are looked for, and how many are opened for it, as some may be empty.
+FILLED_FILES = 8
+OPENED_FILES = 1000
 # A box's numbers with its score.
 SCORED = 5
 _ROW = re.compile(rb"\s*\d+(\s+[-+.\deE]+){4,}\s*")
@@ -51,8 +58,8 @@ def yolo_files(tree: Tree, described: str | None = None) -> YoloFiles | None:
     tables = [described] if described else _descriptions(tree)
     labels = {key_of(name): name for name in tree.others if name.lower().endswith(".txt") and name.rsplit("/", 1)[-1] not in NAMES_FILES}
     if not tables:
-        inside = [name for name in labels.values() if "labels" in folders_of(name)]
-        if not any(_looks_like_rows(tree, name) for name in inside[:8]):
+        starts = (_start(tree, name) for name in [name for name in labels.values() if _is_in_labels(name)][:OPENED_FILES])
+        if not any(map(_ROW.match, itertools.islice(filter(None, starts), FILLED_FILES))):
             return None
         tables = [name for name in NAMES_FILES if name in tree.known][:1]
     if len(tables) > 1:
@@ -65,19 +72,24 @@ def yolo_files(tree: Tree, described: str | None = None) -> YoloFiles | None:
 def _descriptions(tree: Tree) -> list[str]:
     """The YAML files at the top that name classes; ``data.yaml`` alone where it is one of them."""
     tops = [name for name in tree.others if "/" not in name and name.lower().endswith(SUFFIXES)]
-    found = [name for name in tops if re.search(rb"^names\s*:", _bytes(tree, name), re.MULTILINE)]
+    found = [name for name in tops if re.search(rb"^names\s*:", _letters(tree, name), re.MULTILINE)]
     return [name for name in found if name.lower().startswith("data.")] or found
 
 
-def _bytes(tree: Tree, name: str) -> bytes:
+def _letters(tree: Tree, name: str) -> bytes:
+    """A file for a look at what it may be: without a byte order mark, and in UTF-16 too, so that who reads it can say what is wrong."""
     try:
-        return tree.read(name, MAX_BYTES)
+        return tree.read(name, MAX_BYTES).lstrip(b"\xef\xbb\xbf\xff\xfe").replace(b"\0", b"")
     except ImageError:  # said when it is read
         return b""
 
 
-def _looks_like_rows(tree: Tree, name: str) -> bool:
-    return _ROW.match(_bytes(tree, name).split(b"\n")[0] + b"\n") is not None
+def _start(tree: Tree, name: str) -> bytes:
+    return _letters(tree, name).strip().partition(b"\n")[0]
+
+
+def _is_in_labels(name: str) -> bool:
+    return any(folder.lower() == "labels" for folder in folders_of(name))
 
 
 class _Labelled(NamedTuple):
@@ -99,7 +111,7 @@ def read_yolo(tree: Tree, files: YoloFiles, limits: Limits = Limits()) -> Datase
     splits = _splits(tree, described, faults)
     images = sorted(splits)
     for key in files.labels.keys() - {key_of(image) for image in tree.images}:
-        if "labels" in folders_of(files.labels[key]):
+        if _is_in_labels(files.labels[key]):
             faults.add("annotations of images that are not there, left out", files.labels[key])
     jobs = [(image, files.labels.get(key_of(image))) for image in images]
     found = list(in_threads(lambda job: _labelled(tree, *job, limits), jobs, "Reading labels"))
@@ -109,7 +121,7 @@ def read_yolo(tree: Tree, files: YoloFiles, limits: Limits = Limits()) -> Datase
         if labelled.fault:
             faults.add("images that cannot be used, left out", f"{image}: {labelled.fault}")
         else:
-            _add_objects(listed, len(kept), image, labelled, names, faults)
+            _add_objects(listed, len(kept), image, labelled, names, KEY_POINTS in described, faults)
             kept.append((image, labelled.size))
     if not kept:
         faults.refuse("holds YOLO labels, but not one image that belongs to them; put the images into images, beside labels")
@@ -125,8 +137,8 @@ def _described(tree: Tree, name: str | None) -> dict[str, Value]:
     if name is None or not name.lower().endswith(SUFFIXES):
         return {}
     try:
-        return read_keys(tree.read(name, MAX_BYTES).decode(), ("names", "path", *SPLIT_KEYS))
-    except (ImageError, NotUnderstood, UnicodeDecodeError) as error:
+        return read_keys(tree.text(name, NAMES_BYTES), ("names", "path", KEY_POINTS, *SPLIT_KEYS))
+    except (ImageError, NotUnderstood) as error:
         said = error.reason if isinstance(error, ImageError) else str(error)
         raise DataError(f"{tree.shown(name)}: is not understood ({said}); write names: [a, b] and train: images/train.") from error
 
@@ -135,10 +147,13 @@ def _names(tree: Tree, files: YoloFiles, described: Mapping[str, Value]) -> list
     """The name of each class by its number; "" where a number has none."""
     written = described.get("names")
     if files.names and not files.names.lower().endswith(SUFFIXES):
-        return [line.strip() for line in _bytes(tree, files.names).decode(errors="replace").strip().splitlines()]
+        try:
+            return [line.strip() for line in tree.text(files.names, NAMES_BYTES).strip().splitlines()]
+        except ImageError as error:
+            raise DataError(f"{tree.shown(files.names)}: is not understood ({error.reason}); write one name a line.") from error
     if isinstance(written, list) and written:
         return written
-    if isinstance(written, dict) and all(number.isdigit() and int(number) < 100_000 for number in written):
+    if isinstance(written, dict) and written and all(re.fullmatch("[0-9]{1,5}", number) for number in written):
         by_number = {int(number): name for number, name in written.items()}
         return [by_number.get(number, "") for number in range(max(by_number) + 1)]
     example = 'names: ["first class", "second class"]'
@@ -151,7 +166,7 @@ def _splits(tree: Tree, described: Mapping[str, Value], faults: Faults) -> dict[
     for key, split in SPLIT_KEYS.items():
         written = described.get(key)
         for place in written if isinstance(written, list) else [written] if isinstance(written, str) else []:
-            if (members := _members(tree, str(described.get("path", "")), place)) is None:
+            if (members := _members(tree, str(described.get("path", "")), place, faults)) is None:
                 faults.add("places of splits that are not there, left out", f"{key}: {place}")
             for image in members or ():
                 said.setdefault(image, set()).add(split)
@@ -176,7 +191,7 @@ def _may_be_labelled(image: str) -> bool:
     return not kinds or kinds[-1] in IMAGE_FOLDERS
 
 
-def _members(tree: Tree, base: str, written: str) -> list[str] | None:
+def _members(tree: Tree, base: str, written: str, faults: Faults) -> list[str] | None:
     """The images of a split, which is a folder, or a list in a text file; None where neither is there.
 
     The ways are those of the machine where the description was written: they are tried from there, and from their end.
@@ -184,13 +199,21 @@ def _members(tree: Tree, base: str, written: str) -> list[str] | None:
     ways = [posixpath.normpath(way.replace("\\", "/")) for way in (posixpath.join(base, written), written)]
     for way in itertools.chain.from_iterable(map(_ends, ways)):
         if way.lower().endswith(".txt") and way in tree.known:
-            finder = ImageFinder(tree, way, "")
-            lines = _bytes(tree, way).decode(errors="replace").split("\n")
-            return [image for line in lines if line.strip() and (image := finder.found(line.strip()))]
+            return _listed_in(tree, way, faults)
         inside = [image for image in tree.images if way == "." or image.startswith(f"{way}/")]
         if inside:
             return [image for image in inside if _may_be_labelled(image)]
     return None
+
+
+def _listed_in(tree: Tree, name: str, faults: Faults) -> list[str]:
+    try:
+        lines = tree.text(name, MAX_BYTES).split("\n")
+    except ImageError as error:
+        faults.add("files that are broken, left out", f"{name}: {error.reason}")
+        return []
+    finder = ImageFinder(tree, name, "", faults, "images in lists")
+    return [image for line in lines if line.strip() and (image := finder.found(line.strip()))]
 
 
 def _ends(way: str) -> list[str]:
@@ -203,15 +226,18 @@ def _ends(way: str) -> list[str]:
 def _labelled(tree: Tree, image: str, labels: str | None, limits: Limits) -> _Labelled:
     try:
         size = read_size(tree.ref(image), limits)
-        lines = tree.read(labels, MAX_BYTES).decode("utf-8-sig").splitlines() if labels else []
-    except UnicodeDecodeError:
-        return _Labelled(None, [], f"{labels} is no text")
     except ImageError as error:
         return _Labelled(None, [], error.reason)
-    return _Labelled(size, lines)
+    try:
+        return _Labelled(size, tree.text(labels, MAX_BYTES).splitlines() if labels else [])
+    except ImageError as error:
+        return _Labelled(None, [], f"{labels} {error.reason}")
 
 
-def _add_objects(listed: Listed, row: int, image: str, labelled: _Labelled, names: Sequence[str], faults: Faults) -> None:
+def _add_objects(
+    listed: Listed, row: int, image: str, labelled: _Labelled, names: Sequence[str], with_key_points: bool, faults: Faults
+) -> None:
+    """What the lines of an image's text file say; ``with_key_points`` behind each box."""
     assert labelled.size is not None
     width, height = labelled.size
     for number, line in enumerate(labelled.lines, 1):
@@ -221,7 +247,10 @@ def _add_objects(listed: Listed, row: int, image: str, labelled: _Labelled, name
             label, *rest = map(float, line.split())
         except ValueError:
             rest, label = [], np.nan
-        if len(rest) == SCORED and 0 <= rest[-1] <= 1:
+        if with_key_points and len(rest) > SCORED:
+            faults.add("boxes with key points behind them, which are set aside", image)
+            del rest[4:]
+        elif len(rest) == SCORED and 0 <= rest[-1] <= 1:
             faults.add("boxes with a score behind them, which is set aside", image)
             rest.pop()
         if len(rest) < 4 or len(rest) % 2 or label != np.floor(label):
