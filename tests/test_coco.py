@@ -153,6 +153,26 @@ def test_a_single_file_can_be_given_and_its_name_says_the_split(tmp_path):
     ]
 
 
+def test_a_single_file_can_be_given_from_within_its_folder(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "data", "val2017/a.png")
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(coco(("a.png",), [{}])))
+    monkeypatch.chdir(folder / "annotations")
+    assert by_name(read_dataset(Path("instances_val2017.json"))[0]) == {"a.png": ("validation", [("cat", [1, 2, 11, 22])])}
+    monkeypatch.chdir(folder)
+    assert read_dataset(Path("annotations", "instances_val2017.json"))[0].refs[0].path == "val2017/a.png"
+
+
+@pytest.mark.parametrize(
+    "others", [("gt/1.png",), ("masks/1.png",), ("gt/labels/1.png", "a/1.png"), ("images/old/1.png", "images/1/1.png")]
+)
+def test_of_images_of_one_name_the_one_among_images_is_meant(tmp_path, others, capsys):
+    write_images(tmp_path, *others, "images/1.png")
+    (tmp_path / "all.json").write_text(json.dumps(coco(("1.png",), [GOOD])))
+    assert [Path(ref.path) for ref in read_dataset(tmp_path)[0].refs] == [tmp_path / "images/1.png"]
+    assert "!" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("written", ["../pictures/a.png", "{}/pictures/a.png", "pictures\\a.png", "./pictures/a.png"])
 def test_ways_to_images_may_be_relative_absolute_or_windows(tmp_path, written):
     write_images(tmp_path, "pictures/a.png")
@@ -244,6 +264,44 @@ def test_each_fault_is_told_and_the_rest_is_used(place, capsys, what):
     assert len(read_dataset(folder)[0].targets[0]) == 1 + any(word in what for word in KEPT)
 
 
+WRAPPED = [2**62, 2**62, 2**62, 2**62 + 1200]  # 1200 in 64 bits
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        {"size": [30, 40]},
+        {"size": [30, 40], "counts": None},
+        {"size": [30, 40], "counts": [2**70]},
+        {"size": [30, 40], "counts": WRAPPED},
+        {"size": [30, float("inf")], "counts": [1200]},
+        {"counts": [1200]},
+        "outline",
+        [{"x": 1}],
+        7,
+    ],
+)
+def test_an_outline_that_is_none_costs_its_object_nothing_else(place, capsys, outline):
+    folder = place(GOOD, {"segmentation": outline})
+    assert warning_of(folder, capsys) == "outlines that are not understood, left out: 1 (a.png)."
+    assert len(read_dataset(folder)[0].targets[0]) == 2
+
+
+def test_a_name_that_several_images_have_stands_for_none(tmp_path, capsys):
+    write_images(tmp_path, "cam1/a.png", "cam2/a.png", "cam1/b.png", "train/c.png", "val/c.png")
+    entries = ("a.png", {"id": 2, "file_name": "a.png"}, "b.png", "c.png", "/set/cam2/a.png", "/set/a.png")
+    (tmp_path / "all.json").write_text(json.dumps(coco(entries, [GOOD, {"image_id": 3}, {"image_id": 5}])))
+    assert warning_of(tmp_path, capsys) == "names that several images have, left out: 4 (a.png, c.png, /set/a.png)."
+    found = {Path(ref.path).relative_to(tmp_path).as_posix() for ref in read_dataset(tmp_path)[0].refs}
+    assert found == {"cam1/b.png", "cam2/a.png"}
+
+
+def test_flags_may_be_numbers_or_text(place):
+    flags = [0, 1, False, True, "0", "1", "false", "True", "", None]
+    dataset, _ = read_dataset(place(*({"iscrowd": flag} for flag in flags), {"iscrowd": "0", "ignore": "1"}))
+    assert dataset.targets[0].crowd.tolist() == [False, True, False, True, False, True, False, True, False, False, True]
+
+
 def test_all_faults_stand_in_one_message(place, capsys):
     told = warning_of(place(GOOD, *FAULTS.values()), capsys)
     assert all(what in told for what in FAULTS if "a.png" not in what)
@@ -297,6 +355,7 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_are_used(place, cap
     ("content", "reason"),
     [
         ('{"images": [], "annotations": [}, "categories": []', "all.json, line 1: Expecting value"),
+        (f'{{"images": [], "annotations": [{"9" * 5000}], "categories": []}}', "(all.json: Exceeds the limit (4300 digits))"),
         ('{"images": {}, "annotations": [], "categories": []}', "all.json: images, annotations and categories must be lists"),
         ("[" * 100_000 + '"images" "annotations" "categories"', "recursion"),
     ],

@@ -7,12 +7,14 @@ that of the COCO data set (Lin et al. 2014).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.data.decode import Limits
 from sightline.data.findings import Faults
@@ -29,7 +31,10 @@ SUFFIX = ".json"
 KEYS = (b'"images"', b'"annotations"', b'"categories"')
 # What COCO's own files with boxes begin with; those for captions and key points lie beside them.
 INSTANCES = "instances"
+# The folder of annotation files beside those of images.
+ANNOTATIONS = "annotations"
 MAX_BYTES = 8 * 2**30
+MAX_PIXELS = 2**62
 GONE = -1
 
 
@@ -99,8 +104,9 @@ def _content(tree: Tree, name: str, faults: Faults) -> dict[str, Any] | None:
         content = json.loads(tree.read(name, MAX_BYTES))
     except json.JSONDecodeError as error:
         faults.add("files that are broken, left out", f"{name}, line {error.lineno}: {error.msg}")
-    except (ImageError, UnicodeDecodeError, RecursionError) as error:
-        faults.add("files that are broken, left out", f"{name}: {error}")
+    except (ImageError, ValueError, RecursionError) as error:
+        # Of an integer with thousands of digits Python goes on to say how to allow it.
+        faults.add("files that are broken, left out", f"{name}: {str(error).split(' for integer')[0]}")
     else:
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations", "categories")):
             return content
@@ -196,7 +202,7 @@ def _add_object(gathering: _Gathering, row: int, image: str, label: int, annotat
             faults.add("annotations without a box of four numbers, left out", image)
             return
         box = extent(outline, int(size[1]) if isinstance(outline, np.ndarray) else 0)
-    crowd = bool(annotation.get("iscrowd") or annotation.get("ignore"))
+    crowd = _is_set(annotation.get("iscrowd")) or _is_set(annotation.get("ignore"))
     gathering.listed.add(row, box, label, crowd=crowd, area=_positive(annotation.get("area")), outline=outline)
 
 
@@ -210,14 +216,20 @@ def _positive(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value < 1e300 else np.nan
 
 
+def _is_set(value: Any) -> bool:
+    """Whether a flag is: a number, or the same as text."""
+    return value.strip().lower() in ("1", "1.0", "true", "yes") if isinstance(value, str) else bool(value)
+
+
 def _outline(value: Any, size: tuple[float, float]) -> Outline | None:
     """What ``segmentation`` holds: polygons, each a list of x and y, or run lengths, packed or not. Raises ValueError and TypeError."""
     if not value:
         return None
     if isinstance(value, dict):
         height, width = map(int, value.get("size", ()))
-        runs = unpacked(value["counts"]) if isinstance(value["counts"], str) else np.array(value["counts"], np.int64)
-        if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width or (width, height) != size:
+        counts = value.get("counts")
+        runs = unpacked(counts) if isinstance(counts, str) else np.array(counts, np.int64)
+        if runs.ndim != 1 or not _adds_up(runs, height * width) or (width, height) != size:
             raise ValueError("run lengths of another size")
         return runs
     # Some tools leave out the outer list where there is one polygon.
@@ -227,8 +239,16 @@ def _outline(value: Any, size: tuple[float, float]) -> Outline | None:
     return polygons
 
 
+def _adds_up(runs: NDArray[np.int64], pixels: int) -> bool:
+    """Whether run lengths are of so many pixels; their sum may be more than 64 bits hold."""
+    return bool(runs.min(initial=0) >= 0 and runs.sum(dtype=np.float64) < MAX_PIXELS and int(runs.sum()) == pixels)
+
+
 def coco_tree(path: Path) -> tuple[Tree, list[str]]:
     """The place that a single file's images are looked for in, which is its folder or the one that holds ``annotations``, and its name
     there."""
-    root = path.parent.parent if path.absolute().parent.name.lower() == "annotations" else path.parent
-    return Tree.of(root), [path.relative_to(root).as_posix()]
+    if os.path.basename(os.path.dirname(os.path.abspath(path))).lower() != ANNOTATIONS:
+        return Tree.of(path.parent), [path.name]
+    if path.parent.name.lower() != ANNOTATIONS:  # it is the folder where the command runs
+        path = Path(os.path.abspath(path))
+    return Tree.of(path.parent.parent), [f"{path.parent.name}/{path.name}"]
