@@ -9,7 +9,7 @@ from PIL import Image
 import sightline
 from conftest import QUICK, render_shape, write_boxes, write_maps, write_shapes, write_tagged_shapes
 from sightline.cli import _exit_code
-from sightline.errors import UsageError
+from sightline.errors import DataError, UsageError
 
 
 def test_every_page_of_a_file_is_predicted(run, tmp_path):
@@ -38,8 +38,22 @@ def test_a_tagger_reads_single_labels_as_tags_and_takes_no_class_folders(shapes,
     assert len(lines) > 3
     plain.write_text("\n".join(lines))
     assert "map" in sightline.evaluate(trained.model, plain, split="all")["metrics"]
-    with pytest.raises(UsageError, match="class folders have one label an image"):
+    with pytest.raises(DataError, match="class folders, which have one label an image"):
         sightline.evaluate(trained.model, shapes)
+
+
+def test_data_of_another_task_are_told_by_the_model_where_no_flag_asks_for_a_task(shapes, trained_on, tmp_path):
+    model = trained_on("tag")[1].model
+    boxes = write_boxes(tmp_path / "boxes", n=4)
+    for data, said in ((shapes, "is read as class folders"), (boxes, "holds COCO annotations, which give detect")):
+        for wrong in (
+            lambda data: sightline.evaluate(model, data),
+            lambda data: sightline.export(model, data=data),
+            lambda data: sightline.export(model, data=data, standalone=True),
+            lambda data: sightline.export(model, data=data, size="10kB"),
+        ):
+            with pytest.raises(DataError, match=f"^{model} is for tag, and {data} {said}"):
+                wrong(data)
 
 
 def test_a_step_of_one_image_is_refused_where_batches_are_normalised(shapes, tmp_path):

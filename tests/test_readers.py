@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from conftest import QUICK, write_shapes
 from sightline.bundle import Bundle
 from sightline.config import ReadConfig
 from sightline.data.readers import read_dataset
-from sightline.errors import UsageError
+from sightline.errors import DataError, TaskError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -65,5 +66,12 @@ def test_every_form_can_be_evaluated(forms, trained):
 def test_columns_of_what_has_none_are_refused(forms):
     with pytest.raises(UsageError, match=r"is no table .* leave out --label-column, --group-column"):
         read_dataset(forms["zip"], ReadConfig(label_column="x", group_column="y"))
-    with pytest.raises(UsageError, match="--task tag: class folders have one label an image"):
+    with pytest.raises(UsageError, match=r"--task tag: .*shapes is read as class folders, which have one label an image"):
         read_dataset(forms["folder"], task="tag")
+    with pytest.raises(DataError, match="there is no such folder"):
+        read_dataset(forms["folder"] / "nowhere", task="tag")
+
+
+def test_an_error_about_the_task_comes_whole_from_another_process():
+    error = pickle.loads(pickle.dumps(TaskError("tag", "photos holds masks.")))
+    assert (error.task, error.reason, str(error)) == ("tag", "photos holds masks.", "--task tag: photos holds masks.")

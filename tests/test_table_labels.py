@@ -78,7 +78,7 @@ def test_a_list_is_not_one_label(table):
 
 
 def test_a_task_that_no_table_gives(table):
-    with pytest.raises(UsageError, match=r"--task 'clasify': a table gives classify or tag\. Did you mean 'classify'\?"):
+    with pytest.raises(UsageError, match=r"--task clasify: .* is a table, which gives classify or tag\. Did you mean 'classify'\?"):
         read_table(table("path,label\na.png,x\n"), task="clasify")
 
 

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import EngineConfig, ReadConfig, RuntimeConfig
-from sightline.data.chosen import rows_for, targets_for
+from sightline.data.chosen import read_for, rows_for, targets_for
 from sightline.data.content import content_key
 from sightline.data.decode import Limits
-from sightline.data.readers import read_dataset
-from sightline.data.remote import local
 from sightline.data.windows import cut, is_cut
 from sightline.errors import DataError, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset
@@ -28,14 +26,15 @@ from sightline.runtime import Model, batch_share, kept
 def assessed(
     path: Path, data: str | Path, split: str | None, reading: ReadConfig, config: RuntimeConfig, engine: EngineConfig
 ) -> dict[str, Any]:
-    """What ``sightline.evaluate`` gives. Raises UsageError for a split that there is none of, DataError where no image could be read."""
+    """What ``sightline.evaluate`` gives. Raises UsageError for a split that there is none of, DataError where no image could be
+    read and for data of another task."""
     if split is not None and split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split}: must be one of {', '.join(SPLITS)} or all.{did_you_mean(split, (*SPLITS, 'all'))}")
     with Bundle.open(path, require_signature=config.require_signature) as bundle:
         model = Model.of(bundle, **config.opening(engine.engine), many=True)
         seen = seen_by(bundle)
     limits = Limits(config.max_pixels, config.max_bytes)
-    dataset = cut(read_dataset(local(data), reading, model.manifest.task, limits)[0], model.tiling, limits)
+    dataset = cut(read_for(bundle.path, model.manifest.task, data, reading, limits), model.tiling, limits)
     if model.tiling is not None and is_cut(dataset):
         console.say(f"The figures are of tiles of {model.tiling.side} pixels, which the model was trained on, not of whole pictures.")
     targets = targets_for(model.labels, dataset, bundle.path)

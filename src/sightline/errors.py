@@ -2,7 +2,8 @@
 
     SightlineError                1   (never raised itself: catch it to catch them all)
     ├── UsageError                2   a flag, an argument or a setting is wrong
-    │   └── ConfigError           2   ... all of them at once, each with its nearest good name
+    │   ├── ConfigError           2   ... all of them at once, each with its nearest good name
+    │   └── TaskError             2   the data do not give the task that is asked for
     ├── DataError                 3   the folder, table or images cannot be used
     │   └── ImageError            3   one image cannot be used; carries its path and the reason
     ├── ModelFileError            4   a bundle or a weights file is broken, altered, foreign or too new
@@ -40,6 +41,18 @@ class ConfigError(UsageError):
 
     def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
         return type(self), (self.problems,)
+
+
+class TaskError(UsageError):
+    """Data that do not give a ``task``; ``reason`` says what they are and give, and begins with them."""
+
+    def __init__(self, task: str, reason: str) -> None:
+        self.task = task
+        self.reason = reason
+        super().__init__(f"--task {task}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.task, self.reason)
 
 
 class DataError(SightlineError):

@@ -1,4 +1,4 @@
-"""Which of a data set's images a bundle is measured on, and their targets in the bundle's terms."""
+"""The data that a bundle is measured on: read for its task, which of their images, and their targets in the bundle's terms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.errors import DataError, did_you_mean
+from sightline.config import ReadConfig
+from sightline.data.limits import Limits
+from sightline.data.readers import read_dataset
+from sightline.data.remote import local
+from sightline.errors import DataError, TaskError, did_you_mean
 from sightline.records import SPLITS, Dataset
+
+
+def read_for(model: Path, task: str, data: str | Path, reading: ReadConfig, limits: Limits) -> Dataset:
+    """The data at a path or URL, for a bundle of this task; DataError where they are of another, and what ``read_dataset`` raises."""
+    try:
+        return read_dataset(local(data), reading, task, limits)[0]
+    except TaskError as error:
+        raise DataError(f"{model} is for {error.task}, and {error.reason}") from error
 
 
 def targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[Any]:

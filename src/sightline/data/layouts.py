@@ -19,7 +19,7 @@ from sightline.data.tree import Tree
 from sightline.data.voc import read_voc, voc_files
 from sightline.data.yolo import SUFFIXES as YOLO_SUFFIXES
 from sightline.data.yolo import read_yolo, yolo_files
-from sightline.errors import UsageError
+from sightline.errors import TaskError
 from sightline.records import Dataset
 
 OBJECTS, MAPS = "detect", "segment"
@@ -76,7 +76,7 @@ def _amount(dataset: Dataset) -> str:
 def layout_of(path: Path, task: str | None) -> Layout | None:
     """How annotations lie in a folder or an archive, or what a single file of them is; None where there are none.
 
-    Raises UsageError for a task that they do not give; DataError for a place that cannot be listed.
+    Raises TaskError for a task that they do not give; DataError for a place that cannot be listed.
     """
     if path.is_file() and path.suffix.lower() == COCO_SUFFIX:
         tree, files = coco_tree(path)
@@ -97,7 +97,7 @@ def layout_of(path: Path, task: str | None) -> Layout | None:
 
 
 def _for_task(path: Path, tree: Tree, kind: Kind, files: Any, task: str | None) -> Layout:
-    if task not in (None, kind.gives) and (kind.gives, task) != (OBJECTS, MAPS):
+    if task is not None and task != kind.gives and (kind.gives, task) != (OBJECTS, MAPS):
         able = OBJECTS + f" (and {MAPS}, where they hold outlines)" if kind.gives == OBJECTS else MAPS
-        raise UsageError(f"--task {task}: {path} holds {kind.name}, which give {able}.")
+        raise TaskError(task, f"{path} holds {kind.name}, which give {able}.")
     return Layout(tree, kind, files, task or kind.gives)

@@ -11,7 +11,7 @@ from sightline.data.decode import Limits
 from sightline.data.findings import Faults
 from sightline.data.masks import read_map
 from sightline.data.sizes import in_threads, read_sizes
-from sightline.errors import UsageError
+from sightline.errors import TaskError
 from sightline.records import Dataset, column_of
 from sightline.scenes import BACKGROUND, IGNORED, LabelMap, Objects, is_background
 
@@ -20,17 +20,15 @@ def painted_maps(dataset: Dataset, limits: Limits = Limits()) -> Dataset:
     """The objects of a data set as the class of each pixel; what no object covers is ``background``, a class of its own.
 
     A crowd's outline is painted as its class. Objects without an outline leave their box ignored; an outline in other objects is
-    needed. Raises UsageError where none has one, and for too many classes.
+    needed. Raises TaskError where none has one, and for too many classes.
     """
     assert dataset.targets is not None
     if all(target.outlines is None for target in dataset.targets):
-        raise UsageError(
-            f"--task segment: {dataset.root} has boxes and no outlines, so it gives detect; add outlines or masks for segment."
-        )
+        raise TaskError("segment", f"{dataset.root} has boxes and no outlines, so it gives detect; add outlines or masks for segment.")
     known = next((place for place, label in enumerate(dataset.labels) if is_background(label)), None)
     labels = dataset.labels if known is not None else (BACKGROUND, *dataset.labels)
     if len(labels) > IGNORED:
-        raise UsageError(f"--task segment: {dataset.root} has {len(labels)} classes, of which there may be {IGNORED}.")
+        raise TaskError("segment", f"{dataset.root} has {len(labels)} classes, of which there may be {IGNORED}.")
     faults = Faults(dataset.root)
     sizes, reasons = read_sizes(dataset.refs, limits)
     for ref, reason in zip(dataset.refs, reasons, strict=True):

@@ -14,7 +14,7 @@ from sightline.data.folder import read_folder
 from sightline.data.layouts import layout_of
 from sightline.data.table import is_table, read_table
 from sightline.data.webdataset import read_webdataset, shards_of
-from sightline.errors import UsageError
+from sightline.errors import TaskError, UsageError
 from sightline.records import Dataset, texts_of
 
 FOLDER_TASK = "classify"
@@ -23,8 +23,8 @@ FOLDER_TASK = "classify"
 def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None = None, limits: Limits = Limits()) -> tuple[Dataset, str]:
     """The data set, sorted by path, and a sentence on what was found and which task that makes.
 
-    ``limits`` hold for masks, and for images whose size annotations need. Raises DataError for data that cannot be used; UsageError for a
-    task it does not give and a column it does not have.
+    ``limits`` hold for masks, and for images whose size annotations need. Raises DataError for data that cannot be used; TaskError for a
+    task they do not give, UsageError for a column they do not have.
     """
     if is_table(path) and not path.is_dir():
         dataset = read_table(
@@ -45,10 +45,11 @@ def read_dataset(path: Path, config: ReadConfig = ReadConfig(), task: str | None
             if layout.tree.packed:
                 tell_odd(path)
             dataset, found = layout.read(limits)
-        elif task not in (None, FOLDER_TASK):
-            raise UsageError(
-                f"--task {task}: class folders have one label an image, so they give {FOLDER_TASK}; for tag give a table, for detect "
-                "annotations (COCO, Pascal VOC or YOLO), and for segment masks or annotations with outlines."
+        elif task is not None and task != FOLDER_TASK and path.exists() and (path.is_dir() or is_archive(path)):
+            raise TaskError(
+                task,
+                f"{path} is read as class folders, which have one label an image and so give {FOLDER_TASK}; for tag give a table, for "
+                "detect annotations (COCO, Pascal VOC or YOLO), and for segment masks or annotations with outlines.",
             )
         else:
             dataset = read_folder(path)

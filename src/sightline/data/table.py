@@ -16,7 +16,7 @@ from sightline.data.cells import JSON_SUFFIXES, SUFFIXES, Cells, read_cells
 from sightline.data.findings import NAMED, Findings, columns_named, lines_named, rows, shown, some
 from sightline.data.folder import SPLIT_NAMES
 from sightline.data.labels import TASKS, read_labels
-from sightline.errors import UsageError, did_you_mean
+from sightline.errors import TaskError, UsageError, did_you_mean
 from sightline.records import NO_TARGET, SPLITS, Dataset, ImageRef
 
 GUESSES = {
@@ -58,7 +58,7 @@ def read_table(
     """
     path = Path(path)
     if task is not None and task not in TASKS:
-        raise UsageError(f"--task {task!r}: a table gives {' or '.join(TASKS)}.{did_you_mean(task, TASKS)}")
+        raise TaskError(task, f"{path} is a table, which gives {' or '.join(TASKS)}.{did_you_mean(task, TASKS)}")
     findings = Findings(path)
     cells = read_cells(path, findings)
     named = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}

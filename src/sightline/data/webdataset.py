@@ -25,7 +25,7 @@ from sightline.data.container import all_members, is_archive, read_members
 from sightline.data.findings import Faults
 from sightline.data.formats import FORMATS
 from sightline.data.listing import names_on_disk
-from sightline.errors import DataError, ImageError, UsageError
+from sightline.errors import DataError, ImageError, TaskError
 from sightline.records import NO_TARGET, Dataset, Refs
 from sightline.texts import Texts
 
@@ -166,7 +166,7 @@ def _in_json(text: str) -> Labels:
 def read_webdataset(root: Path, shards: tuple[Path, ...], task: str | None = None) -> tuple[Dataset, str]:
     """The images of shards with their labels, for ``classify`` where each has at most one and for ``tag`` else; and what was found.
 
-    The splits are those that the shards' names say. Raises DataError where nothing is labelled, UsageError for another task.
+    The splits are those that the shards' names say. Raises DataError where nothing is labelled, TaskError for another task.
     """
     from sightline.data.tree import stem_split  # stands on the reader of folders, and that on this
 
@@ -179,8 +179,8 @@ def read_webdataset(root: Path, shards: tuple[Path, ...], task: str | None = Non
     if gathering.by_text > FEW and len(gathering.known) > CAPTIONS * n:
         raise DataError(f"{root}: the texts beside its images are captions, not labels; put the classes into NAME.cls or NAME.json.")
     gives = "classify" if all(len(labels) == 1 for labels in gathering.known) else "tag"
-    if task not in (None, gives, "tag"):
-        raise UsageError(f"--task {task}: the shards of {root} say {gathering.amount} an image, which gives {gives}.")
+    if task is not None and task not in (gives, "tag"):
+        raise TaskError(task, f"the shards of {root} say {gathering.amount} an image, which gives {gives}.")
     labels = _sorted({label for known in gathering.known for label in known})
     which, splits = np.frombuffer(gathering.which, np.int64), np.array([stem_split(shard.name) for shard in shards])
     names = Texts.of(itertools.chain.from_iterable(gathering.names))
