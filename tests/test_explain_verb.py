@@ -162,6 +162,20 @@ def test_the_reports_verdict_on_the_method_is_told(explain, run, shapes, tmp_pat
     assert found["trust"] == ({"trusted": False, "sentence": "Do not rely on this model's heat maps."} if said else None)
 
 
+def test_no_more_images_are_computed_at_once_than_asked_for(explain, run, shapes, monkeypatch):
+    sizes, model_of = [], Model.of
+
+    def counted(bundle, **settings):
+        model = model_of(bundle, **settings)
+        infer = model.infer
+        model.infer = lambda images: sizes.append(len(images)) or infer(images)
+        return model
+
+    monkeypatch.setattr(Model, "of", counted)
+    assert explain(shapes / "disc" / "000.png", "--batch-size", "2", "--random-maps", "1")[0] == 0
+    assert max(sizes) == 2
+
+
 def test_each_page_is_explained(explain, shapes, tmp_path):
     pages = [Image.open(shapes / kind / "000.png") for kind in ("disc", "cross")]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])

@@ -78,9 +78,9 @@ def test_what_is_no_latency_is_said(text):
 
 def test_all_mistakes_are_said_at_once():
     with pytest.raises(ConfigError) as raised:
-        Asked.of(ExportConfig(latency="soon", size="tiny", to="torch", standalone=True))
+        Asked.of(ExportConfig(latency="soon", size="tiny", to="torch", precision="in8", standalone=True))
     said = [problem.split(":")[0] for problem in raised.value.problems]
-    assert said == ["--latency soon", "--size tiny", "--to torch", "--standalone", "--data"]
+    assert said == ["--latency soon", "--size tiny", "--to torch", "--precision in8", "--standalone", "--data"]
 
 
 def test_both_must_hold_and_the_worse_counts():
@@ -398,6 +398,8 @@ def test_bad_input_is_said_in_a_sentence(learnt, model, tmp_path):
     data = learnt[0]
     with pytest.raises(UsageError, match=r"^--data: give the labelled images"):
         sightline.export(model, latency="5ms")
+    with pytest.raises(UsageError, match=r"--out .*: .*absent is no folder to write it\.sight to"):
+        sightline.export(model, data=data, size="10kB", out=tmp_path / "absent" / "it.sight", **GENEROUS)
     strangers = write_shapes(tmp_path / "strangers", per_class=12, seed=9)
     with pytest.raises(DataError, match=r"holds none of the images that .* was trained on"):
         sightline.export(model, data=strangers, size="10kB", **GENEROUS)
@@ -413,6 +415,8 @@ def test_bad_input_is_said_in_a_sentence(learnt, model, tmp_path):
 
 def test_data_that_did_not_come_split_are_split_by_what_the_model_saw(run, shapes, tmp_path, time_is_area, only_inputs):
     model = shutil.copy(run.model, tmp_path / "model.sight")
-    made = sightline.export(model, data=shapes, latency="6ms", **GENEROUS)
+    (tmp_path / "exports").mkdir()
+    made = sightline.export(model, data=shapes, latency="6ms", out=tmp_path / "exports", **GENEROUS)
+    assert made.model == tmp_path / "exports" / "model-small.sight"
     assert made.chosen.loss.n == run.numbers["test"]["n"]
     assert made.points[0].value == pytest.approx(run.numbers["test"]["metrics"]["accuracy"], abs=1e-4)

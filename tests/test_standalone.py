@@ -24,7 +24,7 @@ from sightline.cli import _exit_code
 from sightline.data.decode import decode
 from sightline.data.prepare import FITS, RESAMPLE, Prepare
 from sightline.engines.adapters import version_of
-from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, ResourceError, UsageError
+from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError
 from sightline.exporting import resizing, standalone
 from sightline.exporting.formulas import Formulas, Value
 
@@ -238,11 +238,14 @@ def test_a_bundle_without_images_cannot_be_judged(tmp_path):
 
 def test_bad_input_is_said_and_no_file_is_overwritten(tmp_path, capsys):
     bundle = write_plain_bundle(tmp_path / "it.sight", Prepare(32))
-    with pytest.raises((UsageError, ResourceError), match="is no folder to write"):
+    with pytest.raises(UsageError, match=r"--out .*it\.onnx: .*absent is no folder to write it\.onnx to"):
         sightline.export(bundle, standalone=True, out=tmp_path / "absent" / "it.onnx", threads=1)
     with pytest.raises(DataError, match="could be read"):
         sightline.export(bundle, standalone=True, max_pixels=10, threads=1)
     assert not list(tmp_path.glob("*.onnx"))
+    (tmp_path / "exports").mkdir()
+    made = sightline.export(bundle, standalone=True, out=tmp_path / "exports", threads=1)
+    assert made.model == tmp_path / "exports" / "it-standalone.onnx"
     words = ["export", str(bundle), "--standalone", "--threads", "1"]
     assert _exit_code(words) == 0
     said = capsys.readouterr()

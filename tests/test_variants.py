@@ -287,13 +287,34 @@ def test_without_data_float_variants_are_made_and_it_is_said_that_int8_is_not(mo
         ({"precision": "fp61,fp16"}, "--precision fp61: must be one or more of fp32, fp16, int8. Did you mean 'fp16'?"),
         ({"to": "torch", "precision": "int8"}, "--to torch: has no INT8 variants"),
         ({"precision": "fp32,fp16", "out": "nowhere/at/all"}, "nowhere/at/all: is no folder for the 2 variants"),
-        ({"precision": "fp32", "out": "nowhere/at/all.sight"}, "nowhere/at: is no folder to write all.sight to"),
+        ({"precision": "fp32", "out": "nowhere/at/all.sight"}, "--out nowhere/at/all.sight: nowhere/at is no folder to write all.sight to"),
+        ({"precision": "fp32,fp16", "out": "both.sight"}, "--out both.sight: is the name of a file, and there are 2 variants"),
+        ({"precision": "fp32,fp16", "out": __file__}, f"--out {__file__}: is no folder for the 2 variants"),
+        ({"precision": "fp32", "epochs": 3}, "--epochs 3: only a smaller model is trained; give --latency or --size, or leave it out."),
+        (
+            {"standalone": True, "precision": "fp16", "to": "torch", "max_loss": 2.0, "epochs": 3},
+            "--to torch: does nothing beside --standalone; leave it out. --precision fp16: does nothing beside --standalone; leave it out. "
+            "--max-loss 2.0: does nothing beside --standalone; leave it out. --epochs 3: only a smaller model",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(model, settings, said):
-    with pytest.raises(sightline.SightlineError) as raised:
+    with pytest.raises(UsageError) as raised:
         sightline.export(model, **settings)
     assert said in str(raised.value)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_folder_takes_a_single_file_too_and_is_made_for_several(model, tmp_path, monkeypatch):
+    assert sightline.export(model, precision="fp32", out=tmp_path, **QUIETLY).model == tmp_path / "shapes-fp32.sight"
+    made = sightline.export(model, precision="fp32,fp16", out=tmp_path / "new", **QUIETLY)
+    assert [variant.model for variant in made.variants] == [
+        tmp_path / "new" / f"shapes-{precision}.sight" for precision in ("fp32", "fp16")
+    ]
+    monkeypatch.setitem(forms.FORMS, "onnx", breaking(OnnxForm, "wrong mean"))
+    with pytest.raises(RequirementNotMet):
+        sightline.export(model, precision="fp32,fp16", out=tmp_path / "never", **QUIETLY)
+    assert names_in(tmp_path) == ["new", "shapes-fp32.sight"]
 
 
 def test_a_library_that_is_missing_is_named_before_any_work(model, monkeypatch):

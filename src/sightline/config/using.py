@@ -59,7 +59,7 @@ class BulkConfig:
     )
     chunk: int | None = setting(
         None,
-        "Images in a file of the output, which a worker is given at once; 256 when not given, more above 25 million images.",
+        "Images in a file of the output, which a worker is given at once; 256 when not given, more above 25.6 million images.",
         low=1,
         high=100_000,
     )
@@ -174,8 +174,8 @@ class ExportConfig:
     )
     out: str | None = setting(
         None,
-        "File for the variant, folder for several; MODEL-int8.sight and the like, or MODEL-small.sight with --latency or --size, when not "
-        "given, with -2 behind a name that is taken.",
+        "File for the variant, or a folder for it; for several a folder, made where there is none. MODEL-int8.sight and the like, or "
+        "MODEL-small.sight with --latency or --size, when not given, with -2 behind a name that is taken.",
     )
     calibration_images: int = setting(256, "Training images on which the ranges of activations are measured, at most.", low=1, high=10_000)
     engine: str = setting("auto", "What each bundle is timed with; auto measures which of those installed is fastest.", choices=ENGINES)

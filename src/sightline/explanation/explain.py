@@ -112,14 +112,16 @@ class Explainer:
     """A bundle, opened to be explained: call it with an image, or give it many."""
 
     def __init__(
-        self, model: Model, source: Path, config: ExplainConfig, known: Mapping[str, NDArray[Any]], report: Mapping[str, Any]
-    ) -> None:
-        """``known`` are the arrays of the bundle's reference, ``report`` its report's numbers; both empty where it has none.
+        self, model: Model, source: Path, config: ExplainConfig, known: Mapping[str, NDArray[Any]], report: Mapping[str, Any],
+        batch_size: int = Subject.batch,
+    ) -> None:  # fmt: skip
+        """``known`` are the arrays of the bundle's reference, ``report`` its report's numbers; both empty where it has none. So many
+        images are computed at once.
 
         Raises UsageError for a label that the model does not have, and for a method that it does not allow.
         """
         self.model, self.source, self.config = model, source, config
-        self.subject = Subject(model.infer, model.task, model.labels, model.manifest.decision)
+        self.subject = Subject(model.infer, model.task, model.labels, model.manifest.decision, batch_size)
         self.known = Known.of(known)
         self.written = Written(config.out, source)
         if config.label is not None and config.label not in model.labels:
@@ -132,15 +134,17 @@ class Explainer:
         self.trust = {"trusted": trusted, "sentence": verdict["sentence"]} if fits else None
 
     @classmethod
-    def open(cls, path: Path, config: ExplainConfig, *, require_signature: str | None = None, **settings: Any) -> Explainer:
+    def open(
+        cls, path: Path, config: ExplainConfig, *, require_signature: str | None = None, batch_size: int = Subject.batch, **settings: Any
+    ) -> Explainer:
         """Of a ``*.sight`` file; ``settings`` as ``Model.of`` takes them. Raises ModelFileError too, as ``Model.open`` does."""
         with Bundle.open(path, require_signature=require_signature) as bundle:
-            return cls.of(bundle, Model.of(bundle, **settings, outputs=OUTPUTS), config)
+            return cls.of(bundle, Model.of(bundle, **settings, batch_size=batch_size, outputs=OUTPUTS), config, batch_size)
 
     @classmethod
-    def of(cls, bundle: Bundle, model: Model, config: ExplainConfig) -> Explainer:
+    def of(cls, bundle: Bundle, model: Model, config: ExplainConfig, batch_size: int = Subject.batch) -> Explainer:
         """Of a bundle that is open already, and may be closed afterwards, and its model, opened to give ``OUTPUTS`` too."""
-        return cls(model, bundle.path, config, reference_of(bundle), bundle.numbers())
+        return cls(model, bundle.path, config, reference_of(bundle), bundle.numbers(), batch_size)
 
     def stream(self, refs: Iterable[ImageRef], limits: Limits = Limits()) -> Iterator[Explained | ImageError]:
         """An explanation for each image in order, or why it could not be read."""

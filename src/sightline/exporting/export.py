@@ -9,24 +9,23 @@ import numpy as np
 
 from sightline.bundle import Bundle
 from sightline.config import ExportConfig, ReadConfig
-from sightline.data.chosen import targets_for
+from sightline.data.chosen import read_for, targets_for
 from sightline.data.content import content_key
 from sightline.data.decode import Limits
-from sightline.data.readers import read_dataset
-from sightline.data.remote import local
 from sightline.data.windows import cut
 from sightline.errors import ModelFileError
 from sightline.exporting.material import Images, Material, material_for
 from sightline.exporting.outcome import Exported
 from sightline.exporting.release import released
 from sightline.exporting.standalone import Standalone, write_standalone
-from sightline.exporting.wanted import Wanted, wanted
+from sightline.exporting.wanted import Wanted, check_given, wanted
 from sightline.reference import seen_by
 from sightline.tiling import Tiling
 
 
 def exported(model: Path, reading: ReadConfig, config: ExportConfig) -> Exported | Standalone:
     """Write what is asked for of a bundle; raises as ``pipeline.export`` does."""
+    check_given(config)
     limits = Limits(config.max_pixels, config.max_bytes)
     with Bundle.open(model) as bundle:
         if config.standalone:
@@ -44,8 +43,7 @@ def _material(
     if config.data is None:
         return None
     manifest = bundle.manifest
-    read, _ = read_dataset(local(config.data), reading, manifest.task, limits)
-    dataset = cut(read, Tiling.from_json(manifest.tiles), limits)
+    dataset = cut(read_for(bundle.path, manifest.task, config.data, reading, limits), Tiling.from_json(manifest.tiles), limits)
     targets, seen = targets_for(manifest.labels, dataset, bundle.path), seen_by(bundle)
     known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
     return material_for(making, dataset, targets, known, config.calibration_images)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sightline.config import ExportConfig
 from sightline.data.decode import Limits
 from sightline.engines.acceptance import Replay, replay_of
 from sightline.engines.adapters import onnx_infer
-from sightline.errors import DeviceError, ModelFileError, RequirementNotMet, SightlineError, UsageError
+from sightline.errors import DeviceError, ModelFileError, RequirementNotMet, ResourceError, SightlineError, UsageError
 from sightline.exporting.agreement import SOURCE, Agreement, Replayed, Side, replayed_beside
 from sightline.exporting.cards import variant_card
 from sightline.exporting.forms import FORMS, Content, Opened, placed, work_of
@@ -72,7 +73,7 @@ def released(
     refused: dict[Wanted, SightlineError] = {}
     test = material.test if isinstance(material, Material) else material
     rests = any(one.precision == "fp16" for one in making) and _rests_needed(source, original, samples, test, config, limits)
-    with tempfile.TemporaryDirectory(prefix=".sightline-", dir=next(iter(targets.values())).parent) as folder:
+    with _workshop(next(iter(targets.values())).parent) as folder:
         contents = _contents(source, making, material, config, limits, threads, rests, refused)
         drafts = []
         for place, (one, content) in enumerate(contents.items()):
@@ -90,6 +91,23 @@ def released(
             for (draft, loss), row in zip(passed, figures[1:], strict=True)
         ]
     return Exported(tuple(variants), tuple(figures), {one: refused[one] for one in making if one in refused}, config.max_loss)
+
+
+@contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A hidden place for drafts in the folder of the variants, which is made where it is not there and goes again if nothing came of it."""
+    is_new = not folder.is_dir()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: the folder of the variants cannot be made ({error.strerror}); give another --out.") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix=".sightline-", dir=folder) as drafts:
+            yield Path(drafts)
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _sound(source: Bundle, original: Side) -> Replay:

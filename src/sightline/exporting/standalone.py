@@ -31,6 +31,7 @@ from sightline.errors import DataError, ImageError, RequirementNotMet, UsageErro
 from sightline.exporting.formulas import Formulas, Value
 from sightline.exporting.material import Images
 from sightline.exporting.resizing import prepared
+from sightline.exporting.wanted import place_for
 from sightline.records import ImageRef
 from sightline.runtime import Model
 from sightline.saving.names import free_name, writing
@@ -75,7 +76,8 @@ class Standalone:
 
 
 def write_standalone(bundle: Bundle, config: ExportConfig, test: Images | None, limits: Limits) -> Standalone:
-    """Make the file, hold it against the runtime, and write it: to ``config.out``, or beside the bundle; no file is overwritten.
+    """Make the file, hold it against the runtime, and write it: to ``config.out``, into that folder, or beside the bundle. None is
+    overwritten.
 
     test  images to replay beside those that the bundle carries
 
@@ -83,9 +85,7 @@ def write_standalone(bundle: Bundle, config: ExportConfig, test: Images | None, 
     """
     if importlib.util.find_spec("onnx") is None:
         raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
-    wanted = Path(config.out) if config.out else bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx")
-    if not wanted.parent.is_dir():
-        raise UsageError(f"--out: {wanted.parent} is no folder to write {wanted.name} to; make it or name another.")
+    wanted = place_for(config.out, bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx"))
     graph = standalone_graph(bundle)
     n, difference, reduced = _judged(bundle, _session(graph, config.threads), () if test is None else test.refs, limits, config.threads)
     path = free_name(wanted)

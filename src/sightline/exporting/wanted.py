@@ -10,12 +10,16 @@ from pathlib import Path
 
 from sightline import console
 from sightline.config import ExportConfig
-from sightline.errors import ConfigError, ResourceError, UsageError, did_you_mean
+from sightline.errors import ConfigError, UsageError, did_you_mean
 
 # What each form needs that is not in the base install, and the extra that has it.
 NEEDS = {"onnx": (), "openvino": (("openvino", "fast"),), "torch": (("torch", "train"), ("timm", "train"))}
 PRECISIONS = ("fp32", "fp16", "int8")
 ENDINGS = {"onnx": ".sight", "openvino": "-openvino", "torch": ".pt2"}
+# What no folder is called that is meant for several.
+OF_FILES = (".sight", ".pt2", ".onnx")
+# Settings of variants that a standalone file has no use for, and so do nothing beside it.
+OF_VARIANTS = ("to", "precision", "max_loss", "max_difference", "calibration_images", "engine")
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,24 @@ class Wanted:
         return f"{self.precision.upper()}{places[self.form]}"
 
 
+def check_given(config: ExportConfig) -> None:
+    """ConfigError naming all that is given and would do nothing; what has its default counts as not given."""
+    problems = []
+    if config.standalone:
+        given = {name: getattr(config, name) for name in OF_VARIANTS if getattr(config, name) != getattr(ExportConfig, name)}
+        problems = [f"--{name.replace('_', '-')} {value}: does nothing beside --standalone; leave it out." for name, value in given.items()]
+    if config.epochs is not None:
+        problems.append(f"--epochs {config.epochs}: only a smaller model is trained; give --latency or --size, or leave it out.")
+    if problems:
+        raise ConfigError(problems)
+
+
 def wanted(config: ExportConfig) -> list[Wanted]:
     """The variants to make; what is left out is said.
 
     Raises ConfigError for names that there are not, UsageError where nothing is left to make or a library is not installed.
     """
-    forms, precisions = _listed("to", config.to, tuple(NEEDS)), _listed("precision", config.precision, PRECISIONS)
+    forms, precisions = listed("to", config.to, tuple(NEEDS)), listed("precision", config.precision, PRECISIONS)
     asked = [Wanted(form, precision) for form, precision in product(forms, precisions)]
     objections = [_objection(one, config.data is not None) for one in asked]
     left_out = list(dict.fromkeys(filter(None, objections)))
@@ -57,8 +73,8 @@ def wanted(config: ExportConfig) -> list[Wanted]:
     return making
 
 
-def _listed(flag: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The names in a list with commas, each once, in the order of ``known``."""
+def listed(flag: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The names in a list with commas, each once, in the order of ``known``; ConfigError for others."""
     names = [name.strip().lower() for name in text.split(",")]
     wrong = [name for name in names if name not in known]
     if wrong:
@@ -90,15 +106,33 @@ def _check_installed(making: Sequence[Wanted]) -> None:
 
 
 def targets_of(making: Sequence[Wanted], config: ExportConfig, source: Path) -> dict[Wanted, Path]:
-    """Where each variant is to go, the first free name of it; ResourceError where there is no such folder.
+    """Where each variant is to go, or to the first free name like it; UsageError where ``--out`` does not suit them.
 
-    ``--out`` names the file of a single variant, and the folder of several.
+    It names a single variant, or the folder for it where that is there, and the folder of several, which need not be there.
     """
-    several = len(making) > 1
-    folder = Path(config.out) if several and config.out else source.parent
-    single = Path(config.out) if config.out and not several else None
-    if several and not folder.is_dir():
-        raise ResourceError(f"{folder}: is no folder for the {len(making)} variants; make it or give another --out.")
-    if single is not None and not single.parent.is_dir():
-        raise ResourceError(f"{single.parent}: is no folder to write {single.name} to; make it or give another --out.")
-    return {one: single or folder / f"{source.stem}{one.ending}" for one in making}
+    usual = {one: source.with_name(f"{source.stem}{one.ending}") for one in making}
+    if len(making) == 1:
+        return {one: place_for(config.out, path, is_folder=one.form == "openvino") for one, path in usual.items()}
+    folder = _folder_for(config.out, len(making)) if config.out else source.parent
+    return {one: folder / path.name for one, path in usual.items()}
+
+
+def place_for(out: str | None, usual: Path, *, is_folder: bool = False) -> Path:
+    """Where the only thing that is written goes: to ``out``, or into it under its ``usual`` name where that is a folder and the thing
+    is none. UsageError where there is no folder for it."""
+    path = Path(out) if out else usual
+    if out and path.is_dir() and not is_folder:
+        path = path / usual.name
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: {path.parent} is no folder to write {path.name} to; make it or name another.")
+    return path
+
+
+def _folder_for(out: str, count: int) -> Path:
+    """The folder of several variants, which is there or can be made; UsageError for any other."""
+    folder = Path(out)
+    if not folder.is_dir() and folder.suffix.lower() in OF_FILES:
+        raise UsageError(f"--out {out}: is the name of a file, and there are {count} variants; name a folder for them.")
+    if not folder.is_dir() and (folder.exists() or not folder.parent.is_dir()):
+        raise UsageError(f"--out {out}: is no folder for the {count} variants; make it or name another.")
+    return folder

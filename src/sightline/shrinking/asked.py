@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sightline.config import ExportConfig
 from sightline.errors import ConfigError
+from sightline.exporting.wanted import PRECISIONS, listed
 
 # How many milliseconds, or bytes, each unit is. Sizes are decimal, as disks and downloads are counted; KiB and MiB are binary.
 TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -38,6 +39,7 @@ class Asked:
                 problems.append(f"--{flag} {text}: give a number above 0 and its unit, such as {example}.")
         if config.to != "onnx":
             problems.append(f"--to {config.to}: a smaller model is a bundle (onnx); leave it out.")
+        problems += _of_precisions(config.precision)
         if config.standalone:
             problems.append("--standalone: make the smaller model first, then give that as the model with --standalone.")
         if config.data is None:
@@ -62,6 +64,15 @@ class Asked:
     def __str__(self) -> str:
         said = [f"--latency {spoken_time(self.latency_ms)}"] if self.latency_ms is not None else []
         return " and ".join(said + ([f"--size {spoken_size(self.bytes)}"] if self.bytes is not None else []))
+
+
+def _of_precisions(text: str) -> tuple[str, ...]:
+    """What is wrong with a list of precisions."""
+    try:
+        listed("precision", text, PRECISIONS)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _amount(text: str, units: dict[str, float]) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import ExportConfig, ReadConfig
-from sightline.data.chosen import targets_for
+from sightline.data.chosen import read_for, targets_for
 from sightline.data.decode import Limits
-from sightline.data.readers import read_dataset
-from sightline.errors import ModelFileError, RequirementNotMet, ResourceError, UsageError
+from sightline.errors import ModelFileError, RequirementNotMet, UsageError
+from sightline.exporting.wanted import place_for
 from sightline.model.backbone import MODULE
 from sightline.model.export import export_graph
 from sightline.model.network import Network
@@ -155,9 +155,7 @@ def shrunk(model: Path, asked: Asked, reading: ReadConfig, config: ExportConfig)
             raise ModelFileError(f"{model}: is a variant already ({manifest.variant.get('precision')}); name the bundle it is of.")
         if load_task(manifest.task).SCENES:
             raise UsageError(f"{model}: smaller models for the task {manifest.task} are not made yet; train one with a smaller --backbone.")
-        path = Path(config.out) if config.out else model.with_name(f"{model.stem}-small.sight")
-        if not path.parent.is_dir():
-            raise ResourceError(f"{path.parent}: is no folder to write {path.name} to; make it or give another --out.")
+        path = place_for(config.out, model.with_name(f"{model.stem}-small.sight"))
         trials = _begun(source, asked, reading, config, limits)
         itself = trials.measure(trials.bench.itself)
         if itself.fits:
@@ -178,7 +176,7 @@ def shrunk(model: Path, asked: Asked, reading: ReadConfig, config: ExportConfig)
 def _begun(source: Bundle, asked: Asked, reading: ReadConfig, config: ExportConfig, limits: Limits) -> Trials:
     """The data read and split as the bundle knows them, and the bench on which everything will be measured."""
     manifest, threads = source.manifest, config.threads or processors()
-    dataset, _ = read_dataset(Path(str(config.data)), reading, manifest.task, limits)
+    dataset = read_for(source.path, manifest.task, str(config.data), reading, limits)
     dataset = dataset.replace(labels=manifest.labels, targets=targets_for(manifest.labels, dataset, source.path))
     infer = Model.of(source, threads=threads, engine="onnxruntime", precision="fp32").infer
     lesson = Lesson.of(source, dataset, infer, config.epochs, config.calibration_images, limits)
