@@ -197,6 +197,39 @@ def test_a_clean_copy_inside_the_data_is_refused(photos, inside):
         sightline.audit(photos, strip_metadata=str(photos / inside))
 
 
+@pytest.fixture
+def looked(monkeypatch):
+    """The sets that were looked at, which is nothing but noted."""
+    found = []
+    monkeypatch.setattr("sightline.auditing.audit.look_once", lambda dataset, *given, **how: found.append(dataset) or pytest.fail("looked"))
+    return found
+
+
+def test_an_audit_is_not_written_among_the_data(photos, looked, monkeypatch):
+    with pytest.raises(UsageError, match=rf"--out {photos}/audit: lies inside the data, {photos}; name a folder elsewhere"):
+        sightline.audit(photos, out=str(photos / "audit"))
+    monkeypatch.chdir(photos)
+    with pytest.raises(UsageError, match="--out runs: lies inside the data"):
+        sightline.audit(".")
+    assert sorted(path.name for path in photos.iterdir()) == ["test", "train", "validation"]
+
+
+@pytest.mark.parametrize("flag", ["strip_metadata", "blur_faces"])
+def test_a_folder_in_use_is_refused_before_anything_is_looked_at(photos, looked, tmp_path, flag):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="new or empty folder"):
+        sightline.audit(photos, out=str(tmp_path / "audit"), **{flag: str(tmp_path / "taken")})
+    assert looked == []
+    assert not (tmp_path / "audit").exists()
+
+
+def test_the_folder_that_one_is_in_has_its_name(own_shapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(own_shapes)
+    found = sightline.audit(".", out=str(tmp_path / "audit"), weights="none")
+    assert found.numbers["title"] == "data"
+
+
 def test_the_command_line_says_each_finding_and_where_to_go_on(photos, tmp_path, capsys):
     assert _exit_code(["audit", str(photos), "--out", str(tmp_path / "audit")]) == 0
     said = capsys.readouterr().out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,28 @@ def test_a_file_without_verbs_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv"):
         read_decisions(tmp_path / "none.csv", dataset(), NAMES)
+
+
+def in_parts(text: str) -> str:
+    """As macOS hands names over: letters and their accents apart."""
+    return unicodedata.normalize("NFD", text)
+
+
+def test_names_and_labels_with_accents_apart_or_blanks_around_are_obeyed_as_they_were_written(tmp_path):
+    names, labels = [in_parts("café/1.png"), in_parts("café/2.png"), " thé/3.png"], (" thé", in_parts("café"))
+    data = Dataset(Path("data"), "classify", labels, [ImageRef(f"data/{name}") for name in names], np.array([1, 1, 0]))
+    items = Item((names[0],), "odd", RELABEL, labels[0]), Item((names[1],), "odd", DROP), Item((names[2],), "odd", RELABEL, labels[1])
+    with io.StringIO(decisions_text([finding(*items)], data, names), newline="") as text:
+        rows = [(row["path"], row["suggestion"], row["suggested_label"]) for row in csv.DictReader(text)]
+    decisions = read_decisions(written(tmp_path, *map(",".join, rows)), data, names)
+    assert (decisions.dropped, dict(decisions.relabelled), decisions.gone) == ((1,), {0: (labels[0],), 2: (labels[1],)}, ())
+    assert decisions.applied(data).targets.tolist() == [0, 1]
+
+
+def test_what_an_editor_composes_is_still_the_same_image(tmp_path):
+    names = [in_parts("dog/é.png"), "dog/c.png"]
+    data = Dataset(Path("data"), "classify", ("cat", "dog"), [ImageRef(f"data/{name}") for name in names], np.array([0, 1]))
+    assert read_decisions(written(tmp_path, "dog/é.png,drop,"), data, names).dropped == (0,)
+    both = [*names, "dog/é.png"]  # two files of names that look the same
+    data = Dataset(Path("data"), "classify", ("cat", "dog"), [ImageRef(f"data/{name}") for name in both], np.array([0, 1, 0]))
+    assert read_decisions(written(tmp_path, "dog/é.png,drop,", f"{names[0]},keep,"), data, both).dropped == (2,)

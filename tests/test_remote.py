@@ -137,6 +137,14 @@ def test_the_copy_used_longest_ago_makes_room(tmp_path, memory, empty_cache):
     assert [copy.exists() for copy in (first, second, third)] == [False, True, True]
 
 
+def test_images_by_url_are_explained(tmp_path, memory, run):
+    for name in ("one", "two"):
+        put(memory, packed(write_shapes(tmp_path / name, per_class=1), "stored.zip"), f"/there/{name}.zip")
+    given = ["memory://there/one.zip", "memory://there/two.zip"]
+    found = list(sightline.explain(run.model, given, out=str(tmp_path / "why"), random_maps=0))
+    assert [type(answer).__name__ for _, answer in found] == ["Explained"] * 6
+
+
 def test_an_audit_of_a_url_is_one_of_its_archive(tmp_path, memory):
     put(memory, packed(write_shapes(tmp_path / "data", per_class=2), "stored.zip"), "/there/photos.zip")
     numbers = sightline.audit("memory://there/photos.zip", out=str(tmp_path / "audit"), weights="none").numbers

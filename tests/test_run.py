@@ -16,7 +16,7 @@ from sightline.model.backbone import BackboneSpec
 from sightline.model.choose import Choice
 from sightline.records import Dataset, ImageRef
 from sightline.training.plan import Plan, make_plan
-from sightline.training.run import CONFIG, Clock, Run, begin, new_run, reopen
+from sightline.training.run import CONFIG, Clock, Run, begin, check_outside, new_run, reopen
 
 CHOICE = Choice(BackboneSpec("test_resnet", 32), None, Prepare(32), ("as asked",))
 PLAN = make_plan(TrainConfig(), 100, pretrained=False)
@@ -159,3 +159,22 @@ def test_the_choice_of_a_network_comes_back_as_it_was_recorded(started):
     choice = Choice.from_json(started.read_config()["choice"])
     assert choice == CHOICE
     assert not choice.pretrained
+
+
+@pytest.mark.parametrize("folder", ["data", "data/run", "data/../data/a/b", "away/run", "."])
+def test_a_folder_inside_the_data_is_refused(tmp_path, monkeypatch, folder):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "away").symlink_to("data")
+    monkeypatch.chdir(tmp_path / "data" if folder == "." else tmp_path)
+    data = tmp_path / "data"
+    with pytest.raises(UsageError, match=rf"^--out {folder}: lies inside the data, {data}; name a folder elsewhere\.$"):
+        check_outside("--out", folder, data)
+
+
+@pytest.mark.parametrize("folder", ["run", "data-2", "data/../run", "."])
+def test_a_folder_beside_or_around_the_data_is_not(tmp_path, monkeypatch, folder):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "table.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for data in ("data", "table.csv", "nowhere"):
+        check_outside("--out", folder, tmp_path / data)

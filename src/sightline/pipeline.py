@@ -74,7 +74,8 @@ def audit(data: str | Path, **settings: Any) -> Audited:
     data      a folder or archive of images, in class folders or not, or a table
     settings  fields of ``config.AuditConfig``, ``config.LookConfig`` and ``config.ReadConfig`` by name, such as ``weights="hub"``
 
-    Raises DataError where no image can be read, UsageError for a folder of clean copies that is taken.
+    Raises DataError where no image can be read, UsageError for a folder of clean copies that is taken, and for what would be written
+    among the data.
     """
     from sightline.trainer import check_libraries
 
@@ -82,7 +83,7 @@ def audit(data: str | Path, **settings: Any) -> Audited:
     check_libraries("Auditing", "sightline.auditing.audit")
     from sightline.auditing.audit import audit as carry_out
 
-    return carry_out(local(data, looking.store_limit), reading, looking, config)
+    return carry_out(local(data, looking.store_limit).resolve(), reading, looking, config)
 
 
 def backbones(pattern: str | None = None, **settings: Any) -> Catalogue:
@@ -151,7 +152,7 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     if tiling := explainer.model.tiling:
         console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
-    refs = given_images(images, limits)
+    refs = given_images([local(image) for image in images], limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
 
 

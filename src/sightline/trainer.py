@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import console
-from sightline.config import TrainSettings
+from sightline.config import DataConfig, TrainSettings
 from sightline.data.decode import Limits
 from sightline.data.part import Part
 from sightline.data.reading import Reading
 from sightline.data.remote import local
 from sightline.energy import Meter
-from sightline.errors import Interrupted, UsageError
+from sightline.errors import ConfigError, Interrupted, UsageError
 from sightline.processor import end_undisturbed, keep_memory, share_processors
 from sightline.requirements import parse
 from sightline.tasks import load_task
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from sightline.training.run import Run
 
 AUDIT = "audit.json"
+# What stands for weights without being a file.
+WEIGHTS = ("auto", "hub", "none")
 
 
 @dataclass(frozen=True)
@@ -192,26 +195,43 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
     module = settings.get("backbone") if callable(settings.get("backbone")) else None
     if module is not None:
         settings = {**settings, "backbone": f"module/{type(module).__name__}"}
-    if settings.get("decisions") is not None:  # a run may be taken up again from another folder
-        settings = {**settings, "decisions": str(Path(settings["decisions"]).resolve())}
-    chosen = TrainSettings.of(**settings)  # mistakes in settings are told before seconds are spent on importing torch
-    Reading.of(chosen.data.window, chosen.data.bands)
-    Part.asked(chosen.data.where, chosen.data.limit)
-    if chosen.trial.require is not None:
-        parse(chosen.trial.require)
+    settings = _from_anywhere(settings)
+    chosen = _checked(settings)  # mistakes in settings are told before seconds are spent on importing torch
     check_libraries()
     from sightline.model.device import torch_device
     from sightline.training.logs import check_installed
     from sightline.training.presets import with_preset
     from sightline.training.ranks import Ranks
+    from sightline.training.run import RUNS, check_outside
 
     budget = budget_of(chosen, started)
     if resume is None:
-        begun = Start(with_preset(chosen, settings), local(str(data), chosen.data.store_limit).resolve(), budget, module=module)
+        root = local(str(data), chosen.data.store_limit).resolve()
+        check_outside("--out", chosen.run.out or RUNS, root)
+        begun = Start(with_preset(chosen, settings), root, budget, module=module)
     else:
         begun = go_on(Path(resume), started, data, settings, module)
     check_installed(begun.settings.run.log)
     return replace(begun, ranks=Ranks.join(torch_device(begun.settings.run.device)))
+
+
+def _from_anywhere(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with whole paths to the files they name, as a run may be taken up again from another folder."""
+    named = {name: os.fspath(settings[name]) for name in ("decisions", "weights") if isinstance(settings.get(name), str | os.PathLike)}
+    files = {name: os.path.abspath(path) for name, path in named.items() if path not in WEIGHTS and os.path.isfile(path)}
+    return {**settings, **files}
+
+
+def _checked(settings: dict[str, Any]) -> TrainSettings:
+    """The settings, each of which makes sense; raises ConfigError or UsageError."""
+    chosen = TrainSettings.of(**settings)
+    Reading.of(chosen.data.window, chosen.data.bands)
+    Part.asked(chosen.data.where, chosen.data.limit)
+    if chosen.trial.require is not None:
+        parse(chosen.trial.require)
+    if chosen.data.folds is not None and chosen.data.test_fraction != DataConfig.test_fraction:
+        raise ConfigError([f"--test-fraction {chosen.data.test_fraction:g}: with --folds each fold is the test set once; leave it out."])
+    return chosen
 
 
 def go_on(folder: Path, started: float, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:

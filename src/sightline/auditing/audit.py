@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import console
-from sightline.auditing.cleaning import write_clean
+from sightline.auditing.cleaning import check_new, write_clean
 from sightline.auditing.decisions import FILE, decisions_text
 from sightline.auditing.embedding import choose_for_audit, embed
 from sightline.auditing.faces import Detector, Face
@@ -38,7 +38,7 @@ from sightline.model.choose import Choice
 from sightline.processor import processors
 from sightline.records import Dataset
 from sightline.report.build import now
-from sightline.training.run import new_run
+from sightline.training.run import RUNS, check_outside, new_run
 
 FORMAT = 1
 PART = "Leave out --where and --limit for an audit of all images."
@@ -112,10 +112,12 @@ def _looking(looking: LookConfig, config: AuditConfig) -> AbstractContextManager
 
 
 def _check_folders(data: Path, config: AuditConfig) -> None:
-    """UsageError for copies among the data, which the next run would take for data."""
+    """UsageError for what would be written among the data, which the next run would take for data, and for copies into folders in use."""
+    check_outside("--out", config.out or RUNS, data)
     for flag, folder in (("--strip-metadata", config.strip_metadata), ("--blur-faces", config.blur_faces)):
-        if folder and data.is_dir() and Path(folder).resolve().is_relative_to(data.resolve()):
-            raise UsageError(f"{flag} {folder}: lies inside the data, {data}; name a folder elsewhere.")
+        if folder:
+            check_outside(flag, folder, data)
+            check_new(Path(folder))
     if config.strip_metadata and config.strip_metadata == config.blur_faces:
         raise UsageError("--strip-metadata and --blur-faces: name two folders; the copy with blurred faces has no metadata either.")
 

@@ -178,13 +178,26 @@ def _encoded(pixels: NDArray[np.uint8], header: Header, data: bytes, name: str) 
     return sink.getvalue()
 
 
-def _make(folder: Path) -> None:
+def check_new(folder: Path) -> None:
+    """UsageError for a folder that is there and holds something, or for a file; ResourceError where that cannot be seen."""
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder}: the clean copy goes into a new or empty folder, and this is not one; name another.")
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise _not_made(folder, error) from error
+    if taken:
+        raise UsageError(f"{folder}: the clean copy goes into a new or empty folder, and this is not one; name another.")
+
+
+def _make(folder: Path) -> None:
+    check_new(folder)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError(f"{folder}: cannot be made ({error.strerror or error}); name another folder for the clean copy.") from error
+        raise _not_made(folder, error) from error
+
+
+def _not_made(folder: Path, error: OSError) -> ResourceError:
+    return ResourceError(f"{folder}: cannot be made ({error.strerror or error}); name another folder for the clean copy.")
 
 
 def _check(name: str, ref: ImageRef) -> None:

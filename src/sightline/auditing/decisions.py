@@ -98,25 +98,38 @@ def read_decisions(path: Path, dataset: Dataset, names: Sequence[str]) -> Decisi
         findings.refuse()
     paths, verbs = (cells.columns[str(columns[name])] for name in ("path", "verb"))
     labels = cells.columns[columns["label"]] if columns["label"] else np.full(len(paths), "")
-    place = {name: row for row, name in enumerate(names)}
+    place, own = _by_spelling(names), _by_spelling(dataset.labels)
     dropped, relabelled, gone, seen = [], {}, [], {}
-    for line, name, verb, text in zip(cells.lines.tolist(), map(tidy, paths), map(tidy, verbs), map(tidy, labels), strict=True):
+    for line, name, verb, text in zip(cells.lines.tolist(), paths, map(tidy, verbs), labels, strict=True):
+        row = place.get(name, place.get(tidy(name)))
         verb = verb.lower() or KEEP
-        wanted = tuple(tidy(part) for part in text.split(SEPARATOR) if tidy(part))
-        if problem := _problem(line, verb, wanted, dataset, seen.get(name, (verb, wanted))):
+        wanted = tuple(_own(part, dataset.labels, own) for part in text.split(SEPARATOR) if tidy(part))
+        image = tidy(name) if row is None else row
+        if problem := _problem(line, verb, wanted, dataset, seen.get(image, (verb, wanted))):
             findings.problems.append(problem)
             continue
-        seen[name] = verb, wanted
-        if name not in place:
-            gone.append(name)
+        seen[image] = verb, wanted
+        if row is None:
+            gone.append(tidy(name))
         elif verb == DROP:
-            dropped.append(place[name])
+            dropped.append(row)
         elif verb == RELABEL:
-            relabelled[place[name]] = wanted
+            relabelled[row] = wanted
     findings.refuse()
     if len(gone) == len(paths):
         raise DataError(f"{path}: none of its {len(gone)} images is in {dataset.root}, so it is of other data, or these were moved.")
     return Decisions(tuple(dict.fromkeys(dropped)), relabelled, tuple(gone))
+
+
+def _by_spelling(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name by its tidy spelling, which editors and spreadsheets may make of it, and by its own, which goes first."""
+    return {tidy(name): place for place, name in enumerate(names)} | {name: place for place, name in enumerate(names)}
+
+
+def _own(text: str, labels: Sequence[str], place: Mapping[str, int]) -> str:
+    """The data's own spelling of a label; the text, tidy, where it is none."""
+    found = place.get(text, place.get(tidy(text)))
+    return tidy(text) if found is None else labels[found]
 
 
 def _problem(line: int, verb: str, wanted: tuple[str, ...], dataset: Dataset, before: tuple[str, tuple[str, ...]]) -> str | None:

@@ -38,7 +38,7 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:  # Windows syncs only what is open for writing
             os.fsync(written.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError

@@ -22,6 +22,8 @@ from sightline.training.checkpoint import LAST
 from sightline.training.plan import Plan
 
 CONFIG, LOCK = "config.json", ".lock"
+# Where runs go that are not told where to.
+RUNS = "runs"
 # What files are called while they are written; a user's own file is not called so.
 HALF_WRITTEN = re.compile(r".+\.\d+\.tmp|\.\w+\.sight\.(draft|part)")
 
@@ -90,9 +92,15 @@ class Run:
             raise UsageError(f"--resume {self.folder}: its {CONFIG} cannot be read ({error}).") from error
 
 
+def check_outside(flag: str, folder: str | Path, data: Path) -> None:
+    """UsageError for a folder to write to that is the data's or lies below it, where the next reader would take it for data."""
+    if data.is_dir() and Path(folder).resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"{flag} {folder}: lies inside the data, {data}; name a folder elsewhere.")
+
+
 def new_run(out: str | None, task: str, name: str) -> Run:
     """A new, empty folder: ``out`` or ``runs/TASK/NAME``, with -2, -3... behind a name that is taken."""
-    wanted = Path(out) if out else Path("runs", task, name)
+    wanted = Path(out) if out else Path(RUNS, task, name)
     if wanted.name in ("", ".."):  # a folder such as "." has no name to count on from
         wanted = wanted.resolve()
     number, folder = 1, wanted
