@@ -35,6 +35,15 @@ def test_the_card_of_a_run_says_what_was_measured(run):
     assert "--out" not in text
 
 
+def test_the_size_of_the_input_is_width_and_height(run):
+    network = run.numbers["network"]
+    assert [network[side] for side in ("size", "width", "height")] == [32, 32, 32]
+    assert "reads images of 32 × 32 pixels" in card(run.numbers)
+    tall = classified()
+    tall["network"] |= {"size": 320, "width": 224, "height": 320}
+    assert "reads images of 224 × 320 pixels" in card(tall)
+
+
 def test_model_hubs_read_the_front_matter(run):
     known = ModelCard(card(run.numbers)).data.to_dict()
     assert known["library_name"] == "sightline"

@@ -130,7 +130,7 @@ def test_every_number_of_the_blocks_is_shown(clothing):
 def test_every_fact_of_the_report_is_shown(clothing):
     report = example_report.clothing().report
     words = [*report["training"]["plan"], report["training"]["stopped"], *report["network"]["reasons"], report["data"]["split_origin"],
-             "11.2 million", "Apache-2.0", "kept: epoch 9", "2,080", "150", "214", "14 pairs", "one of them has a copy",
+             "11.2 million", "Apache-2.0", "kept: epoch 9", "2,080", "150", "214", "12 pairs", "one of them has a copy",
              "2.4 × 10⁻⁶", "0.001 is tolerated", "44.8 MB", "61.4", "chosen from the data", "5 min 01 s"]  # fmt: skip
     words += [text for table in ("refused", "notes", "leaks", "conflicts") for row in report["data"][table] for text in row.values()]
     words += [str(version) for version in report["environment"]["versions"].values()]
@@ -197,6 +197,21 @@ def test_stages_of_a_fine_tuning_and_the_curve_of_its_probe_are_shown():
     assert "80.0% to 86.0%" in text
     assert "Would more images help?" in text
     assert "More images would help." in text
+
+
+def test_only_copies_on_one_side_are_said_to_be_kept_together():
+    report, blocks, pictures = example_report.clothing()
+    report["data"]["copies"] = len(report["data"]["leaks"])
+    text = Page(render(report, blocks, pictures)).text
+    assert "Copies across splits" in text
+    assert "kept together" not in text
+
+
+def test_the_size_of_the_input_is_width_and_height():
+    report, blocks, pictures = example_report.clothing()
+    assert "reading images of 224 × 224 pixels" in Page(render(report, blocks, pictures)).text
+    report["network"] |= {"size": 320, "width": 224, "height": 320}
+    assert "reading images of 224 × 320 pixels" in Page(render(report, blocks, pictures)).text
 
 
 def test_leaks_temper_the_claim_about_the_test_images():

@@ -272,3 +272,11 @@ def test_the_command_line_signs(path, tmp_path, capsys):
     assert _exit_code(["sign", str(path), "--key", str(tmp_path / "mine.pem")]) == 0
     assert capsys.readouterr().out == f"Signed      {path}\nKey         {told['fingerprint']}\n"
     Bundle.open(path, require_signature=told["public_key"]).close()
+
+
+def test_no_keys_are_made_for_what_cannot_be_signed(tmp_path):
+    (tmp_path / "wrong.sight").write_bytes(b"no bundle")
+    for name in ("wrong.sight", "absent.sight"):
+        with pytest.raises(ModelFileError):
+            sign(tmp_path / name, new_key=tmp_path / "mine.pem")
+    assert [file.name for file in tmp_path.iterdir()] == ["wrong.sight"]

@@ -130,12 +130,12 @@ def _numbers(
 ) -> dict[str, Any]:
     """Everything that ``report.json`` holds."""
     test = _test_section(task, judged, gated)
-    dataset = gated.dataset
+    dataset, (height, width) = gated.dataset, choice.prepare.shape
     return {
         "format": FORMAT, "title": dataset.root.name, "created": now(), "sightline": library_versions()["sightline"], "task": dataset.task,
         "verdict": task.verdict(test), "data": {**gated.summary(), "tiles": _tiles(dataset, settings)}, "test": test,
         "network": {"backbone": choice.spec.name, "weights": choice.weights_source or "random", "weights_licence": choice.licence,
-                    "parameters": count_parameters(trained.network), "size": choice.spec.size, "height": choice.prepare.shape[0],
+                    "parameters": count_parameters(trained.network), "size": choice.spec.size, "width": width, "height": height,
                     "reasons": list(choice.reasons)},
         "training": {"plan": [*plan.reasons, *trained.notes], "epochs": trained.rows, "best_epoch": trained.best_epoch,
                      "stopped": trained.stopped, "seconds": clock.seconds, "stages": list(trained.stages),

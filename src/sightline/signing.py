@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ def sign(model: str | Path | None = None, **settings: Any) -> Signed:
     if not config.new_key and not (config.key and model):
         raise UsageError("--key: name the bundle and the private key to sign it with, or make a pair of keys with --new-key KEY.pem.")
     made = Path(config.new_key) if config.new_key else None
-    fingerprint = new_key(made) if made else ""
-    if model is not None:
-        with Bundle.open(Path(model)) as bundle:
+    with nullcontext() if model is None else Bundle.open(Path(model)) as bundle:  # keys are made for a bundle that can be signed
+        fingerprint = new_key(made) if made else ""
+        if bundle is not None:
             content, fingerprint = signed(bundle.text, made or Path(str(config.key)))
             bundle.put(Part(MEMBER, ROLE, content))
     return Signed(None if model is None else str(model), fingerprint, str(public_path(made)) if made else None)

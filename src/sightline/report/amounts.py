@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 NOTHING = "–"
 # Figures that are no shares but numbers of objects.
@@ -56,6 +58,11 @@ def size(n_bytes: int | None) -> str:
             break
         amount /= 1000
     return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def input_size(network: Mapping[str, Any]) -> str:
+    """Width and height of what a network reads; reports from before these were recorded have the side of a square."""
+    return f"{network.get('width', network['size'])} × {network.get('height', network['size'])} pixels"
 
 
 def parameters(n: int) -> str:

@@ -71,7 +71,7 @@ def _details(report: Mapping[str, Any]) -> str:
     return points([
         f"It {_with_classes(report, words_of(report).does)}: {_labels(report['data']['labels'])}",
         f"Network: {code(network['backbone'])}, {amounts.parameters(network['parameters'])} parameters, reads images of "
-        f"{network['size']} × {network.get('height', network['size'])} pixels",
+        f"{amounts.input_size(network)}",
         f"Started from: {_weights(network)}",
         f"Made by Sightline {plain(report['sightline'])} on {plain(amounts.moment(report['created']))}",
         "Files: `model.sight` predicts on any machine with Sightline; `sightline verify model.sight` checks that it still does the same",

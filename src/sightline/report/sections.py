@@ -98,8 +98,8 @@ def data_blocks(data: Mapping[str, Any]) -> list[Block]:
     """What the images are, how they were split, and everything that was odd about them."""
     split_tiles = [Tile(name.capitalize(), amounts.count(data["splits"][name]["n"]), "images") for name in SPLITS if name in data["splits"]]
     split_text = [data["split_origin"]]
-    if data["copies"]:
-        split_text.append(f"{amounts.number_of(data['copies'], 'pair')} of copies kept together, each on one side of the split.")
+    if (together := data["copies"] - len(data["leaks"])) > 0:
+        split_text.append(f"{amounts.number_of(together, 'pair')} of copies kept together, each on one side of the split.")
     return [
         Tiles("Images in each split", split_tiles if data["splits"] else []),
         Text("How the split was made", split_text),

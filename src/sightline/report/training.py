@@ -120,8 +120,7 @@ def _learning_curve(curve: Mapping[str, Any] | None) -> Curves:
 
 def _network_sentence(network: Mapping[str, Any]) -> str:
     licence = f" (licence: {network['weights_licence']})" if network["weights_licence"] else ""
-    side = network["size"]
-    size = f"{amounts.parameters(network['parameters'])} parameters, reading images of {side} × {side} pixels"
+    size = f"{amounts.parameters(network['parameters'])} parameters, reading images of {amounts.input_size(network)}"
     sentence = f"{network['backbone']} with {size}."
     # The reasons that follow may have named the weights already.
     named = any(network["weights"] in reason for reason in network["reasons"])
