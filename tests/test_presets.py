@@ -13,13 +13,15 @@ from PIL import Image
 import sightline
 from sightline.bundle import Bundle
 from sightline.config import AugmentConfig, TrainConfig, TrainSettings
+from sightline.data.readers import read_dataset
 from sightline.errors import UsageError
 from sightline.model.network import torch_infer
 from sightline.model.rebuild import network_of
 from sightline.runtime import Model
+from sightline.training import presets
 from sightline.training.optimizer import schedule
 from sightline.training.plan import check_scenes, make_plan
-from sightline.training.presets import FILLED, MOST_BATCH, network_for, training_for, with_preset
+from sightline.training.presets import FILLED, LEAST_IMAGES, MOST_BATCH, network_for, settled, training_for, with_preset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,8 +29,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Labelled:
     """What the preset looks at of a data set."""
 
-    def __init__(self, *labels: str) -> None:
-        self.labels = labels
+    def __init__(self, *labels: str, n: int = LEAST_IMAGES, task: str = "classify") -> None:
+        self.labels, self.n, self.task, self.splits = labels, n, task, None
+
+    def __len__(self) -> int:
+        return self.n
 
 
 def settings_of(**given) -> TrainSettings:
@@ -37,7 +42,7 @@ def settings_of(**given) -> TrainSettings:
 
 def test_without_a_preset_nothing_changes(capsys):
     assert settings_of(epochs=3) == TrainSettings.of(epochs=3)
-    assert settings_of(preset="default") == TrainSettings.of()
+    assert settings_of(preset="default") == TrainSettings.of(preset="default")
     assert not capsys.readouterr().err
 
 
@@ -88,6 +93,62 @@ def test_large_images_and_things_on_images_are_refused():
         check_scenes(chosen.training, chosen.augment, "boxes")
 
 
+@pytest.fixture
+def no_weights_here(monkeypatch):
+    monkeypatch.setattr("sightline.model.choose.hub_weights", lambda name, *, download: None)
+
+
+def chosen_for(**given) -> TrainSettings:
+    return settled(settings_of(**given), Labelled("cat", "dog"), (40, 32))
+
+
+@pytest.mark.usefixtures("no_weights_here")
+def test_many_small_images_from_scratch_are_learned_with_speed_which_is_said(capsys):
+    chosen = chosen_for(epochs=3, seed=4)
+    assert chosen == settings_of(preset="speed", epochs=3, seed=4)
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.startswith(f"{LEAST_IMAGES:,} images of 32 px, learned from random weights: --preset speed suits them and sets --backbone ")
+    assert said.endswith("--preset default leaves these as they are.")
+
+
+@pytest.mark.usefixtures("no_weights_here")
+@pytest.mark.parametrize(
+    ("dataset", "median", "given"),
+    [
+        (Labelled("a", "b", n=LEAST_IMAGES - 1), (32, 32), {}),
+        (Labelled("a", "b", task="tag"), (32, 32), {}),
+        (Labelled("a", "b"), (100, 65), {}),
+        (Labelled("a", "b"), (32, 32), {"size": 96}),
+        (Labelled("a", "b"), (32, 32), {"robust": True}),
+        (Labelled("a", "b"), (32, 32), {"backbone": "resnet18"}),
+        (Labelled("a", "b"), (32, 32), {"optimizer": "adamw"}),
+        (Labelled("a", "b"), (32, 32), {"weights": "hub"}),
+        (Labelled("a", "b"), (32, 32), {"preset": "default"}),
+    ],
+)
+def test_other_images_and_other_settings_are_learned_as_usual(dataset, median, given, capsys):
+    before = settings_of(**given)
+    assert settled(before, dataset, median) == before
+    assert before.training.optimizer == "adamw"
+    assert not capsys.readouterr().err
+
+
+def test_pretrained_weights_on_this_machine_are_not_left_aside(monkeypatch):
+    monkeypatch.setattr(presets, "is_from_scratch", lambda network: False)
+    assert chosen_for() == TrainSettings.of()
+
+
+@pytest.mark.usefixtures("no_weights_here")
+def test_of_what_came_split_the_training_images_count(shapes):
+    dataset = read_dataset(shapes)[0]
+    rows = np.arange(len(dataset)) % 2
+    halved = dataset.replace(splits=np.array(["train", "test"])[rows])
+    for limit, preset in ((len(dataset) // 2, "speed"), (len(dataset) // 2 + 1, "auto")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(presets, "LEAST_IMAGES", limit)
+            assert settled(TrainSettings(), halved, (32, 32)).training.preset == preset
+
+
 def test_batches_and_epochs_follow_the_number_of_images():
     speed = TrainConfig(preset="speed")
     few, some, many = (training_for(speed, n) for n in (100, 4250, 10**6))
@@ -136,6 +197,17 @@ def test_it_is_a_training_like_any_other(trained):
     losses = [row["train_loss"] for row in trained.numbers["training"]["epochs"] if row["train_loss"] is not None]
     assert losses[-1] < 0.8 * losses[0]
     assert sightline.verify(trained.model)["max_difference"] == 0
+
+
+@pytest.mark.usefixtures("no_weights_here")
+def test_what_is_chosen_is_recorded(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "LEAST_IMAGES", 10)
+    monkeypatch.setattr(presets, "FILLED", {**FILLED, "backbone": "sightline/patchnet_small"})
+    run = sightline.train(shapes, epochs=1, trial=False, device="cpu", out=str(tmp_path / "run"))
+    record = json.loads((run.folder / "config.json").read_text())
+    assert record["settings"]["training"]["preset"] == "speed"
+    assert record["settings"]["network"]["weights"] == "none"
+    assert record["plan"]["optimizer"] == "muon"
 
 
 def test_the_bundle_answers_the_same_for_an_image_and_its_mirror_image(trained, shapes):

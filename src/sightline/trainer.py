@@ -103,13 +103,13 @@ def train_once(start: Start) -> Trained:
     from sightline.training.run import Clock, begin
     from sightline.training.shipping import trial_seconds
 
-    clock, chosen, record, ranks = Clock(), start.settings, start.record, start.ranks
+    clock, record, ranks = Clock(), start.record, start.ranks
     clock.seconds["starting"] = round(time.monotonic() - start.budget.started, 3)
-    device = ranks.device(torch_device(chosen.run.device))
+    device = ranks.device(torch_device(start.settings.run.device))
     with clock("reading and looking"), ranks.in_turn():
         known = Choice.from_json(record["choice"], start.module) if start.goes_on else None
-        data = admit(start.root, chosen, choice=known, module=start.module, fold=start.fold)
-    gated, choice = data.gated, data.choice
+        data = admit(start.root, start.settings, choice=known, module=start.module, fold=start.fold)
+    chosen, gated, choice = data.settings, data.gated, data.choice
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):
         console.say(sentence)
@@ -167,7 +167,7 @@ def _learned(start: Start, data: Admitted, plan: Plan, run: Run, device: torch.d
     from sightline.training.shipping import read_seconds
     from sightline.training.ways import train_network
 
-    chosen, ranks, gated, choice = start.settings, start.ranks, data.gated, data.choice
+    chosen, ranks, gated, choice = data.settings, start.ranks, data.gated, data.choice
     limits, limited = Limits(chosen.data.max_pixels, chosen.data.max_bytes), start.budget.limited
     resume = ranks.of_first(lambda: run.has_checkpoint)
     reading_time = ranks.of_first(lambda: read_seconds(gated.dataset, choice.prepare, limits) if limited else 0.0)

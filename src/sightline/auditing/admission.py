@@ -24,7 +24,7 @@ from sightline.records import Dataset
 from sightline.requirements import check_task, parse
 from sightline.tasks import known_task, load_task
 from sightline.training.plan import check_scenes
-from sightline.training.presets import network_for
+from sightline.training.presets import network_for, settled
 
 # The longest side of a network's input for tiles that nobody asked for otherwise.
 MOST_TILE = 1024
@@ -32,8 +32,12 @@ MOST_TILE = 1024
 
 @dataclass(frozen=True)
 class Admitted:
-    """The data as they came, with all their images, what of them passed the gate, and the network that was chosen for them."""
+    """The data as they came, with all their images, what of them passed the gate, and the network that was chosen for them.
 
+    ``settings`` are those asked for, with what the data decide of them.
+    """
+
+    settings: TrainSettings
     dataset: Dataset
     store: Store
     gated: Gated
@@ -50,6 +54,7 @@ def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, mo
     dataset, decisions = _read(root, chosen, limits)
     if choice is None:
         typical = median_size(dataset, limits)
+        chosen = settled(chosen, dataset, typical)
         wanted = network_for(chosen, dataset, typical, _of_tiles(chosen, dataset))
         choice = choose(wanted, typical, reading, module, scenes=dataset.is_scenes)
     looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
@@ -60,7 +65,7 @@ def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, mo
     gated = gate(decisions.applied(dataset), store.select(decisions.kept(dataset)), chosen.data, chosen.run.seed, fold)
     gated = _without_bare_tiles(replace(gated, origin=f"{said} {gated.origin}".strip()), chosen.run.seed)
     gated.announce()
-    return Admitted(dataset, store, gated, choice)
+    return Admitted(chosen, dataset, store, gated, choice)
 
 
 def _read(root: Path, chosen: TrainSettings, limits: Limits) -> tuple[Dataset, Decisions]:

@@ -47,10 +47,11 @@ class TrainConfig:
     """The optimisation."""
 
     preset: str = setting(
-        "default",
+        "auto",
         "Settings that go together: speed learns small images from scratch in a fraction of the time, by a network, an optimiser and "
-        "changes to the images of its own; what is given besides stays as given.",
-        choices=("default", "speed"),
+        "changes to the images of its own; what is given besides stays as given. auto takes it where the images suit it and nothing that "
+        "it sets is given.",
+        choices=("auto", "default", "speed"),
     )
     budget: str | None = setting(
         None, "Time for everything from start to report, such as 90s, 10m or 1h30m; what is trained is planned to fit into it."
@@ -217,6 +218,10 @@ class TrainSettings:
     @classmethod
     def from_json(cls, nested: Mapping[str, Mapping[str, Any]]) -> TrainSettings:
         return cls.of(**{name: value for stage in nested.values() for name, value in stage.items()})
+
+    def changed(self, **flat: Any) -> TrainSettings:
+        """The same but for the settings given, by flat names; raises ConfigError naming every mistake."""
+        return TrainSettings.of(**{name: value for stage in self.to_json().values() for name, value in stage.items()} | flat)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         return asdict(self)

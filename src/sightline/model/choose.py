@@ -165,7 +165,7 @@ def choose(
     reasons = [backbone_reason, weights_reason, size_reason, *_reading_reasons(reading, pretrained=weights is not None)]
     reasons += _view_reasons(config)
     if name == SMALL_DEFAULT and asked is None and not scenes:
-        reasons.append("For small images that are learned from scratch there is also --preset speed: docs/speed_preset.md.")
+        reasons.append("There is also --preset speed for small images from scratch: docs/speed_preset.md says what it brings and costs.")
     if keep:
         reasons.append(f"At {size} px a convolutional stem keeps the resolution: small images are not shrunk before anything is learned.")
     mean, std = (tuple(itertools.islice(itertools.cycle(each), reading.channels)) for each in (contract.mean, contract.std))
@@ -214,6 +214,11 @@ def _backbone(asked: str | None, weights: Weights | None, *, small: bool) -> tup
         return weights.backbone, f"Backbone {weights.backbone}, which the weights are for."
     name, kind = (SMALL_DEFAULT, "small images") if small else (SCRATCH_DEFAULT, "photographs")
     return name, f"Backbone {name}, the default for {kind} without pretrained weights."
+
+
+def is_from_scratch(config: NetworkConfig) -> bool:
+    """Whether ``choose`` would begin with random weights; raises as it does."""
+    return _weights(config, None)[0] is None
 
 
 def _weights(config: NetworkConfig, name: str | None) -> tuple[Weights | None, str]:

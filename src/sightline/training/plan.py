@@ -199,7 +199,7 @@ def check_scenes(config: TrainConfig, augment: AugmentConfig, lies: str | None) 
     """
     if lies is None and augment.mosaic:
         raise UsageError("--mosaic: puts pictures together from four where boxes or label maps lie on them; leave it out.")
-    if lies is not None and config.preset != "default":
+    if lies is not None and config.preset == "speed":
         raise UsageError(f"--preset {config.preset}: learns what whole images show, not {lies} on them; leave it out.")
     if lies is not None and config.layers != "auto":
         raise UsageError(f"--layers {config.layers}: where {lies} are learned, all layers learn together; leave it out.")
