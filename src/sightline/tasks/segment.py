@@ -169,8 +169,13 @@ def _worst(kept: Raw, keys: Sequence[str]) -> list[dict[str, Any]]:
     """The images with the fewest right pixels, with small maps of what is given and what is true, row by row as (class, length) runs."""
     right = _right(kept)
     order = np.argsort(right, kind="stable")[:WORST_IMAGES].tolist()
-    return [{"key": keys[row], "right": float(right[row]), "side": SMALL, "given": run_lengths(kept["small"][row]),
-             "true": run_lengths(kept["small_truth"][row])} for row in order if right[row] < 1]  # fmt: skip
+    return [{"key": keys[row], "right": float(right[row]), "side": SMALL, "given": _runs(kept["small"][row]),
+             "true": _runs(kept["small_truth"][row])} for row in order if right[row] < 1]  # fmt: skip
+
+
+def _runs(classes: NDArray[np.uint8]) -> list[list[int]]:
+    """As JSON has them."""
+    return [list(run) for run in run_lengths(classes)]
 
 
 def _number(value: float) -> float | None:
