@@ -220,8 +220,8 @@ def _recall_bar(entry: Mapping[str, Any]) -> Bar:
 
 
 def _pair_pictures(pair: Mapping[str, Any]) -> list[Picture]:
-    caption, detail = f"{pair['truth']} taken for {pair['predicted']}", f"{pair['n']} times, {pair['share']:.0%} of {pair['truth']}"
-    return [Picture(key, caption, detail) for key in pair["pictures"][:SHOWN_A_PAIR]]
+    caption, times = f"{pair['truth']} taken for {pair['predicted']}", "once" if pair["n"] == 1 else f"{pair['n']} times"
+    return [Picture(key, caption, f"{times}, {pair['share']:.0%} of {pair['truth']}") for key in pair["pictures"][:SHOWN_A_PAIR]]
 
 
 def _error_picture(error: Mapping[str, Any]) -> Picture:
