@@ -215,7 +215,7 @@ def test_every_metric_of_the_tasks_has_its_words():
 
 def test_the_card_of_a_detector_speaks_of_boxes():
     report = detected()
-    report["suspects"] = {"items": [{}, {}]}
+    report["suspects"] = {"items": [{}, {}], "counts": {"missing": 1200, "swapped class": 34, "badly placed": 0}}
     text = card(report)
     assert ModelCard(text).data.to_dict()["pipeline_tag"] == "object-detection"
     for said in (
@@ -225,7 +225,7 @@ def test_the_card_of_a_detector_speaks_of_boxes():
         "| cat | 80.0% | 70.0% to 90.0% | 50.0% | 70.0% | 90.0% | 90 |",
         "The weakest class is dog: average precision at an IoU of 0.5 60.0% (95% interval 70.0% to 90.0%), 30 test objects",
         "An image is right to the share that is the F1 of its boxes",
-        "2 annotations of the validation and test images may be wrong",
+        "1,234 annotations of the validation and test images may be wrong",
     ):
         assert said in text
     assert "| eel | – |" in text

@@ -133,6 +133,36 @@ def test_missing_swapped_and_badly_placed_boxes_are_found_and_nothing_else(tmp_p
     assert len(table[1][3].split()) == 4
 
 
+def test_what_is_found_is_counted_before_the_list_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr("sightline.trust.scene_suspects.LISTED", 2)
+    write_boxes(tmp_path, n=12)
+    raw, targets, labels = kept(detect, range(1, 8), spoilt)
+    names = [f"images/{number:03d}.png" for number in range(1, 8)]
+    images = Unlearned(names, [ImageRef(str(tmp_path / name)) for name in names], targets, raw)
+    numbers = scene_suspects(detect, images, labels, DECISION).numbers
+    assert len(numbers["items"]) == 2
+    assert numbers["counts"] == {"missing": 1, "swapped class": 1, "badly placed": 1}
+    assert "sure of 3 boxes that the annotations contradict" in numbers["sentence"]
+    text, _, table = suspects_blocks(numbers)
+    assert "suspects.csv lists the surest 2 of 3, to be corrected" in text.paragraphs[1]
+    assert table.title == "The surest 2"
+
+
+@pytest.mark.parametrize(("threshold", "kinds"), [(0.35, []), (0.5, ["badly placed"])])
+def test_an_object_that_a_box_given_is_on_is_not_doubted_however_unsure_the_network_is_of_it(tmp_path, threshold, kinds):
+    """A right box with a score of 0.45, and one with 0.55 that overlaps the object by 0.4."""
+    write_boxes(tmp_path, n=1)
+    refs, targets = [ImageRef(str(tmp_path / "images" / "000.png"))], column_of([Objects.of([(10, 10, 30, 30)], [0])])
+    scores = np.array([[0.45, 0.55]])
+    raw = {
+        "boxes": np.array([[(10, 10, 30, 29), (10, 10, 18, 30)]], np.float32),
+        "scores": np.log(scores / (1 - scores)).astype(np.float32), "labels": np.zeros((1, 2), np.int64),
+    }  # fmt: skip
+    decision = Decision(thresholds=dict.fromkeys(LABELS, threshold))
+    found = scene_suspects(detect, Unlearned(["000.png"], refs, targets, raw), LABELS, decision)
+    assert [item["kind"] for item in found.numbers["items"]] == kinds
+
+
 def test_a_mask_of_other_classes_than_the_picture_is_found(tmp_path):
     write_maps(tmp_path, n=12)
     swap = np.array([0, 2, 1])

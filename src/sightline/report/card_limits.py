@@ -31,7 +31,7 @@ def limits(report: Mapping[str, Any]) -> str:
 
 def _doubts(section: Mapping[str, Any]) -> str:
     """Annotations that the model is sure are wrong, which every figure takes for right."""
-    n = len(section.get("items", ()))
+    n = sum(section.get("counts", {}).values())
     if not n:
         return ""
     return f"{amounts.number_of(n, 'annotation')} of the validation and test images may be wrong, and every figure takes them for right"

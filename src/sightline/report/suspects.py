@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sightline.report import amounts
 from sightline.report.tables import rows_table
 from sightline.tasks.blocks import Block, Gallery, Picture, Text
 
@@ -15,7 +16,7 @@ COLUMNS = ("path", "kind", "label", "box", "suggestion", "present_label", "prese
 
 
 def suspects_blocks(section: Mapping[str, Any]) -> list[Block]:
-    """What was found, with pictures of the surest and all in a table; nothing where nothing was looked for."""
+    """What was found, with pictures of the surest and those that are listed in a table; nothing where nothing was looked for."""
     if not section:
         return []
     items: Sequence[Mapping[str, Any]] = section["items"]
@@ -25,7 +26,9 @@ def suspects_blocks(section: Mapping[str, Any]) -> list[Block]:
         for item in items
         if "picture" in item
     ]
-    told = f"Look at them in this order and stop where most are right. {FILE} lists them all, to be corrected where they were drawn."
+    n = sum(section["counts"].values())
+    listed = "them all" if len(items) == n else f"the surest {len(items)} of {amounts.count(n)}"
+    told = f"Look at them in this order and stop where most are right. {FILE} lists {listed}, to be corrected where they were drawn."
     return [
         Text("In short", [section["sentence"], told if items else ""]),
         Gallery(
@@ -35,7 +38,7 @@ def suspects_blocks(section: Mapping[str, Any]) -> list[Block]:
             wide=not boxes,
         ),
         rows_table(
-            "All of them",
+            "All of them" if len(items) == n else f"The surest {len(items)}",
             ("Image", "Kind", "The network says", "Sure by", "Annotated", "Suggestion"),
             [
                 (item["key"], item["kind"], item["label"], f"{item['score']:.0%}", item.get("truth", "nothing"), item["suggestion"])

@@ -1,7 +1,7 @@
 """Annotations that may be wrong: where a network is sure of something else on images that it did not learn from.
 
 Boxes: one that it is sure of and that is near no object (missing), on an object of another class (swapped), or that only touches an
-object which no other box is on (badly placed). Label maps: images on which it is surest of other classes than theirs.
+object which no other box that is given is on (badly placed). Label maps: images on which it is surest of other classes than theirs.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Unlearned:
 def scene_suspects(
     task: Task, images: Unlearned, labels: Sequence[str], decision: Decision, reading: Reading = Reading(), limits: Limits = Limits()
 ) -> ReportPart:
-    """``numbers`` has ``n`` images looked at, the ``items`` with the surest first, ``counts`` by kind and a ``sentence``.
+    """``numbers`` has ``n`` images looked at, ``counts`` by kind of all that was found, the surest of it as ``items``, and a ``sentence``.
 
     An item has the image's ``key``, a ``kind``, the network's ``label``, its ``score`` and ``box`` (of boxes), what is annotated there
     (``truth``, ``truth_box``), and a ``suggestion``. The first have a ``picture``.
     """
-    items = _boxes(images, labels, decision) if task.SCENES == "boxes" else _maps(images, labels, decision)
-    items, made = items[:LISTED], {}
+    found = _boxes(images, labels, decision) if task.SCENES == "boxes" else _maps(images, labels, decision)
+    counts = {kind: sum(item["kind"] == kind for item in found) for kind in ([MAP] if task.SCENES == "maps" else KINDS.values())}
+    items, made = found[:LISTED], {}
     for number, item in enumerate(items[:PICTURED]):
         image = decode(images.refs[item["row"]], reading=reading, limits=limits)
         item["picture"] = f"{PART}/{number}"
         made[item["picture"]] = marked(image, _marks(item)) if task.SCENES == "boxes" else layered(image, _layers(images, item, labels))
-    counts = {kind: sum(item["kind"] == kind for item in items) for kind in ([MAP] if task.SCENES == "maps" else KINDS.values())}
     told = [{name: value for name, value in item.items() if name != "row"} for item in items]
     return ReportPart({"n": len(images.names), "counts": counts, "items": told, "sentence": _sentence(counts, len(images.names))}, made)
 
@@ -69,9 +69,11 @@ def _boxes(images: Unlearned, labels: Sequence[str], decision: Decision) -> list
     """Sure boxes that contradict the annotations, the surest first; an object that is found all the same is not doubted."""
     raw, targets = images.raw, images.targets.tolist()
     scores = np.where(raw["labels"] >= 0, decided(raw["scores"], decision), 0)
-    thresholds = np.array([max(SURE, decision.thresholds.get(label, SURE)) for label in labels])
-    errors = box_errors(Found(raw["boxes"], scores, raw["labels"]), targets, len(labels), thresholds)
-    found = set(zip(errors.object_image[errors.fate == FOUND].tolist(), errors.object_index[errors.fate == FOUND].tolist(), strict=True))
+    boxes, thresholds = Found(raw["boxes"], scores, raw["labels"]), np.array([decision.thresholds.get(label, SURE) for label in labels])
+    errors = box_errors(boxes, targets, len(labels), np.maximum(SURE, thresholds))
+    # A right box that the bundle gives speaks for its object, however unsure the network is of it.
+    given = box_errors(boxes, targets, len(labels), thresholds)
+    found = set(zip(given.object_image[given.fate == FOUND].tolist(), given.object_index[given.fate == FOUND].tolist(), strict=True))
     sure = scores[errors.image, errors.place]
     items = []
     for place in np.flatnonzero(np.isin(errors.kind, list(KINDS))).tolist():
@@ -131,8 +133,9 @@ def _sentence(counts: Mapping[str, int], n: int) -> str:
         return f"Nothing on {looked}, is annotated otherwise than it is sure of."
     if MAP in counts:
         return f"On {counts[MAP]} of {looked}, it is sure of other classes than those of the mask for a good part of the pixels."
+    missing, swapped, moved = (amounts.count(counts[kind]) for kind in KINDS.values())
     return (
         f"On {looked}, it is sure of {amounts.number_of(sum(counts.values()), 'box', 'boxes')} that the annotations contradict: "
-        f"{counts['missing']} where nothing is annotated, {counts['swapped class']} of another class than the object there, and "
-        f"{counts['badly placed']} that only touch an object. Each is a mistake of the network's or of the annotations."
+        f"{missing} where nothing is annotated, {swapped} of another class than the object there, and {moved} that only touch an object. "
+        "Each is a mistake of the network's or of the annotations."
     )
