@@ -22,7 +22,7 @@ from sightline.records import Dataset, ImageRef, column_of
 from sightline.report.robustness import robustness_blocks
 from sightline.report.sections import has_content
 from sightline.report.suspects import COLUMNS, suspects_blocks, suspects_text
-from sightline.scenes import Objects
+from sightline.scenes import Objects, frame_of
 from sightline.tasks import classify, detect, segment, tag
 from sightline.tasks.measures import MEASURES, measure_of
 from sightline.trust.attributes import OBJECT_SIZE, OBJECTS, object_columns
@@ -224,6 +224,20 @@ def test_the_heat_of_a_box_lies_on_its_object():
     side = planted_scenes.SIDE / len(heat)
     assert left - side < (column + 0.5) * side < right + side
     assert top - side < (row + 0.5) * side < bottom + side
+
+
+def test_what_pads_an_image_is_not_explained():
+    """An upright image in the middle of a square input; a stripe of the padding looks like the rarest class."""
+    logits = np.zeros((1, 3, 8, 8), np.float32)
+    logits[:, 0], logits[:, 1, 5:], logits[:, 2, :, 0] = 1, 2, 3
+    frame = frame_of(np.array([[1.0, 0, -2], [0, 1, 0]]), (8, 8), (4, 8), (4, 8))
+    subject = Subject(by_pixel, segment, AREAS, DECISION)
+    raw = {"logits": logits, "frame": frame[None]}
+    aim = aim_at(subject, raw)
+    assert aim.label == 1
+    assert np.argwhere(aim.area).min(axis=0).tolist() == [5, 2]
+    assert np.argwhere(aim.area).max(axis=0).tolist() == [7, 5]
+    assert not aim_at(subject, raw, 2).area[:, [0, 1, 6, 7]].any()
 
 
 def test_what_nothing_is_given_for_has_no_explanation():

@@ -60,6 +60,26 @@ def test_every_pixel_of_the_original_gets_a_class(halves):
     assert all(0.9 < entry["score"] < 1 for entry in told)
 
 
+def test_the_score_of_a_class_is_that_of_its_pixels_and_not_of_what_pads_the_image():
+    """An upright image in the middle of a square input, around which the network is hardly sure of anything."""
+    logits = np.zeros((1, 3, 8, 8), np.float32)
+    logits[:, 0] = 0.1
+    logits[:, 0, :4, 2:6], logits[:, 1, 4:, 2:6] = 4, 3
+    about = frame_of(np.array([[1.0, 0, -2], [0, 1, 0]]), (8, 8), (4, 8), (4, 8))
+    (found,) = segment.decode({"logits": logits, "frame": about[None]}, LABELS, Decision())
+    assert found.scores["road"] == pytest.approx(np.exp(4) / (np.exp(4) + 2), abs=1e-6)
+    assert found.scores["sky"] == pytest.approx(np.exp(3) / (np.exp(3) + np.exp(0.1) + 1), abs=1e-6)
+
+
+def test_an_image_that_lies_between_the_cells_has_the_score_of_the_nearest():
+    logits = np.zeros((1, 3, 8, 8), np.float32)
+    logits[:, 2, 4] = 2
+    about = frame_of(np.array([[8.0, 0, 0], [0, 8, -34]]), (8, 8), (64, 1), (64, 1))
+    (found,) = segment.decode({"logits": logits, "frame": about[None]}, LABELS, Decision())
+    assert found.classes.shape == (1, 64)
+    assert found.scores == {"car": pytest.approx(np.exp(2) / (np.exp(2) + 2), abs=1e-6)}
+
+
 def test_a_perfect_answer_has_perfect_figures_and_what_is_unknown_counts_for_nothing(halves):
     classes, target = halves
     wrong = classes.copy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,25 @@ def logits_at(logits: Floats, frame: NDArray[np.float64], x: Floats, y: Floats) 
     above = logits[:, upper, left] * (1 - across) + logits[:, upper, right] * across
     below = logits[:, lower, left] * (1 - across) + logits[:, lower, right] * across
     return np.ascontiguousarray((above * (1 - down) + below * down).T, np.float32)
+
+
+def cells_within(frame: NDArray[np.float64], rows: int, columns: int) -> tuple[slice, slice]:
+    """The rows and columns of cells over the network's input whose centres lie on the original, and not on what pads it.
+
+    Of a side so short that it lies between two centres, the cell that its middle is in.
+    """
+    return _within(frame[7], frame[[4, 5, 9]], rows), _within(frame[6], frame[[0, 2, 8]], columns)
+
+
+def _within(length: float, axis: NDArray[np.float64], cells: int) -> slice:
+    """The cells along one axis of an original of this length; ``axis`` as ``_between`` has it."""
+    scale, offset, side = axis.tolist()
+    start, end = ((place - offset) / scale * cells / side for place in (0.0, float(length)))
+    first, last = (min(max(math.ceil(edge - 0.5), 0), cells) for edge in (start, end))
+    if first < last:
+        return slice(first, last)
+    middle = min(max(math.floor((start + end) / 2), 0), cells - 1)
+    return slice(middle, middle + 1)
 
 
 def _between(places: Floats, axis: NDArray[np.float64], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

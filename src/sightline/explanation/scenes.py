@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.boxes import iou
+from sightline.evaluation.enlarging import cells_within
 from sightline.evaluation.metrics import softmax
 from sightline.evaluation.multilabel import decided
 from sightline.explanation.subject import Images, Subject
@@ -71,14 +72,17 @@ def scores_of(subject: Subject, raw: Raw, aim: Aim) -> NDArray[np.float64]:
 def aim_at(subject: Subject, raw: Raw, label: int | None = None) -> Aim:
     """What to explain of one image, from its raw outputs: its surest box, or the smallest area of a class that is worth speaking of, as
     the largest is often the ground that all else stands on; of a class, where one is named. Where nothing is of that class, what comes
-    nearest to it."""
+    nearest to it. Of label maps the raw outputs come with their ``frame``, as what pads an image is not spoken of."""
     if subject.task.SCENES == "boxes":
         logits = raw["scores"][0] if label is None else raw["scores"][0][:, label : label + 1]
         place, column = np.unravel_index(int(logits.argmax()), logits.shape)
         return Aim(int(column) if label is None else label, box=raw["boxes"][0, place].astype(np.float64))
-    logits = raw["logits"][0]
+    size = raw["logits"].shape[2:]
+    shown = cells_within(raw["frame"][0], *size)
+    logits = raw["logits"][0][:, *shown]
     classes = logits.argmax(axis=0)
     pixels = np.bincount(classes.ravel(), minlength=len(logits))
     chosen = int(np.where(pixels >= NOTABLE * classes.size, pixels, classes.size + 1).argmin()) if label is None else label
-    area = classes == chosen
-    return Aim(chosen, area=area if area.any() else logits[chosen] == logits[chosen].max())
+    found, area = classes == chosen, np.zeros(size, bool)
+    area[shown] = found if found.any() else logits[chosen] == logits[chosen].max()
+    return Aim(chosen, area=area)

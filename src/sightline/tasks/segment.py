@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sightline.data.masks import read_map
 from sightline.evaluation.boundaries import COUNTS, boundary_counts, boundary_summary
 from sightline.evaluation.calibration import calibration_gap, fit_temperature
-from sightline.evaluation.enlarging import classes_of, logits_at
+from sightline.evaluation.enlarging import cells_within, classes_of, logits_at
 from sightline.evaluation.metrics import softmax
 from sightline.evaluation.segmentation import overlap_intervals, pixel_confusion, segmentation_scores
 from sightline.predictions import Decision
@@ -72,7 +72,9 @@ def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Segmenta
     for logits, frame in zip(raw["logits"], raw["frame"], strict=True):
         classes = classes_of(logits, frame)
         pixels = np.bincount(classes.ravel(), minlength=len(labels))
-        scores, coarse = softmax(np.moveaxis(logits, 0, -1), decision.temperature), logits.argmax(axis=0)
+        rows, columns = cells_within(frame, *logits.shape[1:])
+        shown = logits[:, rows, columns]
+        scores, coarse = softmax(np.moveaxis(shown, 0, -1), decision.temperature), shown.argmax(axis=0)
         order = [label for label in np.argsort(-pixels, kind="stable").tolist() if pixels[label]]
         sure = {label: scores[..., label][coarse == label] for label in order}
         # A class may be the surest between two cells and of none.

@@ -34,7 +34,8 @@ def scene_explanations(
     images  prepared test images (n, height, width, channels) uint8, with their frames (n, 10) and targets
     """
     started = time.monotonic()
-    trial = _Trial(Subject(infer, task, labels, decision), Subject(random_infer, task, labels, decision), Occlusion(CELLS), images, seed)
+    subject, other = (Subject(network, task, labels, decision) for network in (infer, random_infer))
+    trial = _Trial(subject, other, Occlusion(CELLS), images, frames, seed)
     chosen: list[tuple[int, Aim, float]] = []
     results: list[Result] = []
     count = maps = 1
@@ -69,12 +70,12 @@ def scene_explanations(
 class _Trial:
     """A network and its twin that has learned nothing, on some images."""
 
-    def __init__(self, subject: Subject, other: Subject, method: Occlusion, images: Images, seed: int) -> None:
-        self.subject, self.other, self.method, self.images, self.seed = subject, other, method, images, seed
+    def __init__(self, subject: Subject, other: Subject, method: Occlusion, images: Images, frames: NDArray[np.float64], seed: int) -> None:
+        self.subject, self.other, self.method, self.images, self.frames, self.seed = subject, other, method, images, frames, seed
 
     def aim(self, row: int) -> tuple[Aim, float]:
         """What is explained of an image, and how sure it is; 0 where the outputs are no finite numbers."""
-        raw = self.subject.raw(self.images[row : row + 1])
+        raw = {**self.subject.raw(self.images[row : row + 1]), "frame": self.frames[row : row + 1]}
         if not all(np.isfinite(values).all() for values in raw.values()):
             return Aim(0), 0.0
         aim = aim_at(self.subject, raw)
