@@ -75,19 +75,45 @@ def test_reliability_agrees_with_scikit_learn():
 
 def test_the_gap_of_top_answers_is_the_expected_calibration_error():
     logits, targets = answers(500)
-    stated, held = classify.statements({"logits": logits}, targets, list("abcde"), classify.Decision())
+    stated, held, image = classify.statements({"logits": logits}, targets, list("abcde"), classify.Decision())
+    assert image.tolist() == list(range(500))
     assert calibration_gap(stated, held) == pytest.approx(expected_calibration_error(targets, softmax(logits)))
 
 
 def test_chance_explains_the_gap_of_scores_that_are_right():
-    rng = np.random.default_rng(0)
+    rng, each = np.random.default_rng(0), np.arange(200)
     gaps, bounds = [], []
     for _ in range(400):
         scores = rng.beta(4, 1.5, 200)
-        gaps.append(calibration_gap(scores, (rng.random(200) < scores).astype(float)))
-        bounds.append(gap_by_chance(scores))
+        right = (rng.random(200) < scores).astype(float)
+        gaps.append(calibration_gap(scores, right))
+        bounds.append(gap_by_chance(scores, right, each))
     assert 0.02 < np.mean(np.array(gaps) > np.array(bounds)) < 0.09
-    assert calibration_gap(scores, (rng.random(200) < scores - 0.2).astype(float)) > gap_by_chance(scores)
+    right = (rng.random(200) < scores - 0.2).astype(float)
+    assert calibration_gap(scores, right) > gap_by_chance(scores, right, each)
+
+
+def test_pixels_of_an_image_are_not_as_many_chances():
+    """Thirty images of 64 pixels with scores that are right; half of an image's pixels stand and fall together."""
+    rng, image = np.random.default_rng(0), np.repeat(np.arange(30), 64)
+
+    def drawn(off=0.0):
+        scores = rng.beta(4, 1.5, len(image))
+        luck = np.where(rng.random(len(image)) < 0.5, rng.random(30)[image], rng.random(len(image)))
+        return scores, (luck < scores - off).astype(float)
+
+    def seen(all_stated, image):
+        return np.mean([calibration_gap(*stated) > gap_by_chance(*stated, image) for stated in all_stated])
+
+    honest = [drawn() for _ in range(100)]
+    assert seen(honest, image) < 0.09
+    assert seen(honest, np.arange(len(image))) > 0.5
+    assert seen([drawn(off=0.3) for _ in range(20)], image) > 0.9
+
+
+def test_the_labels_of_an_image_are_its_statements():
+    logits = np.zeros((3, 4))
+    assert tag.statements({"logits": logits}, logits > 0, list("abcd"), tag.Decision())[2].tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_the_surest_are_answered_first_and_equal_scores_together():

@@ -101,9 +101,10 @@ def test_scores_become_probabilities_of_a_right_box():
         objects.append([(40 * i, 20, 40 * i + 20, 40, 0) for i in range(4) if right[i]])
     kept, targets = detect.compact(dense(*images), None), truth(*objects)
     decision = detect.decide(kept, targets, LABELS)
-    before, after = (calibration_gap(*detect.statements(kept, targets, LABELS, which)) for which in (Decision(), decision))
+    before, after = (calibration_gap(*detect.statements(kept, targets, LABELS, which)[:2]) for which in (Decision(), decision))
     assert after < before / 2
-    scores, right = detect.statements(kept, targets, LABELS, decision)
+    scores, right, image = detect.statements(kept, targets, LABELS, decision)
+    assert np.bincount(image, right, len(objects)).tolist() == [len(found) for found in objects]
     assert scores.mean() == pytest.approx(right.mean(), abs=0.01)
     assert 0.3 < decision.thresholds["cell"] < 0.8
     assert decision.thresholds["platelet"] == 0.5  # of which there is none to learn from

@@ -118,7 +118,8 @@ def test_pixels_that_are_too_sure_are_made_less_so(halves):
     kept = segment.compact(raw_of(noisy, sure=12.0), column_of([target]))
     decision = segment.decide(kept, column_of([target] * 1), LABELS)
     assert decision.temperature > 1.5
-    scores, right = segment.statements(kept, column_of([target]), LABELS, decision)
+    scores, right, image = segment.statements(kept, column_of([target]), LABELS, decision)
+    assert not image.any()
     assert scores.mean() - right.mean() < 0.2  # one image weighs little against the guess that scores are right as they are
 
 
@@ -130,6 +131,15 @@ def test_outcomes_are_the_share_of_right_pixels(halves):
     assert [row["right"] for row in rows] == [1.0, 0.0]
     assert [row["truth"] for row in rows] == ["road|sky"] * 2
     assert [row["predicted"] for row in rows] == ["road|sky", "car"]
+
+
+def test_statements_know_their_image(halves):
+    classes, target = halves
+    targets = column_of([target, target])
+    kept = segment.compact(raw_of(np.full_like(classes, 2), classes), targets)
+    _, right, image = segment.statements(kept, targets, LABELS, Decision())
+    assert np.bincount(image).tolist() == (kept["sample_truth"] != IGNORED).sum(axis=1).tolist()
+    assert np.array_equal(right, image)
 
 
 def test_without_a_truth_only_what_is_said_is_kept(halves):

@@ -100,15 +100,27 @@ def calibration_gap(scores: Floats, right: Floats, bins: int = 15) -> float:
     return float(np.abs(np.bincount(which, weights=right - scores, minlength=bins)).sum() / len(scores))
 
 
-def gap_by_chance(scores: Floats, bins: int = 15, share: float = 0.95, seed: int = 0) -> float:
-    """The ``calibration_gap`` that so many statements would stay below in 95 of 100 cases if every score were exactly right.
+def gap_by_chance(scores: Floats, right: Floats, image: NDArray[np.int64], bins: int = 15, share: float = 0.95, seed: int = 0) -> float:
+    """The ``calibration_gap`` that m statements would stay below in 95 of 100 cases if every score were exactly right.
 
-    Sums of right answers in a bin are taken as normal, which bins of a dozen are near enough to.
+    Sums of right answers in a bin are taken as normal, which bins of a dozen are near enough to. Statements of the same ``image``, (m,)
+    numbers from 0, are right or wrong together: by how much, the images tell, as in Liang and Zeger, "Longitudinal data analysis using
+    generalized linear models" (1986). That can only make the gap by chance larger than that of as many images with a statement each.
     """
     which = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
     spread = np.sqrt(np.bincount(which, weights=scores * (1 - scores), minlength=bins))
-    drawn = np.abs(np.random.default_rng(seed).normal(size=(DRAWS, bins)) * spread).sum(axis=1) / len(scores)
-    return float(np.quantile(drawn, share))
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(size=(DRAWS, bins)) * spread + rng.normal(size=(DRAWS, bins)) @ _alike(right - scores, which, image, bins)
+    return float(np.quantile(np.abs(drawn).sum(axis=1) / len(scores), share))
+
+
+def _alike(residuals: Floats, which: NDArray[np.int64], image: NDArray[np.int64], bins: int) -> Floats:
+    """(bins, bins) a root of what residuals of the same image, being alike, add to the covariance of the bins' sums."""
+    images = int(image.max()) + 1
+    sums = np.bincount(image * bins + which, weights=residuals, minlength=images * bins).reshape(images, bins)
+    alone = np.bincount(which, weights=residuals**2, minlength=bins)
+    values, vectors = np.linalg.eigh(sums.T @ sums - np.diag(alone))
+    return np.asarray(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T)
 
 
 def risk_coverage(scores: Floats, right: Floats, points: int = CURVE_POINTS) -> list[tuple[float, float]]:

@@ -68,8 +68,9 @@ class Task(Protocol):
 
     def statements(
         self, raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(m,) probabilities that are stated of n images, and (m,) whether it was so (1.0) or not (0.0): what can be calibrated."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """(m,) probabilities that are stated of n images, (m,) whether it was so (1.0) or not (0.0), and (m,) of which image, from 0: what
+        can be calibrated."""
         ...
 
     def difference(self, raw: Raw, expected: Raw, decision: Decision) -> float:

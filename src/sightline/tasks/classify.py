@@ -78,10 +78,10 @@ def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[n
 
 def statements(
     raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) probability of each image's most probable class, and whether it is the true one."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(n,) probability of each image's most probable class, whether it is the true one, and the image."""
     scores = probabilities(raw, decision)
-    return scores.max(axis=1), (scores.argmax(axis=1) == targets).astype(np.float64)
+    return scores.max(axis=1), (scores.argmax(axis=1) == targets).astype(np.float64), np.arange(len(targets))
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:

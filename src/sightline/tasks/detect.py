@@ -125,11 +125,12 @@ def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[n
 
 def statements(
     raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(m,) probability of each box that is not all too faint, and whether it is on an object of its class, at an IoU of 0.5."""
-    scores, right = stated(_matched({**raw, "scores": _probabilities(raw, decision)}, targets, labels))
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(m,) probability of each box that is not all too faint, whether it is on an object of its class, at an IoU of 0.5, and the image."""
+    matches = _matched({**raw, "scores": _probabilities(raw, decision)}, targets, labels)
+    scores, right = stated(matches)
     said = scores >= STATED
-    return scores[said], right[said].astype(np.float64)
+    return scores[said], right[said].astype(np.float64), matches.image[~matches.ignored[0, 0]][said]
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
@@ -165,7 +166,7 @@ def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
     metrics = {
         **_named(figures),
         **({name: float(values[shown].mean()) for name, values in statistics.items()} if shown.any() else {}),
-        "ece": _gap(*statements(raw, targets, labels, decision)),
+        "ece": _gap(*statements(raw, targets, labels, decision)[:2]),
         "count_error": float(np.nanmean(counts.absolute())) if counts.known.any() else None,
     }
     columns = {

@@ -100,11 +100,11 @@ def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[n
 
 def statements(
     raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(m,) probability of the most probable class of the pixels kept, and whether it is the true one."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(m,) probability of the most probable class of the pixels kept, whether it is the true one, and the image."""
     known = raw["sample_truth"] != IGNORED
     scores = softmax(raw["sample"][known], decision.temperature)
-    return scores.max(axis=1), (scores.argmax(axis=1) == raw["sample_truth"][known]).astype(np.float64)
+    return scores.max(axis=1), (scores.argmax(axis=1) == raw["sample_truth"][known]).astype(np.float64), np.nonzero(known)[0]
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
@@ -120,7 +120,7 @@ def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
     """
     figures, intervals = segmentation_scores(raw["confusion"].sum(axis=0)), overlap_intervals(raw["confusion"])
     outlines = boundary_summary(raw["boundary"])
-    scores, right = statements(raw, targets, labels, decision)
+    scores, right, _ = statements(raw, targets, labels, decision)
     metrics = {"miou": figures.miou, "dice": figures.mdice, "accuracy": figures.accuracy, "boundary_f1": float(outlines[0]),
                "ece": calibration_gap(scores, right) if len(scores) else None}  # fmt: skip
     columns = {"share": figures.pixels / max(1, figures.pixels.sum()), "iou": figures.iou, "dice": figures.dice, "recall": figures.recall,

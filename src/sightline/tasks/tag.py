@@ -82,9 +82,9 @@ def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[n
 
 def statements(
     raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n * k,) probability of each label of each image, and whether the image has it."""
-    return probabilities(raw, decision).ravel(), targets.astype(np.float64).ravel()
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """(n * k,) probability of each label of each image, whether the image has it, and the image."""
+    return probabilities(raw, decision).ravel(), targets.astype(np.float64).ravel(), np.repeat(np.arange(len(targets)), len(labels))
 
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:

@@ -19,6 +19,8 @@ from sightline.tasks.measures import measure_of
 from sightline.trust.report_part import ReportPart
 
 Floats = NDArray[np.float64]
+# Probabilities that are stated, whether it was so, and of which image.
+Stated = tuple[Floats, Floats, NDArray[np.int64]]
 
 
 def confidence(
@@ -55,13 +57,14 @@ def confidence(
     })  # fmt: skip
 
 
-def _calibration(before: tuple[Floats, Floats], after: tuple[Floats, Floats]) -> dict[str, Any]:
+def _calibration(before: Stated, after: Stated) -> dict[str, Any]:
     """How far what is stated is from what is so, before and after calibration; None where nothing is stated, such as by a detector that
     gives no box."""
-    gap_before, gap = (calibration_gap(*stated) if len(stated[0]) else None for stated in (before, after))
-    by_chance = gap_by_chance(after[0]) if len(after[0]) else None
-    return {"ece_before": gap_before, "ece": gap, "ece_by_chance": by_chance, "stated": len(after[0]),
-            "reliability": [asdict(found) for found in reliability(*after)] if len(after[0]) else []}  # fmt: skip
+    gap_before, gap = (calibration_gap(scores, right) if len(scores) else None for scores, right, _ in (before, after))
+    scores, right, _ = after
+    by_chance = gap_by_chance(*after) if len(scores) else None
+    return {"ece_before": gap_before, "ece": gap, "ece_by_chance": by_chance, "stated": len(scores),
+            "reliability": [asdict(found) for found in reliability(scores, right)] if len(scores) else []}  # fmt: skip
 
 
 def _answered(answers: Answers, decision: Decision, similarities: Floats | None) -> dict[str, Any]:
