@@ -60,6 +60,7 @@ def train_folds(start: Start) -> Trained:
 
     run = start.ranks.of_first(begun)
     start.begun(run.folder)
+    start = replace(start, check=run.check_same_images)
     with run.held() if start.ranks.is_first else nullcontext():
         try:
             done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]

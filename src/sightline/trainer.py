@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sightline.auditing.admission import Admitted
     from sightline.auditing.gate import Gated
     from sightline.model.choose import Choice
+    from sightline.records import Dataset
     from sightline.training.logs import Log
     from sightline.training.loop import Trained as TrainedNetwork
     from sightline.training.plan import Plan
@@ -69,7 +70,7 @@ class Start:
     """What a training begins with: settings and data, and for one that goes on its run and record (empty otherwise).
 
     ``fold`` is the number, from 1, of the fold that is the test set; ``module`` a user's own backbone; ``ranks`` the processes that train
-    together; ``begun`` is told the run's folder once it is there.
+    together; ``begun`` is told the run's folder once it is there; ``check`` is given the data once they passed the gate.
     """
 
     settings: TrainSettings
@@ -81,6 +82,7 @@ class Start:
     module: Any = None
     ranks: Ranks = field(default_factory=_alone)
     begun: Callable[[Path], None] = lambda folder: None
+    check: Callable[[Dataset], None] = lambda dataset: None
 
     @property
     def wants_folds(self) -> bool:
@@ -109,6 +111,7 @@ def train_once(start: Start) -> Trained:
     with clock("reading and looking"), ranks.in_turn():
         known = Choice.from_json(record["choice"], start.module) if start.goes_on else None
         data = admit(start.root, start.settings, choice=known, module=start.module, fold=start.fold)
+    ranks.of_first(lambda: start.check(data.whole))
     chosen, gated, choice = data.settings, data.gated, data.choice
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
     for sentence in (*choice.reasons, *plan.reasons):

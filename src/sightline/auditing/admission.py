@@ -34,7 +34,7 @@ MOST_TILE = 1024
 class Admitted:
     """The data as they came, with all their images, what of them passed the gate, and the network that was chosen for them.
 
-    ``settings`` are those asked for, with what the data decide of them.
+    ``settings`` are those asked for, with what the data decide of them; ``whole`` is what passed, with what training then leaves out.
     """
 
     settings: TrainSettings
@@ -42,6 +42,7 @@ class Admitted:
     store: Store
     gated: Gated
     choice: Choice
+    whole: Dataset
 
 
 def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, module: Any = None, fold: int | None = None) -> Admitted:
@@ -62,10 +63,10 @@ def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, mo
     rows, said = Part.asked(chosen.data.where, chosen.data.limit).rows(dataset, store.facts, chosen.run.seed)
     if said:
         dataset, store, decisions = dataset.select(rows), store.select(rows), decisions.among(rows)
-    gated = gate(decisions.applied(dataset), store.select(decisions.kept(dataset)), chosen.data, chosen.run.seed, fold)
-    gated = _without_bare_tiles(replace(gated, origin=f"{said} {gated.origin}".strip()), chosen.run.seed)
+    passed = gate(decisions.applied(dataset), store.select(decisions.kept(dataset)), chosen.data, chosen.run.seed, fold)
+    gated = _without_bare_tiles(replace(passed, origin=f"{said} {passed.origin}".strip()), chosen.run.seed)
     gated.announce()
-    return Admitted(chosen, dataset, store, gated, choice)
+    return Admitted(chosen, dataset, store, gated, choice, passed.dataset)
 
 
 def _read(root: Path, chosen: TrainSettings, limits: Limits) -> tuple[Dataset, Decisions]:

@@ -53,6 +53,14 @@ class Run:
                 f"{dataset.root}: the images, labels or splits changed since {self.folder} was started; restore them, or start a new run."
             )
 
+    def check_same_images(self, dataset: Dataset) -> None:
+        """DataError when the data of a fold are not those of the folds before it, however they are split; the first fold's are recorded."""
+        record, unsplit = self.read_config(), dataset.replace(splits=None)
+        if "fingerprint" in record:
+            self.check_unchanged(unsplit)
+        else:
+            self.write_json(CONFIG, {**record, "fingerprint": unsplit.fingerprint})
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """The folder for this process alone, cleared of what a killed one left half-written; UsageError when another has it."""
