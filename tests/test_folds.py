@@ -98,3 +98,38 @@ def test_doubts_of_several_folds_are_told_once_the_surest_first():
     doubt = {"key": "a.png", "kind": "missing", "label": "red", "score": 0.6, "box": [0, 0, 4, 4], "suggestion": "add red"}
     parts = [{"suspects": {"items": [doubt]}}, {"suspects": {"items": [{**doubt, "score": 0.9}, {**doubt, "key": "b.png"}]}}, {}]
     assert [(item["key"], item["score"]) for item in all_suspects(parts)] == [("a.png", 0.9), ("b.png", 0.6)]
+
+
+def test_two_networks_never_agree_on_the_sides_of_a_box_that_is_missing():
+    doubt = {"key": "a.png", "kind": "missing", "label": "red", "suggestion": "add red"}
+    first = [{**doubt, "score": 0.8, "box": [10, 10, 30, 30]}, {**doubt, "score": 0.7, "box": [50, 10, 70, 30]}]
+    second = [{**doubt, "score": 0.9, "box": [10.4, 9.7, 31.2, 30]}, {**doubt, "score": 0.6, "label": "blue", "box": [10, 10, 30, 30]}]
+    moved = {"key": "a.png", "kind": "badly placed", "label": "red", "truth": "red", "suggestion": "move"}
+    first += [{**moved, "score": 0.55, "box": [12, 60, 30, 90], "truth_box": [10, 70, 30, 90]}]
+    second += [{**moved, "score": 0.5, "box": [10, 55, 28, 85], "truth_box": [10, 70, 30, 90]}]
+    found = all_suspects([{"suspects": {"items": first}}, {"suspects": {"items": second}}])
+    assert [(item["label"], item["score"]) for item in found] == [("red", 0.9), ("red", 0.7), ("blue", 0.6), ("red", 0.55)]
+
+
+def test_a_fold_of_other_images_than_the_folds_before_it_is_refused(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_audited", stopped)
+    data, run = write_shapes(tmp_path / "data", per_class=6), tmp_path / "run"
+
+    def before_its_first_file():
+        (run / "fold-1" / "config.json").unlink()
+
+    with pytest.raises(Interrupted):
+        sightline.train(data, folds=3, out=str(run), **QUICK)
+    before_its_first_file()
+    with pytest.raises(Interrupted):
+        sightline.train(resume=run)
+    before_its_first_file()
+    (data / "disc" / "000.png").rename(data / "square" / "disc.png")
+    with pytest.raises(DataError, match=r"the images, labels or splits changed since .*run was started; restore them, or start a new run"):
+        sightline.train(resume=run)
+    (data / "square" / "disc.png").rename(data / "disc" / "000.png")
+    with pytest.raises(Interrupted):
+        sightline.train(resume=run)

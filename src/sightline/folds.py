@@ -14,8 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sightline import console, trainer
 from sightline.errors import Interrupted
+from sightline.evaluation.box_errors import ON
+from sightline.evaluation.boxes import iou
 from sightline.processor import end_undisturbed
 from sightline.requirements import refuse_unmet
 from sightline.tasks.blocks import Bar, Bars, Table, Text
@@ -180,10 +184,22 @@ def page(numbers: dict[str, Any]) -> str:
 def all_suspects(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Annotations that any fold's model doubts of images that it did not learn from, the surest first; of the same doubt the surest."""
     items = [item for fold in folds for item in fold.get("suspects", {}).get("items", ())]
-    found: dict[str, dict[str, Any]] = {}
+    found: list[dict[str, Any]] = []
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for item in sorted(items, key=lambda item: -item["score"]):
-        found.setdefault(json.dumps([item["key"], item["kind"], item["label"], item.get("truth_box") or item.get("box")]), item)
-    return list(found.values())
+        others = alike.setdefault((item["key"], item["kind"], item["label"]), [])
+        if not any(_same_place(item, other) for other in others):
+            others.append(item)
+            found.append(item)
+    return found
+
+
+def _same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two doubts of an image, of the same kind and label, are about one annotation, or where there is none about one object, on
+    whose sides two networks never quite agree."""
+    if "truth_box" in one or "box" not in one:
+        return bool(one.get("truth_box") == other.get("truth_box"))
+    return bool(iou(np.array([one["box"]], np.float64), np.array([other["box"]], np.float64))[0, 0] >= ON)
 
 
 def _all_predictions(done: list[Trained]) -> str:
