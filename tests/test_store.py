@@ -133,6 +133,44 @@ def test_a_file_that_may_be_read_at_last_is_looked_at_again(own_shapes, decoded,
     assert build(own_shapes).facts.readable.all()
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "another file is new", "its time is another"])
+def test_a_file_that_was_refused_for_want_of_a_library_is_read_once_that_is_there(own_shapes, decoded, monkeypatch, meanwhile):
+    decode = look.decode_with_header
+
+    def refuse(data, name, **how):
+        if name.endswith("disc/001.png"):
+            raise look.ImageError(name, "needs a library")
+        return decode(data, name, **how)
+
+    monkeypatch.setattr(look, "decode_with_header", refuse)
+    facts = build(own_shapes).facts
+    assert facts.error[~facts.readable].tolist() == ["needs a library"]
+    monkeypatch.setattr(look, "decode_with_header", decode)
+    if meanwhile == "another file is new":
+        Image.new("RGB", (20, 20), "green").save(own_shapes / "disc" / "new.png")
+    elif meanwhile == "its time is another":
+        os.utime(own_shapes / "disc" / "001.png", ns=(1, 1))
+    again = build(own_shapes)
+    assert again.facts.readable.all()
+    assert_is_store_of(again, own_shapes)
+
+
+def test_a_damaged_file_costs_a_look_at_itself_alone_and_a_new_reason_is_told(own_shapes, decoded, empty_cache, monkeypatch):
+    (own_shapes / "disc" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    build(own_shapes)
+    files = {file: file.stat().st_mtime_ns for file in empty_cache.glob("stores/*/*")}
+    decoded.clear()
+    assert ["PNG" in error for error in build(own_shapes).facts.error if error] == [True]
+    assert decoded == ["bad.png"]
+    assert {file: file.stat().st_mtime_ns for file in empty_cache.glob("stores/*/*")} == files
+
+    def refuse(data, name, **how):
+        raise look.ImageError(name, "needs a library")
+
+    monkeypatch.setattr(look, "decode_with_header", refuse)
+    assert [error for error in build(own_shapes).facts.error if error] == ["needs a library"]
+
+
 def test_data_sets_and_sizes_do_not_share_a_store(tmp_path, own_shapes, decoded, empty_cache):
     other = write_shapes(tmp_path / "other", per_class=4, seed=5)
     build(own_shapes)

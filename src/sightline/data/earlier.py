@@ -62,8 +62,8 @@ def earlier(folder: Path, table: Path | None, side: int) -> Earlier:
 
 @dataclass(frozen=True)
 class Known:
-    """Where each of n images was looked at before: the table's number, NEVER for none, and the row in it; ``same`` says whether its size
-    and time are still those, ``reused`` whether its pixels may stay where they are, in one of ``files``."""
+    """Where each of n images was looked at before: the table's number, NEVER for none, and the row in it; ``same`` says whether it was read
+    then and its size and time are still those, ``reused`` whether its pixels may stay where they are, in one of ``files``."""
 
     tables: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -114,6 +114,8 @@ def _compare(known: Known, stamps: NDArray[np.int64], before: Earlier) -> dict[P
     for store, images in _by_table(known, before):
         rows = known.rows[images]
         same = (store.facts.bytes[rows] == stamps[images, 0]) & (store.facts.mtime_ns[rows] == stamps[images, 1])
+        # What was refused may be read now, though its file is the same: a library is there since, or memory is free.
+        same &= store.facts.readable[rows]
         known.same[images] = same
         held = np.bincount(file_of(store, rows[same]), area_of(store, rows[same]), minlength=len(store.files))
         for (name, size), count in zip(store.files, held.tolist(), strict=False):

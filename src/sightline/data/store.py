@@ -5,9 +5,10 @@ The store feeds the audit and training only; what is reported or predicted alway
 On disk a store is a folder with ``index.json``, which names its table; the table has the facts, and says where in which file of pixels
 each image lies. Nothing is ever changed but ``index.json``, which is replaced when all it leads to is complete, so a store is either the
 old one or the new one, never half of it, and any number of processes may have it open. A file whose size and time are unchanged is not
-read again; one whose bytes are unchanged is not decoded again. What was looked at is on the disk shard by shard, and what a stopped build
-leaves the next one uses. Two processes may build the same store at once: each has its own files, and the index that is written last
-counts. docs/decisions/032-a-store-of-millions.md says why.
+read again; one whose bytes are unchanged is not decoded again. One that was refused is always looked at again, as what was missing, such as
+a library or memory, may be there now. What was looked at is on the disk shard by shard, and what a stopped build leaves the next one uses.
+Two processes may build the same store at once: each has its own files, and the index that is written last counts.
+docs/decisions/032-a-store-of-millions.md says why.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
     """
     key = hashlib.sha256(os.fsencode(f"{dataset.root.resolve()}|{side}|{limits}|{reading}|{VERSION}")).hexdigest()[:16]
     folder = cache_folder() / "stores" / key
-    stamps = stamps_of(dataset.refs)
+    stamps, how = stamps_of(dataset.refs), (side, limits, reading)
     old = _open(folder, side)
-    if old is not None and _unchanged(dataset.refs, stamps, old.facts):
+    if old is not None and _unchanged(dataset.refs, stamps, old.facts) and _still_refused(dataset.refs, old.facts, how, workers):
         with suppress(OSError):
             folder.touch()
         return old
@@ -71,7 +72,7 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
         before = earlier(folder, None if old is None else _table(folder), side)
         known = known_rows(dataset.refs, stamps, before)
         with begun(folder, reading.channels, limit_bytes, known.files) as build:
-            looks = _looks(dataset, known, before, (side, limits, reading), workers)
+            looks = _looks(dataset, known, before, how, workers)
             fresh = np.flatnonzero(~known.reused)
             build.write(_named(dataset, stamps, fresh, console.track(looks, len(fresh), "Looking at images")))
             _write_index(folder, build.finish(known, before))
@@ -94,7 +95,9 @@ def _looks(dataset: Dataset, known: Known, before: Earlier, how: tuple[int, Limi
         for row in fresh:
             if not known.same[row]:
                 store, place = earlier_look(row) if known.tables[row] != NEVER else (None, 0)
-                yield dataset.refs[row], side, limits, "" if store is None else store.facts.sha256[place], reading
+                # Of what was refused, the same bytes may be read now.
+                sha256 = "" if store is None or store.facts.error[place] else store.facts.sha256[place]
+                yield dataset.refs[row], side, limits, sha256, reading
 
     looks = looked_at(jobs(), workers)
     for row in fresh:
@@ -149,6 +152,17 @@ def _unchanged(refs: Sequence[ImageRef], stamps: NDArray[np.int64], facts: Facts
         and np.array_equal(facts.mtime_ns, stamps[:, 1])
         and all(map(operator.eq, facts.path, texts_of(refs)))
     )
+
+
+def _still_refused(refs: Sequence[ImageRef], facts: Facts, how: tuple[int, Limits, Reading], workers: int) -> bool:
+    """Whether each file that was refused is refused again, for the same reason; only those are looked at for that."""
+    rows = np.flatnonzero(~facts.readable).tolist()
+    if not rows:
+        return True
+    side, limits, reading = how
+    looks = looked_at(((refs[row], side, limits, "", reading) for row in rows), workers)
+    again = console.track(looks, len(rows), "Looking again at images that were refused")
+    return all(look is not None and look.error == facts.error[row] for row, look in zip(rows, again, strict=True))
 
 
 @contextmanager
