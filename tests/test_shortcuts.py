@@ -146,6 +146,24 @@ def test_of_tags_the_one_that_was_saved_otherwise_is_named(see):
     assert "mean average precision" in found.finding().sentence
 
 
+def test_a_label_that_the_images_tell_nothing_of_does_not_stop_the_others_from_being_judged(see):
+    truth = np.random.default_rng(0).random((90, 3)) < 0.3
+    images = np.where(truth, 0.7, 0.3)
+    images[:, 1] = np.nan
+    uneven = [see(picture(seed), 50 if has else 90) for seed, has in enumerate(truth[:, 2])]
+    found = judged(uneven, truth, ["cat", "dog", "sofa"], images)
+    assert (found.labels, found.told, found.n) == (("cat", "sofa"), ("sofa",), 90)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_where_the_images_tell_nothing_of_any_label_certainty_is_taken_for_it(see, tags):
+    seen, targets = altered(see, "compression", 2)
+    given = targets[:, None] == np.arange(2) if tags else targets
+    found = judged(seen, given, ["a", "b"], np.full((len(seen), 2), np.nan))
+    assert found.told
+    assert "certainty was taken for it" in found.finding().sentence
+
+
 @pytest.mark.parametrize("hidden", ["file name", "capture time"])
 def test_what_no_network_sees_is_a_warning_only(see, hidden):
     targets = np.repeat([0, 1], 30)

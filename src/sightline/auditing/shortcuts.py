@@ -148,6 +148,7 @@ def find_shortcuts(
     units    (n,) int: images with the same number stay in one fold, as copies do or images of one patient
     """
     single = targets.ndim == 1
+    images = None if images is None or not np.isfinite(images).any() else images
     truth = targets if not single else targets[:, None] == np.arange(len(labels))
     rows, judged = _judged(facts.readable, truth, images, units, single)
     if len(judged) < (2 if single else 1):
@@ -178,13 +179,14 @@ def find_shortcuts(
 def _judged(
     readable: Bools, truth: Bools, images: NDArray[np.floating] | None, units: NDArray[np.int64], single: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and labels that there is enough of to be judged."""
-    usable = readable & (truth.any(axis=1) if single else True)
+    """Rows and labels that there is enough of to be judged; a label of which ``images`` tell nothing takes no part, and hinders none."""
+    usable, known = readable & (truth.any(axis=1) if single else True), np.ones(truth.shape[1], bool)
     if images is not None:
-        usable &= np.isfinite(images).all(axis=1)
+        known = np.isfinite(images).any(axis=0)
+        usable &= np.isfinite(images[:, known]).all(axis=1)
     positives, total = truth[usable].sum(axis=0), np.count_nonzero(usable)
     cases = np.array([len(np.unique(units[usable & has])) for has in truth.T])
-    enough = (positives >= FEWEST) & (cases > 1) & (total - positives >= (1 if single else FEWEST))
+    enough = known & (positives >= FEWEST) & (cases > 1) & (total - positives >= (1 if single else FEWEST))
     judged = np.sort(np.argsort(-np.where(enough, positives, 0), kind="stable")[: min(MOST_LABELS, np.count_nonzero(enough))])
     return np.flatnonzero(usable & (truth[:, judged].any(axis=1) if single else True)), judged
 
