@@ -49,7 +49,7 @@ def test_a_group_that_came_in_two_splits_is_named_everywhere(looked, capsys):
     ))  # fmt: skip
     assert found.straddling == [("bob", ["train", "validation"])]
     found.announce()
-    assert "! The group 'bob' came in train and validation, so the figures will flatter the model." in capsys.readouterr().err.splitlines()
+    assert "! The group 'bob' is in train and validation, so the figures will flatter the model." in capsys.readouterr().err.splitlines()
     summary = found.summary()
     assert summary["straddling"] == [{"group": "bob", "splits": ["train", "validation"]}]
     (table,) = [block for block in data_blocks(summary) if block.title == "Groups in more than one split"]
@@ -61,6 +61,17 @@ def test_rows_that_came_without_a_split_count_as_training_when_groups_are_compar
     names = ("ann", "bob", "ann", "bob")
     found = passed(*with_columns(looked, splits=lambda _, place: parts[place % 4], groups=lambda _, place: names[place % 4]))
     assert found.straddling == [("ann", ["train", "validation"]), ("bob", ["train", "test"])]
+
+
+def test_groups_that_reach_into_a_split_that_was_drawn_are_told_as_they_are_in_the_end(looked):
+    found = passed(*with_columns(
+        looked, splits=lambda _, place: "validation" if place % 4 == 3 else "train", groups=lambda _, place: str(place // 4)
+    ))  # fmt: skip
+    groups, splits = found.dataset.groups, found.dataset.splits
+    parts = {group: set(splits[groups == group]) for group in groups.tolist()}
+    assert {group: set(told) for group, told in found.straddling} == {group: of for group, of in parts.items() if len(of) > 1}
+    # Every cross is tied to validation, so that some had to be drawn.
+    assert {"validation", "test"} in parts.values()
 
 
 def test_groups_of_a_split_that_is_drawn_never_straddle(looked):

@@ -164,6 +164,29 @@ def test_a_split_that_is_missing_is_drawn_from_training(given, missing):
     assert f"The {missing} images were drawn at random within each class (seed 0) from training." in origin
 
 
+@pytest.mark.parametrize("tie", ["copies", "groups"])
+@pytest.mark.parametrize(("given", "missing"), [("test", "validation"), ("validation", "test")])
+def test_what_is_tied_to_the_other_held_out_part_is_not_drawn(given, missing, tie):
+    splits = np.array((["train"] * 20 + [given] * 8) * 2)
+    held = [(start + row, start + 20 + row) for start in (0, 28) for row in range(8)]
+    groups = np.full(56, "", "<U4")
+    for number, pair in enumerate(held):
+        groups[list(pair)] = f"g{number}"
+    data = dataset([0] * 28 + [1] * 28, splits=splits, groups=groups if tie == "groups" else None)
+    for seed in range(5):
+        parts = drawn(data, held if tie == "copies" else (), validation=0.4, test=0.4, seed=seed).splits
+        assert set(parts[[row for row, _ in held]]) == {"train"}
+        assert [np.count_nonzero(parts[start : start + 28] == missing) for start in (0, 28)] == [8, 8]
+
+
+def test_where_all_images_of_a_label_are_tied_to_the_other_held_out_part_the_smallest_unit_is_drawn():
+    splits = ["train"] * 20 + ["train"] * 5 + ["validation"] * 2
+    data = dataset([0] * 20 + [1] * 7, splits=splits)
+    parts = drawn(data, [(20, 25), (21, 25), (22, 25), (23, 26), (24, 26)]).splits
+    assert parts[20:].tolist() == ["train"] * 3 + ["test"] * 2 + ["validation"] * 2
+    assert np.count_nonzero(parts[:20] == "test") == 3
+
+
 def test_validation_and_test_are_shares_of_what_came_as_training():
     data = dataset([0] * 100 + [1] * 100, splits=["train"] * 200)
     parts = drawn(data, validation=0.3, test=0.3).splits

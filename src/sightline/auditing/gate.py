@@ -33,7 +33,7 @@ class Usable:
     refused    (path, reason) of files that cannot be used
     notes      (path, note) of files that are used all the same
     copies     pairs of copies, in rows of ``dataset``
-    straddling (group, its splits) of groups that came in more than one split
+    straddling (group, its splits) of groups that are in more than one split
     """
 
     dataset: Dataset
@@ -97,7 +97,7 @@ class Gated(Usable):
         for pair in self.conflicts:
             console.warn(f"{self.names[pair.a]} and {self.names[pair.b]} are copies with different labels.")
         for group, splits in self.straddling:
-            console.warn(f"The group {group!r} came in {' and '.join(splits)}, so the figures will flatter the model.")
+            console.warn(f"The group {group!r} is in {' and '.join(splits)}, so the figures will flatter the model.")
 
     def summary(self) -> dict[str, Any]:
         """The report's ``data`` section."""
@@ -140,7 +140,7 @@ def gate(dataset: Dataset, store: Store, config: DataConfig, seed: int, fold: in
         parted, origin = split_fold(found.dataset, found.links, folds=config.folds, number=fold, validation=config.val_fraction, seed=seed)
     assert parted.splits is not None
     return Gated(
-        **{**vars(found), "dataset": parted},
+        **{**vars(found), "dataset": parted, "straddling": _straddling(parted)},
         leaks=[pair for pair in found.copies if parted.splits[pair.a] != parted.splits[pair.b]],
         # Of two moments of one scene, one may show what the other does not.
         conflicts=[pair for pair in found.copies if (pair.exact or not parted.is_scenes) and _labelled_apart(parted, pair)],
@@ -185,7 +185,7 @@ def _in_order(dataset: Dataset, contents: NDArray[np.str_], rows: NDArray[np.int
 
 
 def _straddling(dataset: Dataset) -> list[tuple[str, list[str]]]:
-    """Groups that came in more than one split; no group is divided where the split is drawn here."""
+    """Groups that are in more than one split, as they came or as they are drawn."""
     if dataset.groups is None or dataset.splits is None:
         return []
     found: dict[str, set[str]] = {}

@@ -66,7 +66,8 @@ def units_of(dataset: Dataset, links: Sequence[tuple[int, int]]) -> NDArray[np.i
 
 
 class _Units:
-    """The training images as units that move as a whole, and how many images of each label each of them holds.
+    """The training images as units that move as a whole, how many images of each label each of them holds, and whether it is ``held``:
+    others of its images are in validation or test already.
 
     Images without any label count as one label more, the last, so that they are shared out as well.
     """
@@ -74,7 +75,8 @@ class _Units:
     def __init__(self, dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]) -> None:
         self.assigned = assigned
         pool = np.flatnonzero(assigned == "train")
-        _, which = np.unique(units[pool], return_inverse=True)
+        found, which = np.unique(units[pool], return_inverse=True)
+        self.held = np.isin(found, units[assigned != "train"])
         self.rows = np.split(pool[np.argsort(which, kind="stable")], np.cumsum(np.bincount(which))[:-1])
         unit_of = np.full(len(dataset), -1)
         unit_of[pool] = which
@@ -114,8 +116,9 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
 
     Rare labels come first, as Sechidis et al., "On the stratification of multi-label data" (2011). Units are taken at random, but
     for those that would overshoot the share by more than is missing to it; where all would, the smallest is taken. Units that hold
-    a rarer label as well come last, as that label has its share by then. A label keeps one unit in train and, if it has them, one
-    for each split that is still to be drawn.
+    a rarer label as well come last, as that label has its share by then. A unit of which other images came in validation or test is taken
+    only where a label would have none otherwise, as the model would be tested on what it was chosen by. A label keeps one unit in train
+    and, if it has them, one for each split that is still to be drawn.
     """
     pool = _Units(dataset, units, assigned)
     for drawn, (name, share) in enumerate(shares.items()):
@@ -129,10 +132,11 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
             for unit in order:
                 if have[label] >= wanted:
                     break
-                if pool.counts[unit][label] <= 2 * (wanted - have[label]) and pool.can_leave(unit, keep):
+                fits = pool.counts[unit][label] <= 2 * (wanted - have[label])
+                if fits and not pool.held[unit] and pool.can_leave(unit, keep):
                     pool.move(unit, name, have)
             if not have[label] and (able := [unit for unit in order if pool.can_leave(unit, keep)]):
-                pool.move(min(able, key=lambda unit: pool.counts[unit][label]), name, have)
+                pool.move(min(able, key=lambda unit: (pool.held[unit], pool.counts[unit][label])), name, have)
             shared_out[pool.holding[label]] = True
 
 
