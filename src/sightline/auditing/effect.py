@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from sightline.auditing.copies import find_copies
 from sightline.auditing.gate import Gated
+from sightline.data.split import units_of
 from sightline.data.store import Store
 from sightline.evaluation.paired import paired_difference
 from sightline.records import Dataset
 from sightline.tasks import TASKS
 
 
-def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.float32], gated: Gated) -> dict[str, Any]:
-    """``{"before", "after", "difference", "interval", "n", "dropped", "relabelled"}``.
+def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.float32], gated: Gated) -> dict[str, Any] | None:
+    """``{"before", "after", "difference", "interval", "n", "dropped", "relabelled"}``; None where, before, a class has no training image.
 
     The figures are the accuracy, on the cleaned test images, of a probe fitted on the training images as they came, and on those that were
     cleaned; for tags the share of an image's labels that are right.
@@ -26,7 +27,7 @@ def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.
     original    the data as they came and ``store`` their images, of which ``embeddings`` (n, d) are of the readable ones, in order
     gated       the cleaned data, split
 
-    Dropped images come back into training for the first, but for those that are copies of validation and test images.
+    Dropped images come back into training for the first, but for those that copies or a group tie to validation and test images.
     """
     readable = np.flatnonzero(store.facts.readable)
     place = {str(original.refs[row]): position for position, row in enumerate(readable.tolist())}
@@ -35,9 +36,12 @@ def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.
     assert came.targets is not None
     assert cleaned.targets is not None
     parts = {name: cleaned.rows_of(name) for name in ("train", "validation", "test")}
-    back = _come_back(came, store.select(readable), where, np.concatenate([parts["validation"], parts["test"]]))
     train, validation, test = (where[rows] for rows in parts.values())
-    before = _answers(came, embeddings, np.concatenate([train, back]), came.targets, validation, test)
+    back = _come_back(came, store.select(readable), where, np.concatenate([validation, test]))
+    first = np.concatenate([train, back])
+    if came.targets.ndim == 1 and not np.isin(np.arange(len(came.labels)), came.targets[first]).all():
+        return None
+    before = _answers(came, embeddings, first, came.targets, validation, test)
     targets = came.targets.copy()
     targets[where] = cleaned.targets
     after = _answers(came, embeddings, train, targets, validation, test)
@@ -50,13 +54,14 @@ def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.
 
 
 def _come_back(came: Dataset, store: Store, where: NDArray[np.int64], held: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows that were dropped and that the data would have had in training."""
+    """The rows that were dropped and that the data would have had in training; ``held`` are those of validation and test images."""
     dropped = np.setdiff1d(np.arange(len(came)), where)
     if came.splits is not None:
-        return dropped[np.isin(came.splits[dropped], ("train", ""))]
-    kept_out = set(where[held].tolist())
-    tied = {row for pair in find_copies(store) for row in (pair.a, pair.b) if {pair.a, pair.b} & kept_out}
-    return np.array([row for row in dropped.tolist() if row not in tied], np.int64)
+        dropped = dropped[np.isin(came.splits[dropped], ("train", ""))]
+    if not len(dropped):
+        return dropped
+    units = units_of(came, [(pair.a, pair.b) for pair in find_copies(store)])
+    return dropped[~np.isin(units[dropped], units[held])]
 
 
 def _answers(

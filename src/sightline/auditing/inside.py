@@ -17,6 +17,8 @@ from sightline.data.store import Store
 from sightline.model.choose import Choice
 from sightline.records import Dataset
 
+UNMEASURED = "What the decisions changed was not measured, as without them a class has no training image to be learned from."
+
 
 def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, seed: int, *, decided: bool, quick: bool) -> dict[str, Any]:
     """The report's ``audit`` section: ``findings`` on what passed the gate, what ``decisions`` changed, and what was left out and why.
@@ -35,14 +37,12 @@ def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, 
     for finding in findings:
         if finding.level != NOTE:
             console.warn(f"{finding.title}: {finding.sentence}")
+    left_out = "" if looks else _left_out(choice, quick, decided)
     effect = None
     if decided and embeddings is not None:
         effect = effect_of_decisions(original.as_tags(), store, embeddings, replace(gated, dataset=gated.dataset.as_tags()))
-    return {
-        "findings": [finding.to_json() for finding in findings],
-        "decisions": effect,
-        "left_out": "" if looks else _left_out(choice, quick, decided),
-    }
+        left_out = UNMEASURED if effect is None else left_out
+    return {"findings": [finding.to_json() for finding in findings], "decisions": effect, "left_out": left_out}
 
 
 def _left_out(choice: Choice, quick: bool, decided: bool) -> str:
