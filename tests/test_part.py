@@ -13,6 +13,7 @@ from PIL import Image
 
 import sightline
 from conftest import QUICK, write_shapes
+from sightline.data.content import window_id
 from sightline.data.facts import Facts
 from sightline.data.part import NAMES, Part, conditions_of
 from sightline.errors import ConfigError, DataError
@@ -151,6 +152,25 @@ def test_rare_tags_are_kept_in_a_sample():
     data = Dataset(Path("data"), "tag", ("often", "some", "rare"), [ImageRef(f"{row}.png") for row in range(100)], held)
     rows, _ = Part.asked(None, 20).rows(data, facts(100, sha256=contents(100)), 0)
     assert held[rows].sum(axis=0).tolist() == [20, 8, 3]
+
+
+def test_a_sample_of_windows_is_of_many_pictures():
+    files, windows = contents(10), [(left, 0, left + 8, 8) for left in range(0, 80, 8)]
+    ids = [window_id(file, ImageRef(f"{file}.png", window=window)) for file in files for window in windows]
+    data = Dataset(Path("data"), "classify", ("a",), [ImageRef(f"{row}.png") for row in range(100)], np.zeros(100, np.int64))
+    rows, _ = Part.asked(None, 20).rows(data, facts(100, sha256=ids), 0)
+    assert len(rows) == 20
+    assert len(np.unique(rows // 10)) >= 6
+
+
+def test_sizes_are_not_asked_for_where_pictures_are_cut():
+    Part.asked("brightness > 20%", None).check_cut()
+    with pytest.raises(ConfigError) as caught:
+        Part.asked("width >= 2000 and format = png and height > 5 and width < 9000", 10).check_cut()
+    where = "--where width >= 2000 and format = png and height > 5 and width < 9000"
+    assert caught.value.problems == tuple(
+        f"{where}: {name} is that of a tile once --tile has cut the pictures; leave it out." for name in ("height", "width")
+    )
 
 
 # ---- the verbs -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sightline
 from conftest import QUICK, write_boxes, write_maps, write_shapes
 from sightline.bundle import Bundle
 from sightline.cli import _exit_code
-from sightline.errors import UsageError
+from sightline.errors import ConfigError, UsageError
 from sightline.runtime import Model
 from test_every_task import pictures
 
@@ -61,6 +61,13 @@ def test_whole_pictures_are_looked_at_in_tiles_unless_others_are_asked_for(tiled
     ((_, other),) = sightline.predict(run.model, [image], tile=112, engine="onnxruntime")
     assert other == model.predict(image, tile=112)
     assert "trained on tiles" not in capsys.readouterr().err
+
+
+def test_a_condition_on_the_size_of_what_was_cut_is_refused_before_it_is_looked_at(tmp_path):
+    data = write_boxes(tmp_path / "data", n=10, side=112)
+    with pytest.raises(ConfigError, match=r"--where width >= 100: width is that of a tile once --tile has cut the pictures; leave it out"):
+        sightline.train(data, tile=64, where="width >= 100", out=str(tmp_path / "run"), **QUICK)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_class_folder_takes_no_tiles(tmp_path, capsys):

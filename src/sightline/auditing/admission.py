@@ -85,7 +85,10 @@ def _read(root: Path, chosen: TrainSettings, limits: Limits) -> tuple[Dataset, D
     if tiling is None:
         return dataset, decisions
     # Decisions are about whole pictures, so they come first.
-    return cut(decisions.applied(dataset), tiling, limits), Decisions()
+    dataset = cut(decisions.applied(dataset), tiling, limits)
+    if is_cut(dataset):
+        Part.asked(chosen.data.where, chosen.data.limit).check_cut()
+    return dataset, Decisions()
 
 
 def _decided(dataset: Dataset, path: str | None) -> Decisions:

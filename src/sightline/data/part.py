@@ -16,7 +16,8 @@ from sightline.data.shuffle import hashed
 from sightline.errors import ConfigError, DataError, did_you_mean
 from sightline.records import Dataset
 
-NUMBERS = ("width", "height", "bytes", "brightness", "contrast", "sharpness", "quality")
+SIZES = ("width", "height")
+NUMBERS = (*SIZES, "bytes", "brightness", "contrast", "sharpness", "quality")
 TEXTS = ("format", "mode", "camera", "taken")
 FLAGS = ("position",)
 NAMES = (*NUMBERS, *TEXTS, *FLAGS)
@@ -65,6 +66,13 @@ class Part:
     def asked(cls, where: str | None, limit: int | None) -> Part:
         """From the settings; ConfigError, a UsageError, with every mistake in the text."""
         return cls(where, limit, () if where is None else conditions_of(where))
+
+    def check_cut(self) -> None:
+        """ConfigError where conditions are about the size of pictures and these were cut, as each tile has a size of its own."""
+        sizes = sorted({condition.name for condition in self.conditions} & set(SIZES))
+        if sizes:
+            problem = "is that of a tile once --tile has cut the pictures; leave it out."
+            raise ConfigError([f"--where {self.where}: {name} {problem}" for name in sizes])
 
     def rows(self, dataset: Dataset, facts: Facts, seed: int) -> tuple[NDArray[np.int64], str]:
         """The rows (m,) int64 of a data set that are wanted, in its order, and a sentence that says so; "" where all are.
@@ -127,11 +135,12 @@ def _condition(name: str, relation: str, value: str) -> tuple[Condition | None, 
 def sample(dataset: Dataset, facts: Facts, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """``count`` of some rows, from each class of each split as many as its share is.
 
-    Within one, chance falls by the bytes of the images, so that the same images give the same sample however they are stored.
+    Within one, chance falls by the bytes of the images, so that the same images give the same sample however they are stored. Of the
+    content id it takes the last digits, as the first ones are the same for all windows of a file.
     """
     _, stratum = np.unique(_strata(dataset, rows), return_inverse=True)
     quotas = _quotas(np.bincount(stratum), count)
-    chances = hashed(np.array([int(str(text)[:16] or "0", 16) for text in facts.sha256[rows]], np.uint64), seed)
+    chances = hashed(np.array([int(str(text)[-16:] or "0", 16) for text in facts.sha256[rows]], np.uint64), seed)
     order = np.lexsort((chances, stratum))
     place = np.arange(len(rows)) - np.searchsorted(stratum[order], stratum[order])
     taken: NDArray[np.int64] = rows[order[place < quotas[stratum[order]]]]
