@@ -177,6 +177,11 @@ def test_data_that_are_not_there_are_named(tmp_path):
         sightline.audit(tmp_path / "nowhere")
 
 
+def test_a_single_file_that_is_no_data_set_is_refused_for_what_it_is(photos):
+    with pytest.raises(DataError, match=r"000\.png: is a file; give the folder that holds one folder for each class"):
+        sightline.audit(photos / "train/disc/000.png")
+
+
 def test_blurring_faces_needs_a_detector(photos, tmp_path):
     with pytest.raises(UsageError, match="--blur-faces: name the model that finds them with --face-detector FILE"):
         sightline.audit(photos, blur_faces=str(tmp_path / "blurred"))
@@ -222,6 +227,30 @@ def test_a_folder_in_use_is_refused_before_anything_is_looked_at(photos, looked,
         sightline.audit(photos, out=str(tmp_path / "audit"), **{flag: str(tmp_path / "taken")})
     assert looked == []
     assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ({"out": "clean", "strip_metadata": "clean"}, "--strip-metadata clean: the audit is written to clean"),
+        ({"out": "clean/audit", "blur_faces": "clean"}, "--blur-faces clean: the audit is written to clean/audit"),
+        ({"strip_metadata": "runs"}, "--strip-metadata runs: the audit is written to runs/audit/"),
+        ({"strip_metadata": "a", "blur_faces": "b/../a"}, "name two folders, neither of them in the other"),
+        ({"strip_metadata": "a", "blur_faces": "a/b"}, "name two folders, neither of them in the other"),
+        ({"strip_metadata": "a/b", "blur_faces": "a"}, "name two folders, neither of them in the other"),
+    ],
+)
+def test_folders_that_would_collide_are_refused_before_anything_is_looked_at(photos, looked, tmp_path, monkeypatch, folders, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        sightline.audit(photos, **folders)
+    assert looked == []
+
+
+def test_a_clean_copy_may_lie_within_the_audit(own_shapes, tmp_path):
+    found = sightline.audit(own_shapes, weights="none", out=str(tmp_path / "audit"), strip_metadata=str(tmp_path / "audit/clean"))
+    assert found.page.exists()
+    assert len([*(tmp_path / "audit/clean").rglob("*.png")]) == 12
 
 
 def test_the_folder_that_one_is_in_has_its_name(own_shapes, tmp_path, monkeypatch):

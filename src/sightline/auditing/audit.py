@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sightline.auditing.gate import Usable, usable
 from sightline.auditing.page import audit_page
 from sightline.auditing.privacy import find_faces
 from sightline.config import RAY, AuditConfig, LookConfig, NetworkConfig, ReadConfig
-from sightline.data.container import stem
+from sightline.data.container import is_archive, stem
 from sightline.data.decode import Limits
 from sightline.data.folder import read_unlabelled
 from sightline.data.look import median_size
@@ -112,14 +113,22 @@ def _looking(looking: LookConfig, config: AuditConfig) -> AbstractContextManager
 
 
 def _check_folders(data: Path, config: AuditConfig) -> None:
-    """UsageError for what would be written among the data, which the next run would take for data, and for copies into folders in use."""
+    """UsageError for what would be written among the data, which the next run would take for data, and for copies into folders in use, or
+    that will be by then: a copy is the only thing in its folder."""
     check_outside("--out", config.out or RUNS, data)
-    for flag, folder in (("--strip-metadata", config.strip_metadata), ("--blur-faces", config.blur_faces)):
-        if folder:
-            check_outside(flag, folder, data)
-            check_new(Path(folder))
-    if config.strip_metadata and config.strip_metadata == config.blur_faces:
-        raise UsageError("--strip-metadata and --blur-faces: name two folders; the copy with blurred faces has no metadata either.")
+    own = Path(config.out) if config.out else Path(RUNS, "audit", stem(data))
+    copies = {flag: Path(to) for flag, to in (("--strip-metadata", config.strip_metadata), ("--blur-faces", config.blur_faces)) if to}
+    for flag, folder in copies.items():
+        check_outside(flag, folder, data)
+        check_new(folder)
+        if own.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{flag} {folder}: the audit is written to {own}, and a clean copy into a folder of its own; name another.")
+    places = [folder.resolve() for folder in copies.values()]
+    if any(one.is_relative_to(other) for one, other in permutations(places, 2)):
+        raise UsageError(
+            "--strip-metadata and --blur-faces: name two folders, neither of them in the other; "
+            "the copy with blurred faces has no metadata either."
+        )
 
 
 def _detector(config: AuditConfig) -> Detector | None:
@@ -134,7 +143,7 @@ def _read(data: Path, reading: ReadConfig, limits: Limits) -> tuple[Dataset, lis
     try:
         dataset, said = read_dataset(data, reading, limits=limits)
     except DataError as error:
-        if is_table(data) or not data.exists():
+        if is_table(data) or not data.exists() or not (data.is_dir() or is_archive(data)):
             raise
         dataset = read_unlabelled(data)
         console.warn(f"{error} Audited without labels.")
