@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -180,6 +181,16 @@ def test_data_that_are_not_there_are_named(tmp_path):
 def test_a_single_file_that_is_no_data_set_is_refused_for_what_it_is(photos):
     with pytest.raises(DataError, match=r"000\.png: is a file; give the folder that holds one folder for each class"):
         sightline.audit(photos / "train/disc/000.png")
+
+
+def test_data_in_a_folder_whose_name_is_no_text_are_audited(own_shapes, tmp_path, capsys):
+    data = own_shapes.rename(tmp_path / os.fsdecode(b"b\xff"))
+    shutil.copy(data / "disc/000.png", data / "disc/again.png")
+    assert _exit_code(["audit", str(data), "--weights", "none", "--out", str(tmp_path / "audit"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == data.name
+    assert json.loads((tmp_path / "audit/audit.json").read_text(encoding="utf-8"))["title"] == data.name
+    assert "b\\udcff: audit" in (tmp_path / "audit/audit.html").read_text(encoding="utf-8")
+    assert "disc/again.png" in (tmp_path / "audit/decisions.csv").read_text(encoding="utf-8")
 
 
 def test_blurring_faces_needs_a_detector(photos, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def test_what_a_run_was_started_with_is_read_back(started, tmp_path):
     assert record["data"] == str(tmp_path / "data")
     assert TrainSettings.from_json(record["settings"]) == TrainSettings.of(out=str(tmp_path / "run"), epochs=3)
     assert Plan.from_json(record["plan"]) == PLAN
+
+
+def test_data_in_a_folder_whose_name_is_no_text_are_taken_up_again(tmp_path):
+    data = tmp_path / os.fsdecode(b"b\xe4ume \xff")
+    run = begin(data, dataset(data), TrainSettings.of(out=str(tmp_path / "run")), CHOICE, PLAN)
+    _, record = reopen(run.folder, None, {})
+    assert record["data"] == str(data)
+    run.write_json("readable.json", {"data": "bäume"})
+    assert "bäume" in (run.folder / "readable.json").read_text(encoding="utf-8")
 
 
 def test_changed_data_is_noticed(started):

@@ -75,8 +75,16 @@ class Run:
             yield  # the file stays: were it removed, another process could lock the removed one while a third locks a new one
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file whole or not at all; ResourceError when the disk does not take it."""
-        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+        """Write a JSON file whole or not at all; ResourceError when the disk does not take it.
+
+        Names of files may hold bytes that are no UTF-8 (lone surrogates): then all that is not ASCII is spelt out, and reads back the same.
+        """
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = json.dumps(content, indent=2, allow_nan=False)
+        self.write_text(name, text)
 
     def write_text(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
