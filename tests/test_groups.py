@@ -8,7 +8,7 @@ from scipy import stats
 
 from compared_groups import attribute, claims, classified, tagged, text_of
 from sightline.evaluation.intervals import wilson_interval
-from sightline.report.group_words import verdict
+from sightline.report.group_words import gap_sentences, verdict
 from sightline.report.groups import groups_blocks
 from sightline.tasks.blocks import Bars
 
@@ -152,6 +152,21 @@ def test_the_report_says_it_in_words(planted):
     assert "clearest for &#39;disc&#39;" in text
     assert "too high on average" in text
     assert [block.title for block in groups_blocks(planted) if isinstance(block, Bars)] == ["Right answers by light"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "says"),
+    [
+        (-0.04, [-0.09, 0.01], "which is 4.0 points less (95% interval -1.0 to 9.0)."),
+        (0.04, [-0.01, 0.09], "which is 4.0 points more (95% interval -1.0 to 9.0)."),
+        (-0.04, [-0.08, 0.0004], "which is 4.0 points less (95% interval 0.0 to 8.0)."),
+        (-0.2, [-0.3, -0.1], "which is 20.0 points less (95% interval 10.0 to 30.0)."),
+    ],
+)
+def test_an_interval_that_reaches_across_nought_keeps_its_sign(planted, difference, interval, says):
+    light = attribute(planted, "light")
+    out = {**light["standing_out"], "difference": difference, "interval": interval}
+    assert says in gap_sentences({**light, "standing_out": out}, planted)
 
 
 def test_without_a_gap_the_report_says_so():

@@ -126,12 +126,13 @@ def too_few(section: Numbers) -> list[str]:
 def gap_sentences(one: Numbers, section: Numbers) -> str:
     """Which group differs, how far, whether by chance, and what to do."""
     out = one["standing_out"]
-    low, high = sorted(abs(end) for end in out["interval"])
+    sign = -1 if out["difference"] < 0 else 1
+    low, high = sorted(sign * end for end in out["interval"])
     right, others = amounts.share(out["right"]), amounts.share(out["others"])
-    here, more = f"Images with {one['attribute']} {out['group']!r}", "less" if out["difference"] < 0 else "more"
+    here, more = f"Images with {one['attribute']} {out['group']!r}", "less" if sign < 0 else "more"
     what = f"{here}: {said(section).one.format(right=right, others=others)}"
     sentences = [
-        f"{what}, which is {points(abs(out['difference']))} {more} (95% interval {span(low, high)}).",
+        f"{what}, which is {points(sign * out['difference'])} {more} (95% interval {span(low, high)}).",
         f"Chance alone shows such a gap in {_chance(one['gap']['corrected'])} of cases.",
         _promise(one, out["group"]),
         REMEDIES[out["within_classes"]["verdict"]],
@@ -199,7 +200,8 @@ def points(difference: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    """``-1.0 to 9.0``; never ``-0.0``."""
+    return " to ".join(f"{round(100 * end, 1) + 0.0:.1f}" for end in (low, high))
 
 
 def _chance(p: float) -> str:
