@@ -11,7 +11,9 @@ from sightline.evaluation.calibration import calibration_gap
 from sightline.evaluation.metrics import softmax
 from sightline.evaluation.multilabel import sigmoid
 from sightline.predictions import Caution, Decision
+from sightline.records import column_of
 from sightline.report.confidence import confidence_blocks
+from sightline.scenes import Objects, frame_of
 from sightline.tasks import load_task
 from sightline.tasks.confidence import Answers, calibrated, cautions
 from sightline.trust.confidence import confidence
@@ -107,3 +109,21 @@ def test_a_bundle_abstains_and_names_candidates(run, shapes):
     assert sum(prediction.caution.unfamiliar for prediction in known) <= 2
     assert all(set(prediction.caution.candidates) <= set(model.labels) for prediction in known)
     assert run.numbers["confidence"]["n"] == run.numbers["test"]["n"]
+
+
+def test_what_a_detector_says_before_calibration_knows_neither_its_temperature_nor_its_offset():
+    """Boxes on every object, so faint and so alike that calibration has to shift and to stretch them."""
+    task, rng = load_task("detect"), np.random.default_rng(0)
+    n, there = 80, rng.random(80) < 0.8
+    logits = np.where(there, -1.0, -1.5) + rng.normal(0, 0.2, n)
+    raw = {"boxes": np.tile(np.float32([[[0, 0, 20, 20]]]), (n, 1, 1)), "scores": np.full((n, 1, len(LABELS)), -9.0, np.float32),
+           "frame": np.stack([frame_of(np.eye(2, 3), (50, 50), (50, 50), (50, 50))] * n)}  # fmt: skip
+    raw["scores"][:, 0, 0] = logits
+    targets = column_of([Objects.of([[0, 0, 20, 20]] if shown else [], [0] if shown else []) for shown in there])
+    kept = task.compact(raw, targets)
+    decision = calibrated(task, kept, targets, LABELS)
+    assert abs(decision.offset) > 1
+    answers = Answers.of(task, kept, targets, LABELS, decision)
+    found = confidence(task, kept, targets, LABELS, decision, None, answers, own_images=True).numbers
+    assert found["ece_before"] == calibration_gap(*task.statements(kept, targets, LABELS, Decision()))
+    assert found["ece_before"] > 0.3 > found["ece"]

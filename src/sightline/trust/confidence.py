@@ -43,7 +43,8 @@ def confidence(
     asked          the promise that was asked for, if one was
     """
     answers = Answers.of(task, raw, targets, labels, decision)
-    before, after = (task.statements(raw, targets, labels, which) for which in (replace(decision, temperature=1.0), decision))
+    uncalibrated = replace(decision, temperature=1.0, offset=None)
+    before, after = (task.statements(raw, targets, labels, which) for which in (uncalibrated, decision))
     return ReportPart({
         "n": len(targets), "measure": measure_of(task), "n_calibration": len(calibration.score), "own_images": own_images,
         "temperature": decision.temperature,
