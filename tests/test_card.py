@@ -114,6 +114,10 @@ def test_gaps_that_chance_explains_are_said_to():
     ("changes", "said"),
     [
         ({"promise": None, "asked": None}, "It always gives an answer"),
+        (
+            {"promise": None, "asked": None, "familiar": {"called_unfamiliar": 0.03}},
+            "It answers every image that is not unlike the training images, however unsure it is: no share of right answers could be",
+        ),
         ({"answered_accuracy": None, "answered_interval": None}, "It answered none of the test images"),
         ({"own_images": False}, "80 images of validation"),
         ({"conformal": {"reason": "Too few to promise."}}, "Too few to promise."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,40 @@ def test_an_asked_promise_is_made_or_said_not_to_be(task):
                        asked=0.9999).numbers  # fmt: skip
     assert found["coverage"] == 1
     assert any("could not be promised" in paragraph for block in confidence_blocks(found) for paragraph in getattr(block, "paragraphs", ()))
+
+
+def said_of(found) -> tuple[dict[str, str], str]:
+    """The report's tiles by their names, and its sentences."""
+    tiles, sentences, *_ = confidence_blocks(found)
+    return {tile.name: f"{tile.value} {tile.note}" for tile in tiles.tiles}, " ".join(sentences.paragraphs)
+
+
+def test_a_model_without_a_promise_still_does_not_answer_for_unfamiliar_images():
+    task = load_task("classify")
+    raw, targets = material("classify", 300)
+    decision = calibrated(task, raw, targets, LABELS, np.linspace(0.5, 1, 300), promise=0.9999)
+    about = (task, raw, targets, LABELS, decision)
+    answers = Answers.of(task, raw, targets, LABELS, decision)
+    tiles, sentences = said_of(confidence(*about, np.r_[np.zeros(30), np.ones(270)], answers, own_images=True, asked=0.9999).numbers)
+    assert "The model answers every image that is not unlike the training images, however unsure it is: " in sentences
+    assert "always answers" not in sentences
+    assert tiles["Answered"] == "90.0% of the test images; the others are called unfamiliar"
+    assert "Right when it answers" in tiles
+    tiles, _ = said_of(confidence(*about, np.zeros(300), answers, own_images=True).numbers)
+    assert tiles["Answered"].startswith("0.0%")
+    assert "Right when it answers" not in tiles
+    tiles, sentences = said_of(confidence(*about, None, answers, own_images=True).numbers)
+    assert "The model always answers: " in sentences
+    assert "Answered" not in tiles
+
+
+def test_a_score_from_which_it_answers_is_not_rounded_to_all():
+    task = load_task("classify")
+    raw, targets = material("classify", 300)
+    decision = replace(calibrated(task, raw, targets, LABELS), promise=0.9, answer_from=0.9973)
+    answers = Answers.of(task, raw, targets, LABELS, decision)
+    numbers = confidence(task, raw, targets, LABELS, decision, None, answers, own_images=True).numbers
+    assert "Below a score of 99.7% the model says that it does not know" in said_of(numbers)[1]
 
 
 @pytest.mark.parametrize("right", [True, False])

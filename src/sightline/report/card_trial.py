@@ -144,7 +144,9 @@ def _certainty(section: Mapping[str, Any]) -> str:
 def _abstention(section: Mapping[str, Any]) -> str:
     measure = measure_in(section)
     if section["promise"] is None:
-        return f"It always gives an answer: no {measure.promised} could be promised for half of the images"
+        knows = "called_unfamiliar" in section.get("familiar", {})
+        answers = "answers every image that is not unlike the training images, however unsure it is" if knows else "always gives an answer"
+        return f"It {answers}: no {measure.promised} could be promised for half of the images"
     if section["answered_accuracy"] is None:
         return f"It answered none of the test images, with {_promised(section)}"
     right = f"{amounts.share(section['answered_accuracy'])} (95% interval {interval_text(section['answered_interval'])})"

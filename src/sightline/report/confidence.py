@@ -55,12 +55,13 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
 
 def _tiles(found: Mapping[str, Any]) -> Tiles:
     conformal, tiles, measure = found["conformal"], [], measure_in(found)
-    if found["promise"] is not None and found["n_answered"]:
-        low, high = found["answered_interval"]
-        tiles += [
-            Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {measure.promised} of {found['promise']:.0%} promised"),
-            Tile(f"{measure.name} when it answers", f"{found['answered_accuracy']:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
-        ]
+    if found["promise"] is not None or found["coverage"] < 1:
+        rest = "the others are called unfamiliar" if found["promise"] is None else f"{measure.promised} of {found['promise']:.0%} promised"
+        tiles.append(Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {rest}"))
+        if found["n_answered"]:
+            low, high = found["answered_interval"]
+            note = f"95% interval {low:.1%} to {high:.1%}"
+            tiles.append(Tile(f"{measure.name} when it answers", f"{found['answered_accuracy']:.1%}", note))
     if found["ece"] is not None:
         tiles.append(Tile("Calibration error", f"{found['ece']:.1%}", f"{amounts.share(found['ece_before'])} before calibration"))
     if "coverage" in conformal:
@@ -72,19 +73,7 @@ def _tiles(found: Mapping[str, Any]) -> Tiles:
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
-    measure = measure_in(found)
-    sentences = [_calibrated(found)]
-    if found["promise"] is not None:
-        sentences.append(
-            f"Below a score of {found['answer_from']:.0%} the model says that it does not know (abstains), so that "
-            f"{_kept(found)}. Its best guess is still listed."
-        )
-    else:
-        asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else f"a {measure.promised}"
-        sentences.append(
-            f"The model always answers: {asked} could not be promised for half of the images, going by "
-            f"{amounts.number_of(found['n_calibration'], 'calibration image')}."
-        )
+    sentences = [_calibrated(found), _when_it_answers(found)]
     conformal = found["conformal"]
     if "coverage" in conformal:
         sentences.append(
@@ -100,6 +89,24 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             "not answered."
         )
     return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
+
+
+def _when_it_answers(found: Mapping[str, Any]) -> str:
+    """Below which score it gives no answer, or why it gives one however unsure it is."""
+    if found["promise"] is not None:
+        return (
+            f"Below a score of {amounts.share(found['answer_from'])} the model says that it does not know (abstains), so that "
+            f"{_kept(found)}. Its best guess is still listed."
+        )
+    answers = (
+        "answers every image that is not unlike the training images, however unsure it is" if "called_unfamiliar" in found["familiar"]
+        else "always answers"
+    )  # fmt: skip
+    asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else f"a {measure_in(found).promised}"
+    return (
+        f"The model {answers}: {asked} could not be promised for half of the images, going by "
+        f"{amounts.number_of(found['n_calibration'], 'calibration image')}."
+    )
 
 
 def _calibrated(found: Mapping[str, Any]) -> str:
