@@ -14,7 +14,7 @@ from planted_objects import LABELS, OBJECT, SIDE, infer_of, mottled, trained
 from sightline.data.prepare import Prepare
 from sightline.evaluation.promises import unit
 from sightline.explanation.cam import Cam, cam, why_no_cam
-from sightline.explanation.grid import covered, enlarged, heat_of, laid_back
+from sightline.explanation.grid import covered, enlarged, heat_of, is_whole, laid_back
 from sightline.explanation.methods import best_method
 from sightline.explanation.nearest import nearest
 from sightline.explanation.occlusion import CELLS, Occlusion, cells_for, patches
@@ -148,6 +148,18 @@ def test_heat_comes_back_to_the_pixels_that_it_was_made_of(fit, width, height, a
     inside = [max(left, 0), max(top, 0), min(right, width), min(bottom, height)]
     assert seen.sum() == pytest.approx((inside[2] - inside[0]) * (inside[3] - inside[1]), rel=0.08)
     assert (fit == "crop") == bool((~seen).any())
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_what_is_seen_whole_is_so_however_its_sides_are_rounded(fit):
+    prepare = Prepare(224, fit=fit)
+    for width, height in ((460, 460), *((side, 1000 - side) for side in range(40, 961))):
+        assert is_whole(covered(prepare.way_back(width, height), prepare.shape), width, height)
+
+
+@pytest.mark.parametrize(("size", "whole"), [((460, 460), True), ((226, 224), False), ((224, 226), False), ((640, 480), False)])
+def test_the_middle_of_an_image_is_not_all_of_it(size, whole):
+    assert is_whole(covered(Prepare(224, fit="crop").way_back(*size), (224, 224)), *size) == whole
 
 
 # ---- tests of maps ---------------------------------------------------------------------------------------------------

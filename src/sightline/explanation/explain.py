@@ -15,7 +15,7 @@ from sightline.config import ExplainConfig
 from sightline.data.decode import Header, Limits, decode_with_header, read_bytes
 from sightline.errors import ImageError, UsageError, did_you_mean
 from sightline.explanation.cam import why_no_cam
-from sightline.explanation.grid import covered, heat_of
+from sightline.explanation.grid import covered, heat_of, is_whole
 from sightline.explanation.methods import best_method
 from sightline.explanation.nearest import Neighbour, nearest
 from sightline.explanation.occlusion import Occlusion
@@ -184,12 +184,11 @@ class Explainer:
         about = self._of_scene(raw) if self.model.task.SCENES else self._of_image(prediction)
         (evidence,) = self.method.evidence(about.subject, image[None], np.array([about.target]))
         neighbours = nearest(self.known, raw["embedding"][0], self.model.labels, self.config.nearest) if self.known else []
-        left, top, right, bottom = box = covered(seen.back_to(*size), prepare.shape)
-        whole = left <= 0 and top <= 0 and right >= header.width and bottom >= header.height
+        box = covered(seen.back_to(*size), prepare.shape)
         return Explained(
             path=name, label=about.label, score=about.score, answer=about.answer,
             abstained=prediction.caution is not None and prediction.caution.abstained,
-            method=self.method.name, heat=heat_of(evidence), box=box, whole=whole, tested=self._tested(image, about, evidence),
+            method=self.method.name, heat=heat_of(evidence), box=box, whole=is_whole(box, *size), tested=self._tested(image, about, evidence),
             trust=self.trust, nearest=tuple(neighbours), size=size, object=about.object,
         )  # fmt: skip
 

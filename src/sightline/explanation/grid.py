@@ -59,3 +59,9 @@ def laid_back(grid: Floats, back: Floats, shape: tuple[int, int], width: int, he
 def covered(back: Floats, shape: tuple[int, int]) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of what the network saw, in pixels of the image; beyond its border where that was padded."""
     return tuple(float(back[axis, axis] * edge * side + back[axis, 2]) for edge in (0, 1) for axis, side in enumerate(shape[::-1]))  # type: ignore[return-value]
+
+
+def is_whole(box: tuple[float, float, float, float], width: int, height: int) -> bool:
+    """Whether what the network saw, (left, top, right, bottom), is all of an image but for less than half a pixel at each side."""
+    left, top, right, bottom = box
+    return left < 0.5 and top < 0.5 and right > width - 0.5 and bottom > height - 0.5
