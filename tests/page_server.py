@@ -106,7 +106,7 @@ def _explanation(label: str, width: int, height: int) -> dict[str, Any]:
     Image.open(io.BytesIO(picture((96, 64)))).save(thumb, "JPEG")
     address = f"data:image/jpeg;base64,{base64.b64encode(thumb.getvalue()).decode()}"
     return {
-        "label": label, "score": 0.913, "answer": label, "method": "CAM", "heat": heat.round(4).tolist(),
+        "label": label, "score": 0.913, "answer": label, "given": [label], "method": "CAM", "heat": heat.round(4).tolist(),
         "box": [(width - height) / 2, 0, (width + height) / 2, height], "size": [width, height], "whole": False,
         "how": "CAM: how much each part adds to the label's score, read off the network's last layers.",
         "tested": {"deletion": 0.2, "passed": True, "sentence": "Taking away the hottest parts first leaves a mean score of 0.20."},

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import sightline
+from found import colour_logits, dense_boxes, model_of
 from sightline.bundle import Bundle, Part, arrays_to_bytes, write
 from sightline.cli import _exit_code
 from sightline.config import ExplainConfig
@@ -202,9 +203,10 @@ assert not set(sys.modules) & set({TRAIN_ONLY!r})
 # ---- a network made by hand: its evidence for "bright" is brightness ---------------------------------------------------
 
 
-def by_hand(task: str = "classify", fit: str = "crop") -> Model:
+def by_hand(task: str = "classify", fit: str = "crop", from_score: float | None = None) -> Model:
     manifest = Manifest(
-        task=task, labels=("bright", "dark"), prepare=Prepare(64, fit=fit).to_json(), thresholds={}, temperature=1.0, config={}, seed=0,
+        task=task, labels=("bright", "dark"), prepare=Prepare(64, fit=fit).to_json(),
+        thresholds={} if from_score is None else dict.fromkeys(("bright", "dark"), from_score), temperature=1.0, config={}, seed=0,
         fingerprint="", versions={}, licences={}, created="", backbone={},
     )  # fmt: skip
 
@@ -267,6 +269,61 @@ def test_tags_without_an_answer_and_labels_without_a_chance(tmp_path):
     assert "nothing that taking pixels away could lose" in found.tested["reason"]
     assert any("answer is bright" in line.text for line in caption(found))
     assert any("does not answer" in line.text for line in caption(replace(found, abstained=True)))
+
+
+def said(found) -> str:
+    return " ".join(line.text for line in caption(found))
+
+
+def test_only_labels_that_are_given_are_called_the_answer(tmp_path):
+    """On black both tags have a score of a half."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    none, both = ({label: explained(tmp_path, tmp_path / "black.png", by_hand("tag", from_score=least), random_maps=0, label=label)
+                   for label in (None, "bright", "dark")} for least in (0.9, 0.3))  # fmt: skip
+    assert [found.to_json()["given"] for found in none.values()] == [[]] * 3
+    assert [found.to_json()["given"] for found in both.values()] == [["bright", "dark"]] * 3
+    assert not none[None].abstained
+    assert "The model gives no label; this came nearest." in said(none[None])
+    assert "The model gives no label; bright came nearest." in said(none["dark"])
+    assert not any("answer" in said(found) or "came nearest" in said(found) for found in both.values())
+    assert "its best guess is no label." in said(replace(none["dark"], abstained=True))
+    assert "its best guess is bright and dark." in said(replace(both["dark"], abstained=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "infer", "label", "says"),
+    [
+        ("detect", dense_boxes, None, ""),
+        ("detect", dense_boxes, "green", "The surest box is of red."),
+        ("detect", dense_boxes, "blue", "The model's answer is boxes of red and green."),
+        ("segment", colour_logits, None, "This is the smallest area of note on the model's map."),
+        ("segment", colour_logits, "red", "green is the smallest area of note on the model's map."),
+        ("segment", colour_logits, "blue", "The model's answer is a map of red and green."),
+    ],
+)
+def test_of_scenes_it_is_said_what_was_chosen(tmp_path, task, infer, label, says):
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[4:60, 4:28, 0] = pixels[8:30, 40:60, 1] = 255
+    Image.fromarray(pixels).save(tmp_path / "scene.png")
+    config = ExplainConfig(out=str(tmp_path / "out"), random_maps=0, label=label)
+    found = Explainer(model_of(task, infer), Path("hand.sight"), config, {}, {})(ImageRef(str(tmp_path / "scene.png")))
+    assert found.given == ("red", "green")
+    title, second, *_ = caption(found)
+    assert second.text == says if says else second.text.startswith("Occlusion")
+
+
+def test_where_nothing_is_found_that_is_said(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    config = ExplainConfig(out=str(tmp_path / "out"), random_maps=0)
+    found = Explainer(model_of("detect", dense_boxes), Path("hand.sight"), config, {}, {})(ImageRef(str(tmp_path / "black.png")))
+    assert found.to_json()["given"] == []
+    assert "The model gives no box; this came nearest." in said(found)
+
+
+def test_a_sentence_names_no_more_than_ten_labels(tmp_path):
+    Image.new("RGB", (64, 64), (250, 250, 250)).save(tmp_path / "white.png")
+    found = explained(tmp_path, tmp_path / "white.png", by_hand("tag"), random_maps=0, label="dark")
+    assert "answer is 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more." in said(replace(found, given=tuple(map(str, range(13)))))
 
 
 def test_a_model_without_such_a_map_allows_no_cam():

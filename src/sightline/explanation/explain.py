@@ -40,7 +40,10 @@ SECTION = "explanations"
 class Explained:
     """One image, explained.
 
-    label, score   what is explained and its probability; ``answer`` is what the model says, or its best guess where it ``abstained``
+    label, score   what is explained and its probability
+    given          the labels that the model gives, the surest first, of a map the largest area first, or its best guess where it
+                   ``abstained``; empty where it gives no label or no box
+    answer         what is explained where no label is asked for: the surest label or box, given or not, of a map its smallest area of note
     method         in words: "CAM" or "occlusion"
     heat           (rows, columns) in [0, 1]: evidence above the image's mean as a share of the largest; all 0 where there is none
     box            (left, top, right, bottom) of the heat in pixels of the original image; beyond its border where that was padded
@@ -51,12 +54,14 @@ class Explained:
     nearest        the training images that are nearest in the network's eyes; empty where the bundle keeps none
     size           width and height of the upright original image
     picture        the PNG, whose JSON has the same name; None where nothing was written
+    scenes         what lies on the image, as its task has it: "boxes" or "maps"; None where labels are those of the whole image
     """
 
     path: str
     label: str
     score: float
     answer: str
+    given: tuple[str, ...]
     abstained: bool
     method: str
     heat: NDArray[np.float32]
@@ -68,11 +73,13 @@ class Explained:
     size: tuple[int, int]
     picture: Path | None = None
     object: tuple[float, float, float, float] | None = None
+    scenes: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "path": self.path, "label": self.label, "score": self.score, "answer": self.answer, "abstained": self.abstained,
-            "method": self.method, "heat": [[round(value, 4) for value in row] for row in self.heat.tolist()], "box": list(self.box),
+            "path": self.path, "label": self.label, "score": self.score, "answer": self.answer, "given": list(self.given),
+            "abstained": self.abstained, "method": self.method,
+            "heat": [[round(value, 4) for value in row] for row in self.heat.tolist()], "box": list(self.box),
             **({} if self.object is None else {"object": [round(side, 2) for side in self.object]}),
             "tested": dict(self.tested), "trust": None if self.trust is None else dict(self.trust),
             "nearest": [neighbour.to_json() for neighbour in self.nearest],
@@ -186,10 +193,10 @@ class Explainer:
         neighbours = nearest(self.known, raw["embedding"][0], self.model.labels, self.config.nearest) if self.known else []
         box = covered(seen.back_to(*size), prepare.shape)
         return Explained(
-            path=name, label=about.label, score=about.score, answer=about.answer,
+            path=name, label=about.label, score=about.score, answer=about.answer, given=_given(prediction),
             abstained=prediction.caution is not None and prediction.caution.abstained,
             method=self.method.name, heat=heat_of(evidence), box=box, whole=is_whole(box, *size), tested=self._tested(image, about, evidence),
-            trust=self.trust, nearest=tuple(neighbours), size=size, object=about.object,
+            trust=self.trust, nearest=tuple(neighbours), size=size, object=about.object, scenes=self.model.task.SCENES,
         )  # fmt: skip
 
     def _of_image(self, prediction: Prediction) -> _About:
@@ -225,6 +232,11 @@ class Explainer:
         if self.config.method == "cam" and (why := why_no_cam(weight, features)):
             raise UsageError(f"--method cam: {self.source} allows no CAM, as {why}; use --method occlusion.")
         return Occlusion() if self.config.method == "occlusion" else best_method(weight, features)
+
+
+def _given(prediction: Prediction) -> tuple[str, ...]:
+    """The labels that are given, each once, in the prediction's order."""
+    return tuple(dict.fromkeys(entry["label"] for entry in prediction.to_json() if entry["label"] in prediction.answer))
 
 
 def _listed(labels: tuple[str, ...], most: int = 10) -> str:

@@ -37,7 +37,7 @@ def told_why(found: Explained) -> dict[str, Any]:
     nearest             training images with their labels as one text, and a thumbnail where the bundle holds images
     """
     plain = found.to_json()
-    told = ("label", "score", "answer", "method", "heat", "box", "object", "trust")
+    told = ("label", "score", "answer", "given", "method", "heat", "box", "object", "trust")
     kept: dict[str, Any] = {key: plain[key] for key in told if key in plain}
     wins = [found.tested[f"{way}_wins"] for way in ("deletion", "insertion") if f"{way}_wins" in found.tested]
     return {
