@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
+import io
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import browser
 import sightline
 from conftest import QUICK, write_shapes
 from sightline.cli import _exit_code
+from sightline.comparison.page import image_at
 from sightline.comparison.pairs import compare
 from sightline.comparison.tables import terminal_lines
 from sightline.errors import DataError, ResourceError, UsageError
 from sightline.evaluation.paired import mcnemar_exact, tango_interval
+from sightline.records import ImageRef
 from test_architecture import TRAIN_ONLY
 from test_report import Page
 
@@ -234,6 +241,12 @@ def test_partly_right_images_are_shown_with_how_far(runs, tmp_path):
     assert "one: cross, 50% sure, 50% right two: cross, 50% sure, 25% right" in page.text
 
 
+def placed(run: Path, data: Path, root: Path | None) -> None:
+    """Writes into a run which data it was given, and the root of its images, or as older versions did, without a root."""
+    config = json.loads((run / "config.json").read_text()) | {"data": str(data), "root": str(root)}
+    (run / "config.json").write_text(json.dumps({name: value for name, value in config.items() if name != "root" or root is not None}))
+
+
 def test_pictures_that_are_gone_or_changed_are_said_to_be(disagreeing, data, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(data, moved)
@@ -241,8 +254,7 @@ def test_pictures_that_are_gone_or_changed_are_said_to_be(disagreeing, data, tmp
     (moved / names[0]).unlink()
     shutil.copy(moved / names[9], moved / names[1])
     for folder in disagreeing:
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"data": str(moved)}))
+        placed(folder, moved, moved)
     page = page_of(disagreeing, tmp_path / "page.html")
     assert f"2 pictures of 10 cannot be shown: the files are gone from {moved}, or were changed." in page.text
     assert page.text.count("The picture is not here") == 2
@@ -250,9 +262,62 @@ def test_pictures_that_are_gone_or_changed_are_said_to_be(disagreeing, data, tmp
 
 
 def test_pictures_come_from_where_either_run_had_them(disagreeing, tmp_path):
-    config = json.loads((disagreeing[0] / "config.json").read_text())
-    (disagreeing[0] / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    placed(disagreeing[0], tmp_path / "gone", tmp_path / "gone")
     assert len(page_of(disagreeing, tmp_path / "page.html").all("img")) == 10
+
+
+@pytest.mark.parametrize(
+    ("file", "recorded"), [("annotations/instances.json", True), ("instances.json", False), ("data.yaml", False), ("table.csv", False)]
+)
+def test_pictures_of_data_that_a_file_names_are_found_from_its_folder(disagreeing, data, tmp_path, file, recorded):
+    shutil.copytree(data, tmp_path / "set")
+    (tmp_path / "set" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "set" / file).touch()
+    for folder in disagreeing:
+        placed(folder, tmp_path / "set" / file, tmp_path / "set" if recorded else None)
+    page = page_of(disagreeing, tmp_path / "page.html")
+    assert len(page.all("img")) == 10
+    assert "cannot be shown" not in page.text
+
+
+def test_a_folder_may_be_called_as_an_archive_is(tmp_path):
+    (tmp_path / "a.zip").mkdir()
+    assert image_at(tmp_path / "a.zip", "1.png") == ImageRef(str(tmp_path / "a.zip" / "1.png"))
+
+
+def levels(run: Path, folder: Path, images: Path, **settings) -> Path:
+    """A copy of a run that is wrong on images of 12 bits, half of them light, which it read with these settings."""
+    images.mkdir(exist_ok=True)
+
+    def change(rows, report):
+        for place, row in enumerate(rows):
+            row["path"], row["right"] = f"{place}.png", float(place > 2)
+            Image.fromarray(np.full((32, 32), 4095 - place if place % 2 else place, np.uint16)).save(images / row["path"])
+            row["content_id"] = hashlib.sha256((images / row["path"]).read_bytes()).hexdigest()
+        report["settings"]["data"] |= settings
+
+    placed(altered(run, folder, change), images, images)
+    return folder
+
+
+def test_pictures_are_shown_as_the_first_run_saw_them(runs, tmp_path):
+    for window, light in (("0,4095", 255), (None, 15)):
+        name = str(light)
+        first = levels(runs[0], tmp_path / f"first{name}", tmp_path / "images", window=window)
+        second = levels(runs[1], tmp_path / f"second{name}", tmp_path / "images")
+        pictures = {image["alt"]: image["src"] for image in page_of([first, second], tmp_path / f"{name}.html").all("img")}
+        shown = Image.open(io.BytesIO(base64.b64decode(pictures["1.png"].partition(",")[2])))
+        assert set(pictures) == {"0.png", "1.png", "2.png"}
+        assert np.asarray(shown.convert("L")).mean() == pytest.approx(light, abs=2)
+
+
+def test_pictures_larger_than_the_first_run_allowed_are_not_opened(runs, tmp_path):
+    first = levels(runs[0], tmp_path / "first", tmp_path / "images", max_pixels=1000)
+    page = page_of([first, levels(runs[1], tmp_path / "second", tmp_path / "images")], tmp_path / "page.html")
+    assert "3 pictures of 3 cannot be shown" in page.text
+    damaged = levels(runs[0], tmp_path / "damaged", tmp_path / "images", window="wide")
+    with pytest.raises(DataError, match=r"report.json: cannot be read \(window must be two numbers"):
+        compare([damaged, runs[1]])
 
 
 def test_words_from_outside_stay_words(disagreeing, tmp_path):

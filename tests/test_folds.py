@@ -89,9 +89,10 @@ def test_the_page_has_every_fold(done):
 
 
 def test_runs_of_folds_can_be_compared(done, tmp_path):
-    _, run = done
+    data, run = done
     found = sightline.compare([run.folder, run.folder / "fold-1"], out=tmp_path / "compare.html")
     assert found.pairs[0].paired.n == 10
+    assert [each.root for each in found.runs] == [data.resolve()] * 2
 
 
 def test_doubts_of_several_folds_are_told_once_the_surest_first():

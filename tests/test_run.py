@@ -33,6 +33,12 @@ def started(tmp_path) -> Run:
     return begin(tmp_path / "data", dataset(), TrainSettings.of(out=str(tmp_path / "run"), epochs=3), CHOICE, PLAN)
 
 
+def test_a_run_records_where_its_images_are_beside_the_file_that_names_them(tmp_path):
+    file = tmp_path / "set" / "annotations" / "instances.json"
+    record = begin(file, dataset(tmp_path / "set"), TrainSettings.of(out=str(tmp_path / "run")), CHOICE, PLAN).read_config()
+    assert (record["data"], record["root"]) == (str(file), str(tmp_path / "set"))
+
+
 def test_a_taken_name_gets_the_next_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [str(new_run(None, "classify", "shapes").folder) for _ in range(3)] == [

@@ -79,12 +79,16 @@ def _written(run: Run, done: list[Trained]) -> dict[str, Any]:
     """What the folds say together, on the disk and as ``report.json`` has it."""
     from sightline.report.suspects import FILE as SUSPECTS
     from sightline.report.suspects import suspects_text
+    from sightline.training.run import CONFIG, Run
 
     middle = _median_fold(done)
     numbers = summary([fold.numbers for fold in done], middle)
     run.write_json("report.json", numbers)
     run.write_text("report.html", page(numbers))
     run.write_text(PREDICTIONS, _all_predictions(done))
+    # The folds have read the data, and know their root; those of older versions did not keep it.
+    begun = Run(done[0].folder).read_config()
+    run.write_json(CONFIG, run.read_config() | {name: begun[name] for name in ("root",) if name in begun})
     if any("suspects" in fold.numbers for fold in done):
         run.write_text(SUSPECTS, suspects_text(all_suspects([fold.numbers for fold in done])))
     # Last, as a run with a model is a finished one.

@@ -13,7 +13,6 @@ from sightline.comparison.runs import Answer, FinishedRun
 from sightline.data.container import is_archive
 from sightline.data.content import content_id
 from sightline.data.decode import decode
-from sightline.data.table import is_table
 from sightline.data.webdataset import is_pattern, member_of
 from sightline.errors import ImageError, ResourceError
 from sightline.records import ImageRef
@@ -190,7 +189,7 @@ def _disagreement(pair: Pair, blocks: Sequence[Block], pictures: Mapping[str, by
     text = f"Where they disagree on their {amounts.number_of(pair.paired.n, 'common test image')}, and where both are wrong."
     if missing := len(keys - pictures.keys()):
         gone = f"{amounts.number_of(missing, 'picture')} of {len(keys)} cannot be shown"
-        text += f" {gone}: the files are gone from {reference.data}, or were changed."
+        text += f" {gone}: the files are gone from {reference.root}, or were changed."
     return text
 
 
@@ -202,36 +201,37 @@ def _pictures(blocks: Iterable[Block]) -> Iterator[Picture]:
 
 def _thumbnails(comparison: Comparison, galleries: Sequence[Sequence[Block]]) -> dict[str, bytes]:
     """Small pictures by the reference's name for the image, of those whose file is where one of the two runs had it."""
-    roots = {run.name: run.data for run in comparison.runs}
+    roots, reference = {run.name: run.root for run in comparison.runs}, comparison.runs[0]
     found: dict[str, bytes] = {}
     for pair, blocks in zip(comparison.pairs, galleries, strict=True):
         wanted = {picture.key for picture in _pictures(blocks)} - found.keys()
         for ours, theirs in pair.common:
             if ours.path in wanted:
                 refs = [image_at(roots[pair.reference], ours.path), image_at(roots[pair.run], theirs.path)]
-                if picture := _thumbnail(refs, ours.content_id):
+                if picture := _thumbnail(refs, ours.content_id, reference):
                     found[ours.path] = picture
     return found
 
 
-def image_at(data: Path, name: str) -> ImageRef:
-    """Where the image is that a row of ``predictions.csv`` names: below a folder, in an archive, or by a table's folder; or the window."""
+def image_at(root: Path, name: str) -> ImageRef:
+    """Where the image is that a row of ``predictions.csv`` names: below a folder, in an archive or in a shard; or the window."""
     if found := WINDOW.search(name):
         left, top, right, bottom = map(int, found.groups())
-        return replace(image_at(data, name[: found.start()]), window=(left, top, right, bottom))
+        return replace(image_at(root, name[: found.start()]), window=(left, top, right, bottom))
     if shard := member_of(name):
-        return ImageRef(str((data.parent if is_pattern(data) else data) / shard[0]), member=shard[1])
-    if is_archive(data):
-        return ImageRef(str(data), member=name)
-    return ImageRef(str((data.parent if is_table(data) else data) / name))
+        return ImageRef(str((root.parent if is_pattern(root) else root) / shard[0]), member=shard[1])
+    if is_archive(root) and not root.is_dir():
+        return ImageRef(str(root), member=name)
+    return ImageRef(str(root / name))
 
 
-def _thumbnail(refs: Sequence[ImageRef], wanted: str) -> bytes | None:
-    """A thumbnail from the first file with this very content, which a run from elsewhere cannot ask for without having it."""
+def _thumbnail(refs: Sequence[ImageRef], wanted: str, seen_by: FinishedRun) -> bytes | None:
+    """A thumbnail as the run saw it, from the first file with this very content, which a run from elsewhere cannot ask for without
+    having it."""
     for ref in dict.fromkeys(refs):
         try:
-            if content_id(ref) == wanted:
-                return thumbnail(decode(ref, min_side=THUMBNAIL_DECODE_SIDE))
+            if content_id(ref, seen_by.limits) == wanted:
+                return thumbnail(decode(ref, min_side=THUMBNAIL_DECODE_SIDE, limits=seen_by.limits, reading=seen_by.reading))
         except ImageError:
             continue
     return None

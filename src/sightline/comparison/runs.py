@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.errors import DataError, SightlineError, UsageError
+from sightline.data.container import is_archive
+from sightline.data.limits import Limits
+from sightline.data.reading import Reading
+from sightline.data.table import is_table
+from sightline.errors import ConfigError, DataError, SightlineError, UsageError
 
 REPORT, CONFIG, PREDICTIONS = "report.json", "config.json", "predictions.csv"
 NUMBER = (int, float)
@@ -31,12 +35,16 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run's folder says. ``name`` tells it from the others it was read with; ``data`` is where its images were;
+    """What a run's folder says. ``name`` tells it from the others it was read with; ``data`` is what it was given, ``root`` the place from
+    which names in ``predictions.csv`` lead to images, which it read by ``reading`` and ``limits``;
     ``seconds`` is the time spent in training; ``settings`` maps (stage, name) to a value, with versions as a stage of their own."""
 
     name: str
     folder: Path
     data: Path
+    root: Path
+    reading: Reading
+    limits: Limits
     task: str
     labels: tuple[str, ...]
     backbone: str
@@ -68,7 +76,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except _Damaged as error:
         raise DataError(f"{path}: {error}; restore the file, or train again.") from error
-    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, RecursionError, csv.Error, ConfigError) as error:
         raise DataError(f"{path}: cannot be read ({str(error)[:200]}); restore the file, or train again.") from error
 
 
@@ -126,11 +134,11 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _read(folder: Path, name: str) -> FinishedRun:
     with _reading(folder / CONFIG):
-        data = Path(_value(_read_json(folder / CONFIG), str, "data"))
+        data, root = _places(_read_json(folder / CONFIG))
     with _reading(folder / PREDICTIONS):
         answers = _read_answers(folder / PREDICTIONS)
     with _reading(folder / REPORT):
-        run = _finished(folder, name, data, _read_json(folder / REPORT), answers)
+        run = _finished(folder, name, (data, root), _read_json(folder / REPORT), answers)
     if len(answers) != run.n:
         raise DataError(
             f"{folder / PREDICTIONS}: holds {len(answers)} images where {REPORT} counts {run.n}; restore the file, or train again."
@@ -138,12 +146,24 @@ def _read(folder: Path, name: str) -> FinishedRun:
     return run
 
 
-def _finished(folder: Path, name: str, data: Path, report: Mapping[str, Any], answers: Sequence[Answer]) -> FinishedRun:
+def _places(config: Mapping[str, Any]) -> tuple[Path, Path]:
+    """The data that a run was given, and the root of its images, which is another where a file says what is on them. Older versions did
+    not record it: then it is that file's folder."""
+    data = Path(_value(config, str, "data"))
+    if "root" in config:
+        return data, Path(_value(config, str, "root"))
+    is_place = data.is_dir() or is_archive(data) or not (is_table(data) or data.is_file())
+    return data, data if is_place else data.parent
+
+
+def _finished(
+    folder: Path, name: str, places: tuple[Path, Path], report: Mapping[str, Any], answers: Sequence[Answer]
+) -> FinishedRun:
     settings = {(stage, key): value for stage, named in _value(report, dict, "settings").items()
                 for key, value in (named if isinstance(named, dict) else {}).items()}  # fmt: skip
     versions = {("version", package): version for package, version in _value(report, dict, "environment", "versions").items()}
     return FinishedRun(
-        name, folder, data, _value(report, str, "task"), tuple(map(str, _value(report, list, "data", "labels"))),
+        name, folder, *places, *_opening(settings), _value(report, str, "task"), tuple(map(str, _value(report, list, "data", "labels"))),
         _value(report, str, "network", "backbone"), _value(report, str, "network", "weights"), _value(report, int, "network", "size"),
         _value(report, int, "network", "parameters"), _value(report, int, "environment", "seed"),
         float(_value(report, NUMBER, "training", "seconds", "training")), _value(report, int, "test", "n"),
@@ -152,6 +172,14 @@ def _finished(folder: Path, name: str, data: Path, report: Mapping[str, Any], an
         {key: _interval(report, key) for key in _value(report, dict, "test", "intervals")},
         settings | versions, answers,
     )  # fmt: skip
+
+
+def _opening(settings: Mapping[tuple[str, str], Any]) -> tuple[Reading, Limits]:
+    """How images were read, and how large they could be; what older versions did not have is as it is by default."""
+    known = {"window": None, "bands": None, **vars(Limits())}
+    known |= {name: value for (stage, name), value in settings.items() if stage == "data"}
+    window, bands = (_value(known, (str, type(None)), name) for name in ("window", "bands"))
+    return Reading.of(window, bands), Limits(_value(known, int, "max_pixels"), _value(known, int, "max_bytes"))
 
 
 def _interval(report: Mapping[str, Any], metric: str) -> tuple[float, float]:

@@ -134,9 +134,10 @@ def new_run(out: str | None, task: str, name: str) -> Run:
 
 
 def begin(root: Path, dataset: Dataset, settings: TrainSettings, choice: Choice, plan: Plan, fold: int | None = None) -> Run:
-    """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop."""
+    """A new run's folder with its ``config.json``: the data, the settings and the plan, so that it can go on after a stop; and ``root``,
+    from which names of images lead to them."""
     run = new_run(settings.run.out, dataset.task, stem(root))
-    record = {"data": str(root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(),
+    record = {"data": str(root), "root": str(dataset.root), "fingerprint": dataset.fingerprint, "settings": settings.to_json(),
               "choice": choice.to_json(), "plan": plan.to_json(), "fold": fold}  # fmt: skip
     run.write_json(CONFIG, record)
     return run
