@@ -156,9 +156,7 @@ def _places(config: Mapping[str, Any]) -> tuple[Path, Path]:
     return data, data if is_place else data.parent
 
 
-def _finished(
-    folder: Path, name: str, places: tuple[Path, Path], report: Mapping[str, Any], answers: Sequence[Answer]
-) -> FinishedRun:
+def _finished(folder: Path, name: str, places: tuple[Path, Path], report: Mapping[str, Any], answers: Sequence[Answer]) -> FinishedRun:
     settings = {(stage, key): value for stage, named in _value(report, dict, "settings").items()
                 for key, value in (named if isinstance(named, dict) else {}).items()}  # fmt: skip
     versions = {("version", package): version for package, version in _value(report, dict, "environment", "versions").items()}

@@ -194,8 +194,8 @@ class Explainer:
         box = covered(seen.back_to(*size), prepare.shape)
         return Explained(
             path=name, label=about.label, score=about.score, answer=about.answer, given=_given(prediction),
-            abstained=prediction.caution is not None and prediction.caution.abstained,
-            method=self.method.name, heat=heat_of(evidence), box=box, whole=is_whole(box, *size), tested=self._tested(image, about, evidence),
+            abstained=prediction.caution is not None and prediction.caution.abstained, method=self.method.name, heat=heat_of(evidence),
+            box=box, whole=is_whole(box, *size), tested=self._tested(image, about, evidence),
             trust=self.trust, nearest=tuple(neighbours), size=size, object=about.object, scenes=self.model.task.SCENES,
         )  # fmt: skip
 
