@@ -10,6 +10,8 @@ import pytest
 
 import sightline
 from conftest import write_shapes
+from sightline.data import room
+from sightline.data.locks import is_locked, try_lock
 from sightline.data.readers import read_dataset
 from sightline.data.remote import local, url_of
 from sightline.errors import DataError, ResourceError, UsageError
@@ -69,7 +71,7 @@ def test_an_archive_is_copied_once_and_again_when_it_changed(tmp_path, memory, o
     write_shapes(folder, per_class=3)
     put(memory, packed(folder, "stored.zip"), "/there/data.zip")
     assert len(read_dataset(local("memory://there/data.zip"))[0]) == 9
-    assert [file.name for file in first.parent.iterdir() if file.name != "marks.json"] == ["data.zip"]
+    assert [file.name for file in first.parent.iterdir() if file.suffix not in (".json", ".lock")] == ["data.zip"]
 
 
 @pytest.mark.parametrize("pattern", ["shapes-{0000..0001}.tar", "shapes-*.tar"])
@@ -135,6 +137,67 @@ def test_the_copy_used_longest_ago_makes_room(tmp_path, memory, empty_cache):
     os.utime(first.parent, (1, 1))
     third = local("memory://c.tar", limit_gb=100_000 / 1e9)
     assert [copy.exists() for copy in (first, second, third)] == [False, True, True]
+
+
+def test_a_copy_that_is_there_needs_no_more_room(tmp_path, memory, monkeypatch):
+    put(memory, shard(tmp_path / "a.tar", {"1.png": png()}), "/a.tar")
+    copy = local("memory://a.tar")
+    usage = room.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage._replace(free=0))
+    assert local("memory://a.tar") == copy
+    put(memory, shard(tmp_path / "a.tar", {"1.png": os.urandom(30_000)}), "/a.tar")
+    with pytest.raises(ResourceError, match=r"the copy of memory://a\.tar needs 4.* and 0 GB are free; make room"):
+        local("memory://a.tar")
+
+
+@pytest.fixture
+def both(tmp_path, memory):
+    """Two URLs, and gigabytes in which one of their copies has room."""
+    for name in "ab":
+        put(memory, shard(tmp_path / f"{name}.tar", {"1.png": os.urandom(30_000)}), f"/{name}.tar")
+    return ("memory://a.tar", "memory://b.tar"), 50_000 / 1e9
+
+
+def test_copies_given_together_do_not_make_room_for_each_other(both, run, empty_cache, monkeypatch):
+    urls, room_for_one = both
+    with pytest.raises(ResourceError, match=r"copy of memory://b\.tar would take .* beside .* in use, .*; raise --store-limit"):
+        [local(url, room_for_one, beside=urls) for url in urls]
+    assert len([*empty_cache.rglob("a.tar")]) == 1
+    assert local(urls[1], room_for_one).exists()
+    assert not [*empty_cache.rglob("a.tar")]
+    monkeypatch.setattr("sightline.config.LookConfig.store_limit", room_for_one)
+    with pytest.raises(ResourceError, match=r"copy of memory://a\.tar would take .* in use, .*; copy it .* by hand and give its path"):
+        sightline.predict(run.model, urls[::-1])
+
+
+def test_a_copy_that_another_process_reads_makes_no_room(both):
+    urls, room_for_one = both
+    first = local(urls[0])
+    (held,) = first.parent.glob("*.lock")
+    assert is_locked(held)
+    with (first.parent / "other.lock").open("a") as file:
+        assert try_lock(file.fileno())
+        with pytest.raises(ResourceError, match="in use"):
+            local(urls[1], room_for_one)
+        assert first.exists()
+        assert not held.exists(), "a process holds what its last call was given"
+    assert local(urls[1], room_for_one).exists()
+    assert not first.exists()
+
+
+def test_what_another_process_is_copying_is_left_alone(tmp_path, memory):
+    put(memory, shard(tmp_path / "a.tar", {"1.png": png()}), "/a.tar")
+    folder = local("memory://a.tar").parent
+    live, dead = (folder / f"a.tar.0.{owner}.part" for owner in ("live", "dead"))
+    for path in (live, dead, folder / "dead.lock"):
+        path.touch()
+        os.utime(path, (1, 1))
+    with (folder / "live.lock").open("a") as file:
+        assert try_lock(file.fileno())
+        local("memory://a.tar")
+        assert [live.exists(), dead.exists(), (folder / "dead.lock").exists()] == [True, False, False]
+    local("memory://a.tar")
+    assert not live.exists()
 
 
 def test_images_by_url_are_explained(tmp_path, memory, run):

@@ -14,6 +14,7 @@ from conftest import write_shapes
 from sightline.data import look, room, store
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
+from sightline.data.locks import try_lock
 from sightline.data.look import look_at
 from sightline.errors import ResourceError
 
@@ -225,6 +226,31 @@ def test_too_little_space_on_the_disk_is_refused(own_shapes, decoded, monkeypatc
     with pytest.raises(ResourceError, match="GB are free; make room or set SIGHTLINE_CACHE"):
         build(own_shapes)
     assert decoded == []
+
+
+def test_only_what_is_still_to_be_written_has_to_fit_on_the_disk(own_shapes, decoded, monkeypatch):
+    build(own_shapes)
+    decoded.clear()
+    Image.new("RGB", (20, 20), "green").save(own_shapes / "disc" / "new.png")
+    usage = room.shutil.disk_usage(own_shapes)
+    free = round(room.KEEP_FREE * usage.total + 2 * SIDE * SIDE * 3 * store.ASPECT)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage._replace(free=free))
+    assert_is_store_of(build(own_shapes), own_shapes)
+    assert decoded == ["new.png"]
+
+
+def test_a_store_that_is_being_built_makes_no_room(tmp_path, decoded, empty_cache):
+    first, second = (write_shapes(tmp_path / name, per_class=4, seed=seed) for seed, name in enumerate("ab"))
+    build(first)
+    (folder,) = (empty_cache / "stores").iterdir()
+    limit = 12 * SIDE * SIDE * 3 * store.ASPECT + 100
+    with (folder / "other.lock").open("a") as file:
+        assert try_lock(file.fileno())
+        with pytest.raises(ResourceError, match=r"would take .* GB beside .* GB in use, over the limit .*; raise --store-limit"):
+            build(second, limit_bytes=limit)
+        assert folder.exists()
+    build(second, limit_bytes=limit)
+    assert not folder.exists()
 
 
 def test_the_store_used_longest_ago_makes_room(tmp_path, decoded, empty_cache):

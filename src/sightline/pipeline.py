@@ -132,7 +132,7 @@ def predict(
     config, using, bulk = make_all((PredictConfig, RuntimeConfig, BulkConfig), settings)
     if is_bulk(config, bulk):
         return predict_in_bulk(Path(model), images, config, using, bulk, top)
-    images = [local(image) for image in images]
+    images = [local(image, beside=images) for image in images]
     many = len(images) > 1 or config.tile is not None or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
     opened = Model.open(model, require_signature=using.require_signature, many=many, **using.opening(bulk.engine))
     return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
@@ -152,7 +152,7 @@ def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) ->
     if tiling := explainer.model.tiling:
         console.say(f"The model was trained on tiles of {tiling.side} pixels; larger images are explained as a whole: better give parts.")
     limits = Limits(using.max_pixels, using.max_bytes)
-    refs = given_images([local(image) for image in images], limits)
+    refs = given_images([local(image, beside=images) for image in images], limits)
     return zip(map(str, refs), console.track(explainer.stream(refs, limits), len(refs), "Explaining"), strict=True)
 
 

@@ -67,10 +67,11 @@ def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limi
             folder.touch()
         return old
     with _named_disk_errors(folder):
-        make_room(folder, len(dataset) * side * side * reading.channels * ASPECT, limit_bytes)
-        folder.mkdir(parents=True, exist_ok=True)
         before = earlier(folder, None if old is None else _table(folder), side)
         known = known_rows(dataset.refs, stamps, before)
+        each = side * side * reading.channels * ASPECT
+        make_room(folder, len(dataset) * each, np.count_nonzero(~known.reused) * each, limit_bytes)
+        folder.mkdir(parents=True, exist_ok=True)
         with begun(folder, reading.channels, limit_bytes, known.files) as build:
             looks = _looks(dataset, known, before, how, workers)
             fresh = np.flatnonzero(~known.reused)
