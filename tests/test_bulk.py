@@ -174,6 +174,13 @@ def test_a_folder_goes_on_with_the_chunks_that_it_has(tmp_path):
     assert begin(tmp_path / "given", "predict", "m", {}, REFS, None) == given
 
 
+def test_a_folder_among_the_images_goes_on(photos, monkeypatch):
+    monkeypatch.chdir(photos / "photos")
+    first, again = (begin(Path("answers"), "predict", "m", {}, listed(["."]), None) for _ in range(2))
+    assert first == again
+    assert first.images == len(ALL)
+
+
 def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "diary.txt").touch()
     with pytest.raises(UsageError, match=r"holds 1 other file \(diary\.txt\); give a new or empty folder"):

@@ -71,7 +71,7 @@ def test_a_tree_is_listed_alike_unpacked_and_packed(tmp_path_factory, names):
 
 
 ODD_NAMES = ["1.jpg", "a.json", "b.TXT", "readme", "README.md", "x.readme", "Thumbs.db", "my.db", "desktop.ini", "x.ini", ".hidden.png",
-             "license", "photo", "c.tar.gz", "..png", "d.jpg.json", "json"]  # fmt: skip
+             "license", "photo", "c.tar.gz", "..png", "d.jpg.json", "json", "e.jsonl", "f.NDJSON"]  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(ODD_NAMES), unique=True))

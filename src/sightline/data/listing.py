@@ -15,8 +15,8 @@ from sightline.errors import DataError
 
 # What lies about in folders and is not meant as an image. Anything else is tried, and named if it cannot be read.
 IGNORED_NAMES = {"thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt"}
-IGNORED_SUFFIXES = {".json", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".md", ".py", ".ipynb", ".npy", ".npz", ".parquet",
-                    ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}  # fmt: skip
+IGNORED_SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".md", ".py", ".ipynb", ".npy", ".npz",
+                    ".parquet", ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}  # fmt: skip
 _IGNORED_ENDINGS = tuple(IGNORED_SUFFIXES)
 # What stands behind the last dot of a name that is to be looked at more closely.
 _ODD_ENDS = {name.rpartition(".")[2] for name in IGNORED_NAMES | IGNORED_SUFFIXES}
