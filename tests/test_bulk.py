@@ -83,6 +83,18 @@ def test_what_cannot_be_listed_is_one_image_among_others_and_an_error_alone(phot
         keys("round.txt")
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(photos):
+    (photos / "some.txt").write_text("\n".join(GOOD[:2]), "utf-8-sig")
+    assert keys("some.txt") == GOOD[:2]
+
+
+@pytest.mark.parametrize("word", ["s3://bucket/a.tar", Path("s3://bucket/a.tar"), "urls.txt"])
+def test_what_is_named_by_a_url_is_to_be_copied_first(photos, word):
+    (photos / "urls.txt").write_text("photos/disc/000.png\ns3://bucket/a.tar\n")
+    with pytest.raises(UsageError, match=r"^s3://bucket/a\.tar: is named by a URL, .* copy it to where all workers see it"):
+        keys(GOOD[0], word)
+
+
 def table(place, **columns):
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: sightline[scale]")
     import pyarrow.parquet as pq

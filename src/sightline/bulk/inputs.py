@@ -13,6 +13,7 @@ from sightline.data.container import is_archive
 from sightline.data.decode import Limits
 from sightline.data.given import images_at
 from sightline.data.listing import names_on_disk, shown_names
+from sightline.data.remote import url_of
 from sightline.errors import DataError, UsageError
 from sightline.records import ImageRef
 
@@ -27,7 +28,7 @@ def listed(words: Sequence[str | Path], column: str | None = None, limits: Limit
     column  of tables, the one that holds images; found by its name when not given
 
     Of several places, one that cannot be listed is a single image, whose row will have the reason. Raises UsageError where nothing is
-    named or a list names itself, DataError where the only place cannot be listed.
+    named, a list names itself or something is named by a URL, DataError where the only place cannot be listed.
     """
     if not words:
         raise UsageError("Give at least one image or folder after the model.")
@@ -44,13 +45,17 @@ def listed(words: Sequence[str | Path], column: str | None = None, limits: Limit
 
 def _places(word: Path, lists: tuple[Path, ...]) -> Iterator[Path]:
     """The files and folders that a word stands for; ``lists`` are those it came from."""
+    url = url_of(word)
+    if url is not None and not os.path.lexists(word):
+        # Keys are paths as they were given, which those of a copy are not, and workers on other machines would not see it.
+        raise UsageError(f"{url}: is named by a URL, which bulk work does not read; copy it to where all workers see it and give its path.")
     if word.is_dir() and not is_archive(word):
         yield from _containers(word)
     elif word.suffix.lower() == LIST and word.is_file():
         if word in lists:
             raise UsageError(f"{word}: this list names itself; take that line out.")
         for line in _lines(word):
-            yield from _places(Path(os.path.join(word.parent, line)), (*lists, word))
+            yield from _places(Path(line if url_of(line) else os.path.join(word.parent, line)), (*lists, word))
     elif not os.path.lexists(word) and glob.has_magic(str(word)):
         found = sorted(glob.glob(str(word), recursive=True))
         if not found:
@@ -75,7 +80,7 @@ def _container_names(names: list[str]) -> list[str]:
 def _lines(path: Path) -> list[str]:
     """The lines of a list, without empty ones and remarks behind #."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: this list cannot be read ({error}); it must be text in UTF-8.") from error
     lines = [line.strip() for line in text.splitlines()]
