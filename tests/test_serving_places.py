@@ -56,6 +56,21 @@ def test_a_client_is_told_to_wait_for_what_is_under_way_at_the_rate_of_late(seco
     assert len(stays) == under_way
 
 
+def test_quiet_times_say_nothing_of_the_rate():
+    now = [0.0]
+    places = Places(4, clock=lambda: now[0])
+    for _ in range(64):
+        with places.enter():
+            now[0] += 0.01
+        now[0] += 0.01
+    now[0] += 3600
+    stays = [places.enter() for _ in range(4)]
+    assert int(declined(places.enter).headers["retry-after"]) == 1
+    now[0] += 64  # which is under way, and no quiet time
+    assert int(declined(places.enter).headers["retry-after"]) == 5
+    assert len(stays) == 4
+
+
 @given(st.lists(st.integers(-3, 5), max_size=40), st.integers(1, 12))
 def test_places_taken_are_those_of_who_is_inside_and_never_too_many(steps, most):
     places, inside = Places(most), []

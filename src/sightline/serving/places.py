@@ -33,6 +33,8 @@ class Places:
         self.taken = 0
         self.open = True
         self._told, self._clock = told, clock
+        self._busy, self._changed = 0.0, clock()
+        # Of the images answered last, how long anything had been under way when each was: quiet times say nothing of the rate.
         self._finished: deque[float] = deque(maxlen=RECENT)
 
     def objection(self) -> Declined | None:
@@ -56,6 +58,7 @@ class Places:
         return stay
 
     def take(self, images: int) -> None:
+        self._busy, self._changed = self._busy_until_now(), self._clock()
         self.taken += images
         self._told(self.taken)
 
@@ -63,13 +66,17 @@ class Places:
         """Places of images; from those that were answered the rate is known."""
         self.take(-images)
         if answered:
-            self._finished.extend([self._clock()] * images)
+            self._finished.extend([self._busy] * images)
+
+    def _busy_until_now(self) -> float:
+        """Seconds in which anything was under way."""
+        return self._busy + (self._clock() - self._changed if self.taken else 0.0)
 
     def _wait(self) -> int:
         """Seconds until what is under way now will be done, at the rate of late."""
         if len(self._finished) < 2:
             return LEAST_WAIT
-        seconds_each = (self._clock() - self._finished[0]) / len(self._finished)
+        seconds_each = (self._busy_until_now() - self._finished[0]) / len(self._finished)
         return max(LEAST_WAIT, min(MOST_WAIT, math.ceil(self.taken * seconds_each)))
 
 
