@@ -77,7 +77,7 @@ def test_json_holds_base64_and_what_is_none_is_an_image_without_data():
     (b"--x\r\n\r\n1\r\n--x--\r\n", "multipart/form-data; boundary=x", 400, "'files'"),
     (b"{", "application/json", 400, "not JSON"),
     (b"\xff\xfe", "application/json", 400, "not JSON"),
-    (b"[" * 100_000, "application/json", 400, "not JSON"),
+    (b"[" * 300, "application/json", 400, "not JSON"),
     (b"[]", "application/json", 400, "no list"),
     (b'{"images": {}}', "application/json", 400, "no list"),
     (b'{"images": []}', "application/json", 400, "no image"),
@@ -104,3 +104,21 @@ def test_more_images_than_are_taken_are_too_large_and_more_than_fit_now_are_for_
     assert refused(*body(4), places=places)[0] == 503
     assert places.taken == 0
     assert len(read(*body(3), places=places)) == 3
+
+
+def test_json_that_is_nested_too_deeply_is_none():
+    many = ServeConfig(max_files=100_000, queue=100_000)
+    assert refused(b"[" * 100_000, "application/json", config=many) == refused(b"{", "application/json")
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "7"])
+def test_json_of_more_values_than_its_images_can_need_is_refused_before_it_is_parsed(value, monkeypatch):
+    monkeypatch.setattr("sightline.serving.body.json.loads", lambda text: pytest.fail("it was parsed"))
+    status, sentence = refused(f'{{"images": [{",".join([value] * 1000)}]}}'.encode(), "application/json")
+    assert status == 413
+    assert "more than 4 images can need" in sentence
+
+
+def test_names_in_json_may_have_brackets_and_commas():
+    name = "photos of 2024, [all] {of them}, " * 5
+    assert read(json.dumps({"images": [{"name": name, "data": "AAAA"}] * 4}).encode(), "application/json") == [(name, bytes(3))] * 4

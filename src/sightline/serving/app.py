@@ -68,7 +68,7 @@ def _add_predict(app: FastAPI) -> None:
         served = models.named(model)
         with places.enter() as stay:
             kind = request.headers.get("content-type", "")
-            given = await images_of(_chunks(request), kind, config, stay, models.decoding)
+            given = await images_of(_chunks(request), kind, config, stay, models.parsing)
             if NOTED in request.scope:
                 request.scope[NOTED].images = len(given)
             results = await in_time(answered(models, served, given, Wanted(top, explain, mask)), request.receive, config.timeout)

@@ -19,6 +19,9 @@ from sightline.serving.declined import Declined
 from sightline.serving.places import Stay
 
 FIELD = "files"
+# Brackets and commas that JSON may have for each image, in names too; base64 has none. Each may stand for a value, and of empty ones
+# 64 MB would be 2 GB once parsed.
+SIGNS = 64
 HOW = 'send images as multipart/form-data in \'files\', or as JSON {"images": [{"name": "a.jpg", "data": "<base64>"}]}'
 
 
@@ -30,8 +33,11 @@ class Given:
     data: bytes | None
 
 
-async def images_of(chunks: AsyncIterator[bytes], kind: str, config: ServeConfig, stay: Stay, threads: Executor) -> list[Given]:
-    """The images of a body of the content type ``kind``, for each of which ``stay`` gets a place. Raises Declined."""
+async def images_of(chunks: AsyncIterator[bytes], kind: str, config: ServeConfig, stay: Stay, parsing: Executor) -> list[Given]:
+    """The images of a body of the content type ``kind``, for each of which ``stay`` gets a place; JSON is read in ``parsing``.
+
+    Raises Declined.
+    """
     from python_multipart.multipart import parse_options_header
 
     media, options = parse_options_header(kind)
@@ -46,7 +52,7 @@ async def images_of(chunks: AsyncIterator[bytes], kind: str, config: ServeConfig
         text = bytearray()
         async for chunk in chunks:
             text += chunk
-        found = await asyncio.get_running_loop().run_in_executor(threads, _from_json, bytes(text))
+        found = await asyncio.get_running_loop().run_in_executor(parsing, _from_json, text, _most(config))
         _check_count(len(found), config)
         stay.grow(max(0, len(found) - stay.images))
     else:
@@ -56,8 +62,13 @@ async def images_of(chunks: AsyncIterator[bytes], kind: str, config: ServeConfig
     return found
 
 
+def _most(config: ServeConfig) -> int:
+    """Images that a request may hold."""
+    return min(config.max_files, config.queue)
+
+
 def _check_count(count: int, config: ServeConfig) -> None:
-    most = min(config.max_files, config.queue)
+    most = _most(config)
     if count > most:
         raise Declined(413, f"A request may hold {most} images at most: send the others in another.", close=True)
 
@@ -142,7 +153,9 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
 
-def _from_json(text: bytes) -> list[Given]:
+def _from_json(text: bytearray, most: int) -> list[Given]:
+    if sum(map(text.count, (b"{", b"[", b","))) > SIGNS * (most + 2):
+        raise Declined(413, f"The JSON holds more than {most} images can need: send fewer, and only their names and data.")
     try:
         body: Any = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -87,6 +87,7 @@ class Models:
         self.decoding = ThreadPoolExecutor(self.threads, "decoding")
         self.computing = ThreadPoolExecutor(1, "computing")
         self.explaining = ThreadPoolExecutor(1, "explaining")
+        self.parsing = ThreadPoolExecutor(1, "parsing")  # one body at a time, which meanwhile takes several times its size
         self.explanations = Places(MOST_EXPLANATIONS)
         self._served: dict[str, Served] = {}
 
@@ -98,7 +99,7 @@ class Models:
 
     def close(self) -> None:
         """Let the threads and files go; what is being computed is finished."""
-        for pool in (self.decoding, self.computing, self.explaining):
+        for pool in (self.decoding, self.computing, self.explaining, self.parsing):
             pool.shutdown(cancel_futures=True)
         for served in self:
             served.bundle.close()
