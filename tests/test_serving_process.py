@@ -19,6 +19,7 @@ from served import GREEN, RED, form, serving, write_colours
 from sightline.cli import _exit_code
 from sightline.errors import UsageError
 from sightline.serving.names import check_libraries, names_of
+from sightline.serving.run import _allow_connections
 
 
 @pytest.fixture
@@ -58,12 +59,29 @@ def test_names_come_from_files_and_folders_and_are_distinct(tmp_path):
 @pytest.mark.parametrize(("words", "says"), [
     (["--host", "192.0.2.1"], "not an address of this machine"),
     (["--host", "no such host"], "not an address of this machine"),
+    (["--host", "127.0.0..1"], "not an address of this machine"),
     (["--port", "70000"], "port"),
     (["--token", "short"], "at least 16"),
     (["--wrokers", "2"], "--workers"),
 ])  # fmt: skip
 def test_an_address_or_setting_that_cannot_be_is_refused_in_a_sentence(colours, capsys, words, says):
     assert says in refused(capsys, colours, *words)
+
+
+@pytest.mark.parametrize(("allowed", "asked"), [(100_000, [65_536]), (24_576, [65_536, 10_240]), (300, [65_536, 10_240, 4_096])])
+def test_a_system_that_allows_fewer_open_files_than_it_says_is_asked_for_fewer(monkeypatch, allowed, asked):
+    resource = pytest.importorskip("resource", reason="needs POSIX")
+    limits = []
+
+    def set_limit(kind, given):
+        limits.append(given[0])
+        if given[0] > allowed:
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    _allow_connections()
+    assert limits == asked
 
 
 def test_a_port_that_is_taken_is_said(colours, capsys):

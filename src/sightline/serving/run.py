@@ -34,7 +34,8 @@ SETTLING_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 30
 # In which a client must have taken its answer once the server stops.
 LAST_SECONDS = 10
-MOST_FILES = 65_536
+# Open files to ask for, and what is asked for where a system allows fewer than it says, as macOS does.
+MOST_FILES = (65_536, 10_240, 4_096)
 
 Ready = Callable[[Mapping[str, Any]], None]
 """Told once requests are taken: ``{"address", "models", "workers", "pid"}``."""
@@ -166,10 +167,9 @@ def listening(host: str, port: int) -> socket.socket:
     """A socket bound to an address of this machine. Raises UsageError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except OSError as error:
-        raise UsageError(
-            f"--host {host}: is not an address of this machine ({error.strerror}); leave it out for this machine only."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it has a part that no name has"
+        raise UsageError(f"--host {host}: is not an address of this machine ({reason}); leave it out for this machine only.") from error
     found = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # elsewhere it would let two servers have the same port
@@ -208,6 +208,10 @@ def _allow_connections() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for most in MOST_FILES:
+        wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        if soft >= wanted:
+            return
+        with suppress(ValueError, OSError):  # a server with fewer connections is one all the same
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
