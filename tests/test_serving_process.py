@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -236,6 +237,33 @@ def test_several_workers_share_the_port_and_their_figures_and_one_that_dies_is_r
         assert "another is started" in errors.read_text()
         until(lambda: answers(server), server)
         assert server.stopped() == 0
+
+
+def test_a_replacement_that_cannot_begin_is_tried_again_while_another_serves(colours, errors, tmp_path):
+    with serving(colours, "--workers", "2", "--no-watch", errors=errors) as server:
+        workers = children(server.process.pid)
+        colours.rename(tmp_path / "whole")
+        colours.write_bytes(b"broken")
+        os.kill(workers[-1], signal.SIGKILL)
+        until(lambda: "it is tried again in 2 s." in errors.read_text(), server)
+        assert errors.read_text().count("another is started") == 1
+        until(lambda: answers(server), server)
+        (tmp_path / "whole").replace(colours)
+        until(lambda: len(children(server.process.pid)) == len(workers), server)
+        assert server.stopped() == 0
+
+
+def test_a_second_signal_ends_workers_at_once(colours, errors):
+    with serving(colours, "--workers", "2", errors=errors) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            head = f"POST /v1/predict HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+            client.sendall(head.encode())
+            until(lambda: b"sightline_queue_images 1.0" in server.ask("/metrics")[1], server)
+            server.process.terminate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.process.wait(2)
+            assert server.stopped() == 0, "well before the request that is under way is given up"
 
 
 def answers(server) -> bool:
