@@ -127,10 +127,12 @@ def test_a_network_without_normalisation_learns_slowly():
 
 
 def test_imbalance_is_said_or_met():
-    def reasons(imbalance, **settings):
-        return " ".join(make_plan(TrainConfig(**settings), 500, pretrained=True, imbalance=imbalance).reasons)
+    def reasons(imbalance, lies=None, **settings):
+        return " ".join(make_plan(TrainConfig(**settings), 500, pretrained=True, imbalance=imbalance, lies=lies).reasons)
 
     assert "The largest class has 40 times the images of the smallest; --balance" in reasons(40.0)
+    assert "The largest class has 40 times the objects of the smallest" in reasons(40.0, "boxes")
+    assert "The largest class has 40 times the pixels of the smallest" in reasons(40.0, "maps")
     assert "times the images" not in reasons(9.0) + reasons(40.0, balance="weights") + reasons(40.0, balance="sampling")
     assert "rare classes weigh as much" in reasons(40.0, balance="weights")
     assert "as often as common ones" in reasons(40.0, balance="sampling")

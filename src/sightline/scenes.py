@@ -67,6 +67,10 @@ class Objects:
         """The classes of the objects, each once, crowds left out."""
         return np.unique(self.labels[~self.crowd])
 
+    def counts(self, k: int) -> NDArray[np.int64]:
+        """(k,) how many objects there are of each class, crowds left out."""
+        return np.bincount(self.labels[~self.crowd], minlength=k)
+
     def select(self, chosen: NDArray[Any]) -> Objects:
         """Some of the objects, by indices or mask."""
         places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
@@ -103,6 +107,10 @@ class LabelMap:
     def present(self) -> NDArray[np.int64]:
         """The classes that any pixel has."""
         return np.flatnonzero(self.pixels)
+
+    def counts(self, k: int) -> NDArray[np.int64]:
+        """(k,) how many pixels each class has."""
+        return np.pad(self.pixels, (0, k - len(self.pixels)))
 
     def relabelled(self, index: NDArray[np.int64]) -> LabelMap:
         """The same with ``index[label]`` for each label."""

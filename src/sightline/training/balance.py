@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.records import presence
 
-# A tag on one image in ten thousand would otherwise outweigh all others together.
-LARGEST_TAG_WEIGHT = 100.0
+# A tag on one image in ten thousand, or a class of one pixel in a million, would otherwise outweigh all others together.
+LARGEST_WEIGHT = 100.0
 # From this ratio of the largest to the smallest class on, the imbalance is worth a word.
 WORTH_SAYING = 10.0
 
 
-def class_weights(targets: NDArray[np.int64] | NDArray[np.bool_], classes: int) -> NDArray[np.float32]:
+def class_weights(targets: NDArray[Any], classes: int) -> NDArray[np.float32]:
     """(k,) weights for the loss.
 
-    Of (n,) classes: inverse to their number of images, n / (k count), so that every class has the same weight altogether. Of
+    Of (n,) classes: inverse to their number of images, n / (k count), so that every class has the same weight altogether. Of objects
+    and label maps the same by the number of objects or pixels, which is what their losses are of; 1 for a class without any. Of
     (n, k) tags: images without the tag for each one with it, which is what the loss of its presence is to be multiplied by.
     """
-    targets = presence(targets, classes)
     counts = label_counts(targets, classes)
     if targets.ndim == 2:
-        return np.clip((len(targets) - counts) / np.maximum(counts, 1), 1 / LARGEST_TAG_WEIGHT, LARGEST_TAG_WEIGHT).astype(np.float32)
-    return (len(targets) / (classes * np.maximum(counts, 1))).astype(np.float32)
+        return np.clip((len(targets) - counts) / np.maximum(counts, 1), 1 / LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.float32)
+    even = counts.sum() / (classes * np.maximum(counts, 1))
+    return (np.where(counts, np.minimum(even, LARGEST_WEIGHT), 1) if targets.dtype == object else even).astype(np.float32)
 
 
-def sampling_shares(targets: NDArray[np.int64] | NDArray[np.bool_], classes: int) -> NDArray[np.float64]:
+def sampling_shares(targets: NDArray[Any], classes: int) -> NDArray[np.float64]:
     """(n,) chances of each image to be drawn, adding up to 1: inverse to its class's images, or to those of its rarest tag."""
     targets = presence(targets, classes)
     rarity = 1 / np.maximum(label_counts(targets, classes), 1)
@@ -38,13 +41,15 @@ def sampling_shares(targets: NDArray[np.int64] | NDArray[np.bool_], classes: int
     return chances / chances.sum()
 
 
-def label_counts(targets: NDArray[np.int64] | NDArray[np.bool_], classes: int) -> NDArray[np.int64]:
-    """(k,) images of each class or with each tag."""
+def label_counts(targets: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """(k,) images of each class or with each tag, or its objects or pixels where things lie on the images."""
+    if targets.dtype == object:
+        return np.sum([target.counts(classes) for target in targets], axis=0, dtype=np.int64)
     return targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes)
 
 
-def imbalance(targets: NDArray[np.int64] | NDArray[np.bool_], classes: int) -> float:
-    """How many times as many images the largest class has as the smallest that has any; 1 where there is none."""
-    counts = label_counts(presence(targets, classes), classes)
+def imbalance(targets: NDArray[Any], classes: int) -> float:
+    """How many times as many images, objects or pixels the largest class has as the smallest that has any; 1 where there is none."""
+    counts = label_counts(targets, classes)
     counts = counts[counts > 0]
     return float(counts.max() / counts.min()) if len(counts) else 1.0

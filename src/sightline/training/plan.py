@@ -157,9 +157,10 @@ def make_plan(
     """The plan for ``n_train`` images; what the configuration leaves open is chosen here.
 
     ``normalised`` says whether the network has normalisation layers: without any, large steps end its learning for good.
-    ``imbalance`` is how many times as many images the largest class has as the smallest, ``size`` the side of the network's input,
-    and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and moves with them:
-    "boxes" or "maps". ``queries`` says that the network answers with a set of them, for which AdamW is usual at other rates.
+    ``imbalance`` is how many times as many images, objects or pixels the largest class has as the smallest, ``size`` the side of the
+    network's input, and ``takes`` tells whether the network takes images with another side. ``lies`` says what lies on the images and
+    moves with them: "boxes" or "maps". ``queries`` says that the network answers with a set of them, for which AdamW is usual at other
+    rates.
     """
     _check(config, augment, size, probe=pretrained and lies is None)
     scenes, usual, mirrored = lies is not None, OF_QUERIES if queries else OF_SCENES if lies else OF_IMAGES, mirroring_matters(labels)
@@ -179,7 +180,7 @@ def make_plan(
         sizes=_sizes(config, size, takes, pretrained=pretrained), reasons=(),
     )  # fmt: skip
     slow = not (normalised or pretrained or config.lr)
-    return replace(plan, reasons=tuple(reasons_for(plan, config, augment, n_train, mirrored, imbalance, slow=slow)))
+    return replace(plan, reasons=tuple(reasons_for(plan, config, augment, n_train, mirrored, imbalance, slow=slow, lies=lies)))
 
 
 def _or(asked: float | None, usual: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sightline.config import AugmentConfig, TrainConfig
@@ -10,15 +11,19 @@ from sightline.training.balance import WORTH_SAYING
 if TYPE_CHECKING:
     from sightline.training.plan import Plan
 
+# Of what a class has many or few, by what lies on the images; otherwise of images.
+COUNTED: Mapping[str | None, str] = {"boxes": "objects", "maps": "pixels"}
+
 
 def reasons_for(
-    plan: Plan, config: TrainConfig, augment: AugmentConfig, n_train: int, mirrored: str | None, imbalance: float, *, slow: bool
-) -> list[str]:
-    """What is said of a plan; ``slow`` says whether the network's layers took down the rate."""
+    plan: Plan, config: TrainConfig, augment: AugmentConfig, n_train: int, mirrored: str | None, imbalance: float, *, slow: bool,
+    lies: str | None,
+) -> list[str]:  # fmt: skip
+    """What is said of a plan; ``slow`` says whether the network's layers took down the rate, ``lies`` what lies on the images."""
     reasons = _learning(plan, config)
     if slow:
         reasons.append("The rate is low because this network has no normalisation layers.")
-    reasons += _hardening(augment) + _balance(config.balance, imbalance)
+    reasons += _hardening(augment) + _balance(config.balance, imbalance, COUNTED.get(lies, "images"))
     if plan.sizes:
         first, last = plan.sizes
         reasons.append(f"Images are {first} px at first and grow to {last} px: early steps learn as much from small ones, faster.")
@@ -49,14 +54,14 @@ def _hardening(augment: AugmentConfig) -> list[str]:
     return ["At the end all layers learn once more, from images of which half are made harder: night, rain, blur, noise..."]
 
 
-def _balance(balance: str, imbalance: float) -> list[str]:
+def _balance(balance: str, imbalance: float, counted: str) -> list[str]:
     if balance == "weights":
         return ["In the loss, rare classes weigh as much as common ones."]
     if balance == "sampling":
         return ["An epoch shows rare classes as often as common ones, so some images more than once and others not at all."]
     if imbalance < WORTH_SAYING:
         return []
-    return [f"The largest class has {imbalance:.0f} times the images of the smallest; --balance weights or sampling makes up for it."]
+    return [f"The largest class has {imbalance:.0f} times the {counted} of the smallest; --balance weights or sampling makes up for it."]
 
 
 def _mirroring(asked: bool | None, why: str | None) -> list[str]:
