@@ -28,6 +28,7 @@ from sightline.model.assignment import CROWD, PADDING
 from sightline.model.backbone import BackboneSpec, build
 from sightline.model.choose import Choice, choose
 from sightline.model.export import export_graph, quiet, weights_bytes
+from sightline.model.heads import queries
 from sightline.model.network import Network, torch_infer
 from sightline.model.rebuild import network_of
 from sightline.onnx_check import check_graph
@@ -92,6 +93,45 @@ def test_queries_learn_at_rates_of_their_own():
     assert (plan.lr, plan.clip_norm, plan.weight_decay, plan.probe) == (QUERIES_LR, 0.1, 1e-4, False)
     assert make_plan(asked(optimizer="sgd").training, 500, pretrained=True, lies="boxes", queries=True).lr > QUERIES_LR
     assert make_plan(asked(lr=0.5).training, 500, pretrained=True, lies="boxes", queries=True).lr == 0.5
+
+
+class Counting:
+    """In the place of the package's loss: notes what it is to divide by."""
+
+    group_detr, sum_group_losses, weight_dict = 13, False, {"loss_ce": 1.0}
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def __call__(self, outputs, targets, num_boxes=None):
+        self.counts.append(num_boxes)
+        return {name: outputs["pred_logits"].sum() for name in queries.PARTS.values()}
+
+
+def test_the_loss_is_told_the_objects_of_the_batch_so_that_no_other_process_is_asked(monkeypatch):
+    judge, outputs = Counting(), {"boxes": torch.zeros(2, 3, 8, 4), "scores": torch.zeros(2, 3, 8, 2)}
+    monkeypatch.setattr(queries, "criterion", lambda classes: judge)
+    images, targets = scenes(range(1, 3))
+    for given in (targets, torch.full_like(targets, PADDING)):
+        queries.Objective(0.0).step(lambda shown: outputs, images, given)
+    assert judge.counts == [13 * int((targets[..., 0] >= 0).sum()), 1]
+
+
+@needs_rfdetr
+def test_the_package_would_count_as_many(learned, monkeypatch):
+    judge, (images, targets), counted = queries.criterion(len(SCENE_LABELS)), scenes(range(1, 4)), []
+    forward = judge.forward
+
+    def counting(outputs, asked, num_boxes=None):
+        counted.append((num_boxes, float(judge.num_boxes_for_targets(outputs, asked))))
+        return forward(outputs, asked, num_boxes)
+
+    monkeypatch.setattr(judge, "forward", counting)
+    with torch.no_grad():
+        queries.Objective(0.0).step(learned[0].train(), images, targets)
+    learned[0].eval()
+    ((ours, theirs),) = counted
+    assert ours == theirs > judge.group_detr
 
 
 def whole(name: str = NANO, side: int = 64, classes: int = 90) -> torch.nn.Module:

@@ -93,8 +93,10 @@ class Objective:
             last, *others, first = (
                 dict(zip(NAMES.values(), each, strict=True)) for each in zip(boxes.unbind(1), scores.unbind(1), strict=True)
             )
-            judge = criterion(scores.shape[3])
-            losses = judge({**last, "aux_outputs": others, "enc_outputs": first}, _asked(targets, images.shape[1:3]))
+            judge, asked = criterion(scores.shape[3]), _asked(targets, images.shape[1:3])
+            # Every process has the whole batch. Left to count itself, the package asks the others, who may not be in a step.
+            count = sum(len(each["labels"]) for each in asked) * (1 if judge.sum_group_losses else judge.group_detr)
+            losses = judge({**last, "aux_outputs": others, "enc_outputs": first}, asked, num_boxes=max(1, count))
             loss = torch.stack([losses[name] * weight for name, weight in judge.weight_dict.items() if name in losses]).sum()
         return loss, {ours: losses[theirs].detach() for ours, theirs in PARTS.items()}
 
