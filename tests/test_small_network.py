@@ -44,6 +44,24 @@ def test_directions_without_variance_are_not_blown_up():
         assert float(stem(torch.ones(1, 3, 8, 8)).abs().max()) < 1e-3
 
 
+class Elsewhere(torch.Tensor):
+    """Images on a GPU without float64, such as Apple's."""
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+    def double(self) -> torch.Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+
+def test_whitening_asks_for_no_float64_on_the_device_of_the_images():
+    here, there = PatchStem(3, PATCH), PatchStem(3, PATCH)
+    here.whiten(smooth_images())
+    there.whiten(smooth_images().as_subclass(Elsewhere))
+    assert torch.equal(there.weight, here.weight)
+    assert torch.equal(there.bias, here.bias)
+
+
 def test_what_is_whitened_is_kept_and_not_learned():
     backbone = build(BackboneSpec(SMALL, 32))
     assert not [name for name, _ in backbone.named_parameters() if name.endswith("stem.weight")]

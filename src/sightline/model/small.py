@@ -43,9 +43,10 @@ class PatchStem(nn.Conv2d):
     def whiten(self, images: Tensor) -> None:
         """Take the coordinates from the patches of images (n, c, h, w) that are normalised as in training.
 
-        In them patches have a mean of 0, and vary as much in every direction and independently of each other.
+        In them patches have a mean of 0, and vary as much in every direction and independently of each other. It is computed on the
+        processor: Apple's GPUs have no float64.
         """
-        patches = images.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2).double()
+        patches = images.cpu().unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2).double()
         mean = patches.mean(0)
         variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
         white = directions.T / (variances + LEAST_VARIANCE).sqrt()[:, None]
