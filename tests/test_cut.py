@@ -11,6 +11,7 @@ from sightline.model.backbone import BackboneSpec, ModuleBackbone, build
 from sightline.model.cut import cuts
 from sightline.model.heads.classify import make_head
 from sightline.model.network import Network
+from sightline.model.views import MIRROR, SHIFTS
 from tiny import tiny_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +53,16 @@ def test_halves_before_the_last_stages_are_the_network(name, size, shapes):
                 torch.testing.assert_close(parts[output], whole[output], rtol=1e-4, atol=1e-5)
     learned = [sum(parameter.numel() for parameter in cut.upper.parameters()) for cut in found]
     assert 0 < learned[0] < learned[1] <= sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("views", [MIRROR, SHIFTS])
+def test_a_network_that_answers_by_several_views_is_cut_like_any_other(views):
+    network = tiny_network()
+    expected = [cut.shape for cut in cuts(network)]
+    network.backbone.views = views
+    assert expected
+    assert [cut.shape for cut in cuts(network)] == expected
+    assert network.backbone.views == views
 
 
 def test_what_the_upper_half_learns_the_network_has_learned():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sightline.model.network import Network, Trainable
+from sightline.model.views import one_view
 
 # Of networks whose maps keep one size, as of most transformers, these shares of the places lie below the cuts.
 ISOTROPIC_SHARES = (0.75, 0.5)
@@ -199,6 +200,8 @@ def _module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 @torch.no_grad()
 def _agrees(cut: Cut, network: Network, images: Tensor) -> bool:
-    """Whether the halves, one after the other, are the network."""
-    whole, parts = network(images), cut.upper.eval()(cut.lower.eval()(images))
+    """Whether the halves, one after the other, are the network as it learns: with one view of an image."""
+    with one_view(network):
+        whole = network(images)
+    parts = cut.upper.eval()(cut.lower.eval()(images))
     return all(torch.allclose(whole[name], parts[name], rtol=TOLERANCE, atol=TOLERANCE) for name in ("logits", "embedding"))
