@@ -101,6 +101,16 @@ def test_a_module_that_gives_no_embedding_is_refused_in_words(module, reason):
             build(spec, module)
 
 
+def test_a_module_answers_by_the_views_that_are_asked_for():
+    torch.manual_seed(0)
+    choice = choose(NetworkConfig(views="mirror"), (32, 32), module=Small("both"))
+    backbone = choice.build()
+    network = Network(backbone, make_head(backbone.num_features, 3, 0.0), choice.prepare).eval()
+    images = torch.randint(0, 256, (2, 32, 32, 3)).float()
+    with torch.no_grad():
+        torch.testing.assert_close(network(images)["logits"], network(images.flip(2))["logits"])
+
+
 def test_a_module_takes_no_weights_and_no_drop_path():
     with pytest.raises(UsageError, match="weights and drop_path cannot be set for a module of your own"):
         choose(NetworkConfig(weights="hub", drop_path=0.1), (32, 32), module=Small())

@@ -230,7 +230,7 @@ def _from_module(spec: BackboneSpec, module: nn.Module | None) -> Backbone:
     if module is None:
         raise UsageError(f"The backbone {spec.name} is a module of your own: give it again, as train(..., backbone=your_module).")
     backbone = ModuleBackbone(copy.deepcopy(module), 0)
-    backbone.name = spec.name
+    backbone.name, backbone.views = spec.name, spec.views
     try:
         backbone.num_features = _embedding_width(backbone, spec)
     except Exception as error:
