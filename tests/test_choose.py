@@ -109,6 +109,15 @@ def test_each_fit_is_the_same_network():
     assert {choose(NetworkConfig(weights="none", fit=fit), (100, 100)).spec.size for fit in ("crop", "pad", "squash")} == {96}
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size", "median"),
+    [("resnet10t", None, (0, 0)), ("resnet10t", 8, (300, 200)), ("test_vit", 16, (300, 200)), ("test_vit", None, (0, 0))],
+)
+def test_inputs_with_things_on_them_are_never_without_area(backbone, size, median):
+    """Nor where no image has a header that can be read, which is told when they are looked at."""
+    assert choose(NetworkConfig(backbone=backbone, weights="none", size=size), median, scenes=True).prepare.shape == (32, 32)
+
+
 def test_a_network_that_cannot_be_built_without_numbers_is_built_with_them():
     """torchvision's RegNets work out their widths with tensors."""
     choice = choose(NetworkConfig(backbone="torchvision/regnet_y_400mf", weights="none", size=64), (96, 64), scenes=True)

@@ -56,6 +56,14 @@ def test_data_of_another_task_are_told_by_the_model_where_no_flag_asks_for_a_tas
                 wrong(data)
 
 
+def test_boxes_whose_images_were_never_downloaded_are_told_of(tmp_path):
+    data = write_boxes(tmp_path / "data", n=4)
+    for path in (data / "images").iterdir():
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"none of its 4 files can be used as an image .*Git LFS pointer"):
+        sightline.train(data, out=str(tmp_path / "run"), weights="none", trial=False, device="cpu")
+
+
 def test_a_step_of_one_image_is_refused_where_batches_are_normalised(shapes, tmp_path):
     with pytest.raises(UsageError, match=r"--batch-size 1: this network's batch normalisation needs several images in a step"):
         sightline.train(shapes, out=str(tmp_path / "run"), **{**QUICK, "batch_size": 1})

@@ -267,11 +267,10 @@ def _scene_size(
     config: NetworkConfig, median_size: tuple[int, int], *, square: bool, own: int | None = None
 ) -> tuple[tuple[int, int], str]:
     """Width and height of an input in the shape of the images, which are fitted to it whole; a network may have a size of its ``own``."""
-    longer = config.size or own or min(SCENE_SIDE, max(median_size))
-    width, height = (
-        SCENE_STEP * max(1, round(side * longer / max(median_size) / SCENE_STEP)) if not square else SCENE_STEP * round(longer / SCENE_STEP)
-        for side in median_size
-    )
+    shape = [max(1, side) for side in median_size]  # nought where no image has a sound header, of which the gate tells
+    longer = config.size or own or min(SCENE_SIDE, max(shape))
+    sides: list[float] = [longer] * 2 if square else [side * longer / max(shape) for side in shape]
+    width, height = (SCENE_STEP * max(1, round(side / SCENE_STEP)) for side in sides)
     made = "which the network was made for" if own else None
     why = "as asked" if config.size else made or f"in the shape of the images (median {median_size[0]} x {median_size[1]} px)"
     return (width, height), f"Input {width} x {height} px, {why}."
