@@ -124,6 +124,8 @@ def test_many_small_images_from_scratch_are_learned_with_speed_which_is_said(cap
         (Labelled("a", "b"), (32, 32), {"optimizer": "adamw"}),
         (Labelled("a", "b"), (32, 32), {"weights": "hub"}),
         (Labelled("a", "b"), (32, 32), {"preset": "default"}),
+        (Labelled("a", "b", n=10 * LEAST_IMAGES), (32, 32), {"limit": LEAST_IMAGES - 1}),
+        (Labelled("a", "b", n=10 * LEAST_IMAGES), (32, 32), {"where": "width >= 32"}),
     ],
 )
 def test_other_images_and_other_settings_are_learned_as_usual(dataset, median, given, capsys):
@@ -147,6 +149,19 @@ def test_of_what_came_split_the_training_images_count(shapes):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(presets, "LEAST_IMAGES", limit)
             assert settled(TrainSettings(), halved, (32, 32)).training.preset == preset
+
+
+@pytest.mark.usefixtures("no_weights_here")
+def test_of_the_images_that_a_limit_leaves_those_of_training_count(shapes, monkeypatch, capsys):
+    dataset = read_dataset(shapes)[0]
+    n = len(dataset) // 2
+    halved = dataset.replace(splits=np.array(["train", "test"])[np.arange(len(dataset)) % 2])
+    monkeypatch.setattr(presets, "LEAST_IMAGES", n // 2)
+    for limit, preset in ((n, "speed"), (n - 2, "auto"), (10**9, "speed")):
+        assert settled(TrainSettings.of(limit=limit), halved, (32, 32)).training.preset == preset
+    said = capsys.readouterr().err
+    assert f"{n // 2} images of 32 px" in said
+    assert f"{n} images of 32 px" in said
 
 
 def test_batches_and_epochs_follow_the_number_of_images():

@@ -66,9 +66,9 @@ def settled(chosen: TrainSettings, dataset: Dataset, median_size: tuple[int, int
 
     That is ``speed`` where one label is learned of each of many small images, from random weights.
     """
-    if chosen.training.preset != AUTO:
+    if chosen.training.preset != AUTO or chosen.data.where is not None:  # how many that leaves is known later
         return chosen
-    n = len(dataset) if dataset.splits is None else len(dataset.rows_of("train"))
+    n = _left(chosen.data.limit, dataset)
     side = chosen.network.size or min(median_size)
     suits = dataset.task == TASK and side <= SMALL_SIDE and n >= LEAST_IMAGES and not chosen.augment.robust
     if not suits or not is_from_scratch(chosen.network):
@@ -78,6 +78,12 @@ def settled(chosen: TrainSettings, dataset: Dataset, median_size: tuple[int, int
         "leaves these as they are."
     )
     return chosen.changed(preset=SPEED, **FILLED)
+
+
+def _left(limit: int | None, dataset: Dataset) -> int:
+    """How many images there are to learn from where no more than ``limit`` are taken, as many of each split as its share is."""
+    n, total = len(dataset) if dataset.splits is None else len(dataset.rows_of("train")), len(dataset)
+    return n if limit is None else n * min(limit, total) // total
 
 
 def _flags(wanted: Mapping[str, Any]) -> str:
