@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import time
 
 import pytest
 
 import sightline
 from conftest import QUICK, write_shapes
-from sightline import trainer
+from sightline import folds, trainer
+from sightline.config import TrainSettings
 from sightline.errors import DataError, Interrupted
-from sightline.folds import all_suspects, summary
+from sightline.folds import all_suspects, summary, train_folds
+from sightline.trainer import Start, Trained
+from sightline.training import checkpoint
+from sightline.training.budget import Budget
+from sightline.training.run import CONFIG, Run
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +140,30 @@ def test_a_fold_of_other_images_than_the_folds_before_it_is_refused(tmp_path, mo
     (data / "square" / "disc.png").rename(data / "disc" / "000.png")
     with pytest.raises(Interrupted):
         sightline.train(resume=run)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_folds_that_go_on_have_what_was_left_of_the_budget(tmp_path, monkeypatch, again):
+    """Of 900 s the first fold took 300, in one process or in two, and the second 150 until it was stopped."""
+    settings = TrainSettings.of(folds=3, budget="15m")
+    record = {"data": str(tmp_path), "settings": settings.to_json(), **dict.fromkeys(("fingerprint", "choice", "plan", "fold"))}
+    for number, spent in ((1, 300.0 if again else 200.0), (2, 150.0)):
+        run = Run(tmp_path / f"fold-{number}")
+        checkpoint.save(run.folder / "checkpoint", checkpoint.LAST, {"spent": spent})
+        run.write_json(CONFIG, record)
+    finished = Run(tmp_path / "fold-1")
+    finished.model.touch()
+    finished.write_json("report.json", {"training": {"seconds": {"training": 10.0 if again else 200.0, "testing": 100.0}}})
+    begun: list[Budget] = []
+
+    def once(start: Start) -> Trained:
+        begun.append(start.budget)
+        return Trained(tmp_path, tmp_path, tmp_path, {})
+
+    monkeypatch.setattr(folds, "train_once", once)
+    monkeypatch.setattr(folds, "_written", lambda run, done: {})
+    train_folds(Start(settings, tmp_path, Budget(900, time.monotonic()), Run(tmp_path), {"folds": 3}))
+    under_way, new = begun
+    assert (under_way.seconds, under_way.spent) == (pytest.approx(300, abs=5), 150)
+    assert under_way.left() == pytest.approx(150, abs=5)
+    assert (new.seconds, new.spent) == (pytest.approx(450, abs=5), 0)  # no time passed in the one before

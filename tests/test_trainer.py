@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import sightline
+from conftest import QUICK
 from sightline import trainer
 from sightline.errors import ConfigError, UsageError
+from sightline.training import checkpoint
 
 
 def started(data: Path, **settings) -> trainer.Start:
@@ -44,3 +48,19 @@ def test_a_share_of_test_images_is_not_asked_for_beside_folds(own_shapes):
     with pytest.raises(ConfigError, match=r"--test-fraction 0\.3: with --folds each fold is the test set once; leave it out"):
         sightline.train(own_shapes, folds=5, test_fraction=0.3)
     assert started(own_shapes, folds=5, val_fraction=0.3).settings.data.folds == 5
+
+
+def test_a_run_that_goes_on_says_what_it_took_of_its_budget_in_all(shapes, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    monkeypatch.setattr("sightline.package.ship", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(sightline.SightlineError, match="--resume"):
+        sightline.train(shapes, out=str(run), budget="30m", **QUICK)
+    monkeypatch.undo()
+    state = checkpoint.load(run / "checkpoint", checkpoint.LAST, torch.device("cpu"))
+    assert 0 < state["spent"] < 1200
+    checkpoint.save(run / "checkpoint", checkpoint.LAST, {**state, "spent": 1200.0})
+    budget = trainer.go_on(run, time.monotonic()).budget
+    assert budget.left() == pytest.approx(600, abs=5)
+    capsys.readouterr()
+    sightline.train(resume=run)
+    assert re.search(r"It took 2\d min( \d+ s)? of a budget of 30 min\.", capsys.readouterr().err)

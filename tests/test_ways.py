@@ -90,10 +90,10 @@ def test_a_stopped_run_has_only_the_time_that_it_had_left(tmp_path, monkeypatch)
         patched.setattr(loop, "train_epoch", stopping)
         with pytest.raises(KeyboardInterrupt):
             train_network(session_of(tmp_path, start_size=32), Budget(43, started=clock.now), resume=False)
-    spent = checkpoint.load(tmp_path / "checkpoint", checkpoint.LAST, CPU)["spent"]
+    spent = checkpoint.spent(tmp_path / "checkpoint")
     assert spent == pytest.approx(12)
     clock.now += 500  # the break does not count
-    trained = train_network(session_of(tmp_path, start_size=32), Budget(43, started=clock.now), resume=True)
+    trained = train_network(session_of(tmp_path, start_size=32), Budget(43, started=clock.now).after(spent), resume=True)
     assert trained.rows[-1]["epoch"] == 10
 
 

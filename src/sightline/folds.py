@@ -48,7 +48,7 @@ def train(
 def train_folds(start: Start) -> Trained:
     """Train once for each fold, in folders of their own below the run's; the run gets the figures over all and the median fold's model.
 
-    A run that was stopped goes on with the fold it was in.
+    A run that was stopped goes on with the fold it was in, and has what its folds left of a budget.
     """
     from sightline.training.run import CONFIG, new_run
 
@@ -65,6 +65,9 @@ def train_folds(start: Start) -> Trained:
     run = start.ranks.of_first(begun)
     start.begun(run.folder)
     start = replace(start, check=run.check_same_images)
+    if start.budget.limited:
+        taken = start.ranks.of_first(lambda: sum(_taken(run.folder / f"fold-{number}") for number in range(1, count + 1)))
+        start = replace(start, budget=start.budget.after(taken))
     with run.held() if start.ranks.is_first else nullcontext():
         try:
             done = [_one_fold(start, run.folder / f"fold-{number}", number, count) for number in range(1, count + 1)]
@@ -98,21 +101,36 @@ def _written(run: Run, done: list[Trained]) -> dict[str, Any]:
     return numbers
 
 
+def _taken(folder: Path) -> float:
+    """Seconds that earlier processes spent on a fold, as far as they have left a word of it."""
+    from sightline.training import checkpoint
+    from sightline.training.run import Run
+
+    run = Run(folder)
+    stages = json.loads((folder / "report.json").read_text(encoding="utf-8"))["training"]["seconds"] if run.model.exists() else {}
+    # The report is of the last process alone, and the checkpoint of all up to the end of training.
+    return max(sum(stages.values()), checkpoint.spent(folder / "checkpoint") if run.has_checkpoint else 0.0)
+
+
 def _one_fold(start: Start, folder: Path, number: int, count: int) -> Trained:
     """The fold's run: as it is when finished, continued when begun, else from the start."""
     from sightline.training.run import CONFIG, Run
 
     run = Run(folder)
     console.say(f"Fold {number} of {count}: {folder}")
-    budget = Budget(start.budget.left() / (count - number + 1), time.monotonic())
     finished, under_way = start.ranks.of_first(lambda: (run.model.exists(), (folder / CONFIG).exists()))
+    left, folds = start.budget.left(), count - number + 1
     if finished:
         return Trained(folder, run.model, run.report, json.loads((folder / "report.json").read_text(encoding="utf-8")))
     if under_way:
-        return train_once(replace(go_on(folder, budget.started, module=start.module), budget=budget, ranks=start.ranks))
+        going = go_on(folder, time.monotonic(), module=start.module)
+        # What it spent is gone from what is left for all, and is taken off its own part.
+        budget = replace(going.budget, seconds=(left + going.budget.spent) / folds)
+        return train_once(replace(going, budget=budget, ranks=start.ranks))
     # A stop before its first file leaves a folder whose name would be taken.
     start.ranks.of_first(lambda: shutil.rmtree(folder, ignore_errors=True))
     settings = replace(start.settings, run=replace(start.settings.run, out=str(folder)))
+    budget = Budget(left / folds, time.monotonic())
     return train_once(replace(start, settings=settings, budget=budget, run=None, record={}, fold=number))
 
 

@@ -238,13 +238,18 @@ def _checked(settings: dict[str, Any]) -> TrainSettings:
 
 
 def go_on(folder: Path, started: float, data: object = None, settings: Mapping[str, Any] | None = None, module: Any = None) -> Start:
-    """The start of a run that was stopped; a user's own ``module`` has to be given again, anything else may not."""
+    """The start of a run that was stopped, with a budget that knows what was spent. A user's own ``module`` has to be given again,
+    anything else may not."""
+    from sightline.training import checkpoint
     from sightline.training.run import reopen
 
     given = {name: value for name, value in (settings or {}).items() if module is None or name != "backbone"}
     run, record = reopen(folder, data, given)
     chosen = TrainSettings.from_json(record["settings"])
-    return Start(chosen, Path(record["data"]), budget_of(chosen, started), run, record, record.get("fold"), module)
+    budget = budget_of(chosen, started)
+    if budget.limited and run.has_checkpoint:
+        budget = budget.after(checkpoint.spent(run.folder / "checkpoint"))
+    return Start(chosen, Path(record["data"]), budget, run, record, record.get("fold"), module)
 
 
 def budget_of(settings: TrainSettings, started: float) -> Budget:

@@ -32,6 +32,11 @@ def load(folder: Path, name: str, device: torch.device) -> dict[str, Any]:
         raise ModelFileError(f"{path}: this checkpoint cannot be read ({type(error).__name__}); start the run again.") from error
 
 
+def spent(folder: Path) -> float:
+    """Seconds that a run had taken when its last checkpoint was written; ModelFileError when that is missing or broken."""
+    return float(load(folder, LAST, torch.device("cpu"))["spent"])
+
+
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file that then takes the path's name; ResourceError when the disk does not take it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

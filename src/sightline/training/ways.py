@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 
 from sightline import console
-from sightline.training import checkpoint
 from sightline.training.budget import Budget, spoken
 from sightline.training.compiling import as_compiled
 from sightline.training.finetune import fine_tune
@@ -25,9 +24,7 @@ TIMED_IMAGES = 16
 
 
 def train_network(session: Session, budget: Budget, *, resume: bool) -> Trained:
-    """The trained network; a run that was stopped goes on from its checkpoint."""
-    if resume and budget.limited:
-        budget = budget.after(checkpoint.load(session.folder / "checkpoint", checkpoint.LAST, session.device)["spent"])
+    """The trained network; a run that was stopped goes on from its checkpoint, with what the ``budget`` says is left."""
     budget = replace(budget, agree=session.ranks.agree)
     with as_compiled(session, budget, resume=resume):
         return _trained(session, budget, resume=resume)
