@@ -13,6 +13,7 @@ from sightline.evaluation.metrics import softmax
 from sightline.evaluation.multilabel import sigmoid
 from sightline.predictions import Caution, Decision
 from sightline.records import column_of
+from sightline.report import amounts
 from sightline.report.confidence import confidence_blocks
 from sightline.scenes import Objects, frame_of
 from sightline.tasks import load_task
@@ -101,6 +102,11 @@ def test_a_score_from_which_it_answers_is_not_rounded_to_all():
     assert "Below a score of 99.7% the model says that it does not know" in said_of(numbers)[1]
 
 
+@pytest.mark.parametrize(("share", "said"), [(0.99, "99%"), (0.995, "99.5%"), (0.9999, "99.99%"), (0.1 + 0.2, "30%")])
+def test_a_promise_is_told_with_the_decimals_it_was_asked_with(share, said):
+    assert amounts.promised(share) == said
+
+
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_handful_of_images_all_right_or_all_wrong(task, n, right):
@@ -160,5 +166,5 @@ def test_what_a_detector_says_before_calibration_knows_neither_its_temperature_n
     assert abs(decision.offset) > 1
     answers = Answers.of(task, kept, targets, LABELS, decision)
     found = confidence(task, kept, targets, LABELS, decision, None, answers, own_images=True).numbers
-    assert found["ece_before"] == calibration_gap(*task.statements(kept, targets, LABELS, Decision()))
+    assert found["ece_before"] == calibration_gap(*task.statements(kept, targets, LABELS, Decision())[:2])
     assert found["ece_before"] > 0.3 > found["ece"]

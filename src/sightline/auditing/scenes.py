@@ -32,11 +32,11 @@ def scene_findings(found: Usable) -> list[Finding]:
     assert data.targets is not None
     if data.task == "detect":
         made = [
-            _small(data, found.names), _whole(found), _twice(data, found.names), _imbalance(data, _objects_of(data), "objects"),
+            _small(data, found.names), _whole(found), _twice(data, found.names), _imbalance(data, _counts(data), "objects"),
             _counted(data, found.names),
         ]  # fmt: skip
     else:
-        made = [_imbalance(data, _pixels_of(data), "pixels"), _uncounted(data, found.names)]
+        made = [_imbalance(data, _counts(data), "pixels"), _uncounted(data, found.names)]
     return [finding for finding in made if finding is not None]
 
 
@@ -45,18 +45,10 @@ def _objects(data: Dataset) -> list[Objects]:
     return list(data.targets)
 
 
-def _objects_of(data: Dataset) -> NDArray[np.int64]:
-    """(k,) objects of each class, crowds left out."""
-    labels = [objects.labels[~objects.crowd] for objects in _objects(data)]
-    return np.bincount(np.concatenate([np.empty(0, np.int64), *labels]), minlength=len(data.labels))
-
-
-def _pixels_of(data: Dataset) -> NDArray[np.int64]:
+def _counts(data: Dataset) -> NDArray[np.int64]:
+    """(k,) objects of each class, crowds left out, or its pixels."""
     assert data.targets is not None
-    counted = np.zeros(len(data.labels), np.int64)
-    for label_map in data.targets:
-        counted[: len(label_map.pixels)] += label_map.pixels
-    return counted
+    return np.sum([target.counts(len(data.labels)) for target in data.targets], axis=0, dtype=np.int64)
 
 
 def _small(data: Dataset, names: Sequence[str]) -> Finding | None:

@@ -23,6 +23,11 @@ def share(value: float | None, digits: int = 1) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}%}"
 
 
+def promised(value: float) -> str:
+    """A share that was asked for, with as many decimals as it has: 0.99 as ``99%``, 0.9995 as ``99.95%``."""
+    return f"{100 * value:.6g}%"
+
+
 def figure(name: str, value: float | None) -> str:
     """A figure of the test images as text: a share, but for those that count objects."""
     return decimal(value, 2) if name in COUNTS else share(value)

@@ -153,12 +153,12 @@ def _abstention(section: Mapping[str, Any]) -> str:
     kept = f"{right} of the answers are right" if measure.whole else f"the {measure.promised} is {right} there"
     return (
         f"It answers {amounts.share(section['coverage'])} of the test images, those with a score from "
-        f"{amounts.share(section['answer_from'])} on, and {kept}; {section['promise']:.0%} is promised"
+        f"{amounts.share(section['answer_from'])} on, and {kept}; {amounts.promised(section['promise'])} is promised"
     )
 
 
 def _promised(section: Mapping[str, Any]) -> str:
-    measure, promise = measure_in(section), f"{section['promise']:.0%}"
+    measure, promise = measure_in(section), amounts.promised(section["promise"])
     return f"{promise} right answers promised" if measure.whole else f"a {measure.promised} of {promise} promised"
 
 

@@ -54,9 +54,9 @@ def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
 
 
 def _tiles(found: Mapping[str, Any]) -> Tiles:
-    conformal, tiles, measure = found["conformal"], [], measure_in(found)
-    if found["promise"] is not None or found["coverage"] < 1:
-        rest = "the others are called unfamiliar" if found["promise"] is None else f"{measure.promised} of {found['promise']:.0%} promised"
+    conformal, tiles, measure, promise = found["conformal"], [], measure_in(found), found["promise"]
+    if promise is not None or found["coverage"] < 1:
+        rest = "the others are called unfamiliar" if promise is None else f"{measure.promised} of {amounts.promised(promise)} promised"
         tiles.append(Tile("Answered", f"{found['coverage']:.1%}", f"of the test images; {rest}"))
         if found["n_answered"]:
             low, high = found["answered_interval"]
@@ -102,7 +102,7 @@ def _when_it_answers(found: Mapping[str, Any]) -> str:
         "answers every image that is not unlike the training images, however unsure it is" if "called_unfamiliar" in found["familiar"]
         else "always answers"
     )  # fmt: skip
-    asked = f"the {found['asked']:.0%} that was asked for" if found["asked"] is not None else f"a {measure_in(found).promised}"
+    asked = f"a {measure_in(found).promised}" if found["asked"] is None else f"the {amounts.promised(found['asked'])} that was asked for"
     return (
         f"The model {answers}: {asked} could not be promised for half of the images, going by "
         f"{amounts.number_of(found['n_calibration'], 'calibration image')}."
@@ -129,7 +129,7 @@ def _calibrated(found: Mapping[str, Any]) -> str:
 
 def _kept(found: Mapping[str, Any]) -> str:
     """What the promise is, once it is kept; the score of an image's answer is what its own share right is expected to be."""
-    measure, promise = measure_in(found), f"{found['promise']:.0%}"
+    measure, promise = measure_in(found), amounts.promised(found["promise"])
     if measure.whole:
         return f"{promise} of the answers it gives are right"
     return f"the {measure.promised} is {promise} where it answers"
@@ -140,10 +140,11 @@ def _capital(text: str) -> str:
 
 
 def _promise_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    promise = amounts.promised(entry["promise"])
     if entry["answer_from"] is None:
-        return f"{entry['promise']:.0%}", "cannot be promised", "–", "–", "–"
+        return promise, "cannot be promised", "–", "–", "–"
     if entry["answered_accuracy"] is None:
-        return f"{entry['promise']:.0%}", f"{entry['answer_from']:.1%}", "0.0%", "–", "–"
+        return promise, f"{entry['answer_from']:.1%}", "0.0%", "–", "–"
     low, high = entry["answered_interval"]
     accuracy = f"{entry['answered_accuracy']:.1%}"
-    return f"{entry['promise']:.0%}", f"{entry['answer_from']:.1%}", f"{entry['coverage']:.1%}", accuracy, f"{low:.1%} to {high:.1%}"
+    return promise, f"{entry['answer_from']:.1%}", f"{entry['coverage']:.1%}", accuracy, f"{low:.1%} to {high:.1%}"
