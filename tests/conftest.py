@@ -254,6 +254,17 @@ def objects():
 
 
 @pytest.fixture(scope="session")
+def untested(tmp_path_factory: pytest.TempPathFactory):
+    """Shapes that came as train and val alone, and a run that drew its test images from train. Tests must not write there."""
+    import sightline
+
+    folder = tmp_path_factory.mktemp("untested")
+    for split, count, seed in (("train", 20, 1), ("val", 8, 2)):
+        write_shapes(folder / "data" / split, per_class=count, seed=seed)
+    return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **QUICK)
+
+
+@pytest.fixture(scope="session")
 def weight(one_thread: None):
     """That of the last layer of the network that has learned from them, (2, channels)."""
     from planted_objects import trained

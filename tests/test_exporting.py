@@ -218,11 +218,23 @@ def test_data_that_did_not_come_split_are_told_apart_by_what_the_model_has_seen(
     assert len(material.validation) == min(15, VALIDATION_IMAGES)
 
 
+def test_where_only_test_images_are_missing_they_are_what_the_model_has_not_seen_of_training():
+    data = dataset_of(["train"] * 20 + [""] * 10 + ["validation"] * 5)
+    known = np.arange(35) % 3 > 0
+    material = divided(data, data.targets, known, 50)
+    assert names_of(material.test) == {f"{row}.png" for row in range(30) if not known[row]}
+    assert names_of(material.calibration) == {f"{row}.png" for row in range(30) if known[row]}
+    assert names_of(material.validation) == {f"{row}.png" for row in range(30, 35)}
+    given = dataset_of(["train"] * 20 + ["test"] * 15)
+    assert names_of(divided(given, given.targets, known, 50).test) == {f"{row}.png" for row in range(20, 35)}
+
+
 @pytest.mark.parametrize(
     ("splits", "labels", "known", "said"),
     [
         (["test"] * 5, None, None, "no labelled training images"),
         (["train"] * 5, None, None, "no labelled test images"),
+        (["train"] * 5, None, np.zeros(5, bool), "no labelled test images"),
         (["train"] * 5 + ["test"] * 2, [0] * 5 + [-1] * 2, None, "no labelled test images"),
         (None, None, np.zeros(6, bool), "none of the images that the model was trained on"),
     ],
@@ -265,6 +277,22 @@ def test_openvino_is_within_the_tolerance_of_int8(exported):
     found = sightline.verify(exported.model, engine="openvino", precision="fp32")
     assert found["tolerance"] == INT8_TOLERANCE
     assert found["max_difference"] <= INT8_TOLERANCE
+
+
+def test_data_that_lack_test_images_are_judged_on_those_that_the_training_drew(untested, tmp_path):
+    data, run = untested
+    made = sightline.export(run.model, data=data, precision="fp32,int8", out=tmp_path, **{**GENEROUS, "max_loss": 100.0})
+    assert [variant.loss.n for variant in made.variants] == [run.numbers["test"]["n"]] * 2
+    assert made.figures[0].value == pytest.approx(run.numbers["test"]["metrics"]["accuracy"], abs=1e-4)
+
+
+def test_test_images_that_were_trained_on_are_told(learnt, tmp_path, capsys):
+    data, run = learnt
+    copied = shutil.copytree(data, tmp_path / "data")
+    for number in range(3):
+        shutil.copy(data / "train" / "disc" / f"{number:03d}.png", copied / "test" / "disc" / f"known-{number}.png")
+    sightline.export(run.model, data=copied, precision="fp32", out=tmp_path / "same.sight", threads=1, engine="onnxruntime")
+    assert "3 of the test images were used in training, so the figures flatter what is exported." in capsys.readouterr().err
 
 
 def test_a_manifest_without_a_variant_is_written_as_before_and_one_with_nonsense_is_refused(learnt, tmp_path):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sightline import console
 from sightline.bundle import Bundle
 from sightline.config import ExportConfig, ReadConfig
 from sightline.data.chosen import read_for, targets_for
@@ -19,6 +21,7 @@ from sightline.exporting.outcome import Exported
 from sightline.exporting.release import released
 from sightline.exporting.standalone import Standalone, write_standalone
 from sightline.exporting.wanted import Wanted, check_given, wanted
+from sightline.records import Dataset
 from sightline.reference import seen_by
 from sightline.tiling import Tiling
 
@@ -44,6 +47,16 @@ def _material(
         return None
     manifest = bundle.manifest
     dataset = cut(read_for(bundle.path, manifest.task, config.data, reading, limits), Tiling.from_json(manifest.tiles), limits)
-    targets, seen = targets_for(manifest.labels, dataset, bundle.path), seen_by(bundle)
-    known = None if dataset.splits is not None else np.array([content_key(ref, limits) in seen for ref in dataset.refs], bool)
+    targets, known = targets_for(manifest.labels, dataset, bundle.path), _known(bundle, dataset, limits)
+    if flattering := int(known[dataset.rows_of("test")].sum()):
+        console.warn(f"{flattering} of the test images were used in training, so the figures flatter what is exported.")
     return material_for(making, dataset, targets, known, config.calibration_images)
+
+
+def _known(bundle: Bundle, dataset: Dataset, limits: Limits) -> NDArray[np.bool_]:
+    """(n,) which images the model was trained or validated on; of data that came with test images only those are looked at."""
+    seen, given = seen_by(bundle), dataset.rows_of("test")
+    known = np.zeros(len(dataset), bool)
+    for row in given if len(given) else range(len(dataset)):
+        known[row] = content_key(dataset.refs[row], limits) in seen
+    return known

@@ -42,7 +42,8 @@ def divided(dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | 
     """Up to ``count`` images for calibration, some for validation, and all that there are for the test.
 
     targets  the data's, in terms of the model's labels
-    known    (n,) which images the model was trained or validated on, where the data did not come split; None where they did
+    known    (n,) which images the model was trained or validated on, which tells them from test images where none came as such; None
+             where that is not asked
 
     The same data give the same images. Raises DataError where a part would have no images.
     """
@@ -82,5 +83,15 @@ def material_for(
 def _labelled_rows(dataset: Dataset, targets: NDArray[Any], known: NDArray[np.bool_] | None, name: str) -> NDArray[np.int64]:
     """The rows of a split that have labels."""
     labelled = targets != NO_TARGET if targets.dtype.kind == "i" else np.ones(len(dataset), bool)
-    split = dataset.splits if dataset.splits is not None else np.where(known, "train", "test")
-    return np.flatnonzero((split == name) & labelled)
+    return np.flatnonzero((_splits(dataset, known) == name) & labelled)
+
+
+def _splits(dataset: Dataset, known: NDArray[np.bool_] | None) -> NDArray[np.str_]:
+    """(n,) "train", "validation" or "test". Where no test images came, the model's own were drawn from training images: they are those of
+    them that it has not seen."""
+    if dataset.splits is None:
+        return np.where(known, "train", "test")
+    if known is None or not known.any() or (dataset.splits == "test").any():
+        return dataset.splits
+    came = np.where(dataset.splits == "", "train", dataset.splits)
+    return np.where((came == "train") & ~known, "test", came)
