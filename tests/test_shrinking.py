@@ -78,9 +78,16 @@ def test_what_is_no_latency_is_said(text):
 
 def test_all_mistakes_are_said_at_once():
     with pytest.raises(ConfigError) as raised:
-        Asked.of(ExportConfig(latency="soon", size="tiny", to="torch", precision="in8", standalone=True))
+        Asked.of(ExportConfig(latency="soon", size="tiny", to="torch", precision="in8", max_difference=0.02, standalone=True))
     said = [problem.split(":")[0] for problem in raised.value.problems]
-    assert said == ["--latency soon", "--size tiny", "--to torch", "--precision in8", "--standalone", "--data"]
+    assert said == ["--latency soon", "--size tiny", "--to torch", "--precision in8", "--max-difference 0.02", "--standalone", "--data"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32,fp16", "int8, FP16"])
+def test_fp16_is_no_way_to_a_smaller_model(precision):
+    with pytest.raises(ConfigError, match=r"^--precision fp16: smaller models are made in fp32 and int8; leave it out\.$"):
+        asked(latency="20ms", precision=precision)
+    assert asked(latency="20ms", precision="fp32,int8").int8
 
 
 def test_both_must_hold_and_the_worse_counts():

@@ -40,6 +40,8 @@ class Asked:
         if config.to != "onnx":
             problems.append(f"--to {config.to}: a smaller model is a bundle (onnx); leave it out.")
         problems += _of_precisions(config.precision)
+        if config.max_difference != ExportConfig.max_difference:
+            problems.append(f"--max-difference {config.max_difference:g}: a smaller model is judged by --max-loss; leave it out.")
         if config.standalone:
             problems.append("--standalone: make the smaller model first, then give that as the model with --standalone.")
         if config.data is None:
@@ -69,10 +71,10 @@ class Asked:
 def _of_precisions(text: str) -> tuple[str, ...]:
     """What is wrong with a list of precisions."""
     try:
-        listed("precision", text, PRECISIONS)
+        names = listed("precision", text, PRECISIONS)
     except ConfigError as error:
         return error.problems
-    return ()
+    return ("--precision fp16: smaller models are made in fp32 and int8; leave it out.",) if "fp16" in names else ()
 
 
 def _amount(text: str, units: dict[str, float]) -> float:
