@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -14,15 +15,19 @@ from scipy.stats import entropy
 
 import sightline
 from conftest import render_shape, write_shapes
+from sightline.auditing.gate import gate
 from sightline.bundle import Bundle, Part, write
 from sightline.cli import _exit_code
-from sightline.config import ExportConfig
+from sightline.config import ExportConfig, ReadConfig
+from sightline.data.content import content_key
+from sightline.data.decode import Limits
 from sightline.errors import ConfigError, DataError, ModelFileError, RequirementNotMet, UsageError
 from sightline.exporting import judging
 from sightline.exporting.judging import Loss, Speed
 from sightline.manifest import Manifest
 from sightline.model.export import count_parameters
 from sightline.model.heads.classify import Objective
+from sightline.records import ImageRef
 from sightline.shrinking import candidates, measuring, shrink
 from sightline.shrinking.asked import Asked, spoken_size, spoken_time
 from sightline.shrinking.candidates import Foreseen, families, picked
@@ -418,6 +423,83 @@ def test_bad_input_is_said_in_a_sentence(learnt, model, tmp_path):
         write(tmp_path / "scenes.sight", replace(bundle.manifest, task="detect"), [graph])
     with pytest.raises(UsageError, match="smaller models for the task detect are not made yet"):
         sightline.export(tmp_path / "scenes.sight", data=data, size="10kB", **GENEROUS)
+
+
+def lesson_of(model, data):
+    """What smaller models would learn from."""
+    with Bundle.open(model) as source:
+        return shrink._begun(source, asked(latency="1ms"), ReadConfig(), ExportConfig(data=str(data), threads=1), Limits()).lesson
+
+
+def keys_of(dataset, split):
+    return {content_key(dataset.refs[row]) for row in dataset.rows_of(split)}
+
+
+def test_data_are_split_as_for_the_training(run, shapes, untested):
+    for data, trained in ((shapes, run), (untested[0], untested[1])):
+        lesson = lesson_of(trained.model, data)
+        assert lesson.held_out
+        with Bundle.open(trained.model) as source:
+            assert lesson.gated.dataset.fingerprint == source.manifest.fingerprint
+            np.testing.assert_array_equal(lesson.seen(source), source.arrays("reference")["seen"])
+
+
+def test_the_fold_of_the_training_is_found_again(run, shapes, tmp_path):
+    known = lesson_of(run.model, shapes)
+    settings = replace(known.settings, data=replace(known.settings.data, folds=3))
+    parted = gate(known.gated.dataset.replace(splits=None), known.gated.store, settings.data, settings.run.seed, 2).dataset
+    with Bundle.open(run.model) as bundle:
+        manifest = replace(bundle.manifest, config=settings.to_json(), fingerprint=parted.fingerprint)
+        parts = [Part(member.name, member.role, bundle.read(member.role), member.required) for member in bundle.manifest.members]
+        write(tmp_path / "fold.sight", manifest, parts)
+    lesson = lesson_of(tmp_path / "fold.sight", shapes)
+    assert lesson.held_out
+    assert keys_of(lesson.gated.dataset, "test") == keys_of(parted, "test")
+
+
+def test_a_network_that_may_know_its_validation_images_promises_nothing(run, shapes, tmp_path, time_is_area, only_inputs, capsys):
+    model, data = shutil.copy(run.model, tmp_path / "model.sight"), shutil.copytree(shapes, tmp_path / "data")
+    render_shape("disc", 77).save(data / "disc" / "new.png")
+    made = sightline.export(model, data=data, latency="6ms", **GENEROUS)
+    assert made.chosen.loss.n == run.numbers["test"]["n"] + 1
+    assert "a network that is trained on them makes no promises" in capsys.readouterr().err
+    with Bundle.open(made.model) as bundle, Bundle.open(model) as source:
+        assert source.manifest.promises
+        assert not bundle.manifest.promises
+        assert bundle.manifest.temperature == source.manifest.temperature
+        known = bundle.arrays("reference").keys()
+        assert "embeddings" in known
+        assert not [name for name in known if name.startswith("calibration_")]
+        assert "It makes no promises" in bundle.read("card").decode()
+
+
+def test_data_that_lack_test_images_are_tested_on_what_the_model_has_not_seen(untested, tmp_path, capsys):
+    data, run = untested
+    copied = shutil.copytree(data, tmp_path / "data")
+    for number in range(2):
+        render_shape("disc", 70 + number).save(copied / "train" / "disc" / f"new-{number}.png")
+    lesson = lesson_of(run.model, copied)
+    with Bundle.open(run.model) as source:
+        seen = set(source.arrays("reference")["seen"].tolist())
+    tested = keys_of(lesson.gated.dataset, "test")
+    assert len(tested) == run.numbers["test"]["n"] + 2
+    assert not tested & seen
+    assert keys_of(lesson.gated.dataset, "validation") == keys_of(lesson_of(run.model, data).gated.dataset, "validation")
+    assert lesson.held_out  # its validation images came as such
+    assert "flatter" not in capsys.readouterr().err
+
+
+def test_test_images_that_were_trained_on_are_told_and_what_is_learned_from_is_known(learnt, tmp_path, capsys):
+    data, run = learnt
+    lesson_of(run.model, data / "train")
+    said = capsys.readouterr().err
+    assert re.search(r"\d+ of the test images were used in training, so the figures flatter every model", said)
+    copied = shutil.copytree(data, tmp_path / "data")
+    render_shape("disc", 77).save(copied / "train" / "disc" / "new.png")
+    lesson = lesson_of(run.model, copied)
+    with Bundle.open(run.model) as source:
+        seen = set(source.arrays("reference")["seen"].tolist())
+        assert set(lesson.seen(source).tolist()) - seen == {content_key(ImageRef(str(copied / "train" / "disc" / "new.png")))}
 
 
 def test_data_that_did_not_come_split_are_split_by_what_the_model_saw(run, shapes, tmp_path, time_is_area, only_inputs):

@@ -44,9 +44,14 @@ HEALING_RATE, TUNING_RATE, TUNING_SCALE = 5e-4, 1e-3, 0.3
 
 @dataclass(frozen=True)
 class Lesson:
-    """The data, split as they were for the model, its settings, and itself as a teacher; ``epochs`` None for each shape's own number."""
+    """The data, split as they were for the model, its settings, and itself as a teacher.
+
+    held_out  whether the validation images are the model's own, so that none of its weights were trained on them
+    epochs    None for each shape's own number
+    """
 
     gated: Gated
+    held_out: bool
     material: Material
     settings: TrainSettings
     prepare: Prepare
@@ -62,13 +67,17 @@ class Lesson:
         side = math.ceil(min(prepare.shape) / prepare.crop_fraction)
         workers, limit = settings.data.workers or processors(), settings.data.store_limit * 1e9
         store = look_once(dataset, side, limits=limits, workers=workers, limit_bytes=limit, reading=prepare.reading)
-        gated = gate(_as_it_was_split(source, dataset, store), store, settings.data, settings.run.seed)
-        gated.announce()
+        gated, held_out = _as_it_was_split(source, dataset, store, settings)
         targets = gated.dataset.targets
         assert targets is not None
         device = torch_device("auto")
         material = divided(gated.dataset, targets, None, calibration)
-        return cls(gated, material, settings, prepare, teacher_of(source, infer, device), device, epochs)
+        return cls(gated, held_out, material, settings, prepare, teacher_of(source, infer, device), device, epochs)
+
+    def seen(self, source: Bundle) -> NDArray[np.uint64]:
+        """The content keys of what ``source``, or a network that is taught here, learned from or was chosen on."""
+        assert self.gated.dataset.splits is not None
+        return np.union1d(source.arrays("reference")["seen"], _keys(self.gated.store)[self.gated.dataset.splits != "test"])
 
     def teach(self, network: Network, shape: Shape) -> Network:
         """The network, trained in place, with the weights of its best epoch."""
@@ -106,21 +115,55 @@ class Lesson:
         return replace(plan, lr=TUNING_RATE, backbone_lr_scale=TUNING_SCALE) if shape.weights else plan
 
 
-def _as_it_was_split(source: Bundle, dataset: Dataset, store: Store) -> Dataset:
-    """The data with what the model was trained or validated on as training images and everything else as test images, where they did
-    not come split. Raises DataError where the model saw none of the training images."""
-    seen = np.isin(_keys(store), source.arrays("reference")["seen"]) if source.has("reference") else np.zeros(len(dataset), bool)
-    test = np.zeros(len(dataset), bool) if dataset.splits is None else dataset.splits == "test"
-    if not (seen & ~test).any():
+def _as_it_was_split(source: Bundle, dataset: Dataset, store: Store, settings: TrainSettings) -> tuple[Gated, bool]:
+    """The data past the gate as they were for the model, and whether their validation images are its own.
+
+    Data other than those of the training, of which no test images came, cannot be split as those were: what the model has seen is for
+    training then, everything else for the test. Raises DataError where the model saw none of the training images.
+    """
+    seen = _are_seen(source, store)
+    came = np.full(len(dataset), "") if dataset.splits is None else dataset.splits
+    if not (seen & (came != "test")).any():
         raise DataError(
             f"{dataset.root}: holds none of the images that {source.path} was trained on, from which a smaller model learns; "
             "give the data that it was made from."
         )
-    if dataset.splits is None:
-        return dataset.replace(splits=np.where(seen, "train", "test"))
-    if flattering := int((seen & test).sum()):
+    if (came == "test").any():
+        gated = gate(dataset, store, settings.data, settings.run.seed)
+        same = gated.dataset.fingerprint == source.manifest.fingerprint
+    else:
+        found = _same_again(source, dataset, store, settings)
+        unseen = dataset.replace(splits=np.where(seen | (came == "validation"), np.where(came == "", "train", came), "test"))
+        gated, same = found or gate(unseen, store, settings.data, settings.run.seed), found is not None
+    gated.announce()
+    if flattering := int(_are_seen(source, gated.store)[gated.dataset.rows_of("test")].sum()):
         console.warn(f"{flattering} of the test images were used in training, so the figures flatter every model.")
-    return dataset
+    held_out = same or bool((came == "validation").any())
+    if not held_out:
+        console.warn(
+            "The data differ from those of the training, so that their validation images may be among its training images: a network that "
+            "is trained on them makes no promises."
+        )
+    return gated, held_out
+
+
+def _same_again(source: Bundle, dataset: Dataset, store: Store, settings: TrainSettings) -> Gated | None:
+    """The data split as for the training, fold and all; None where they are not the same to the last image."""
+    folds = None if dataset.splits is not None else settings.data.folds
+    for fold in [None] if folds is None else range(1, folds + 1):
+        try:
+            gated = gate(dataset, store, settings.data, settings.run.seed, fold)
+        except DataError:  # those of the training could be split
+            return None
+        if gated.dataset.fingerprint == source.manifest.fingerprint:
+            return gated
+    return None
+
+
+def _are_seen(source: Bundle, store: Store) -> NDArray[np.bool_]:
+    """(n,) which images the model was trained or validated on."""
+    seen = source.arrays("reference")["seen"] if source.has("reference") else np.zeros(0, np.uint64)
+    return np.isin(_keys(store), seen)
 
 
 def _keys(store: Store) -> NDArray[Any]:

@@ -34,14 +34,22 @@ KNOWN_SECONDS = 30.0
 DRAFT = "draft.sight"
 PICTURES = ("thumbs", "thumb_ends")
 LINEAR_IMAGES = 8
+NO_PROMISES = (
+    "It makes no promises, and its temperature and thresholds are those of the model it was made from: the data given differ from those "
+    "of its training, so that their validation images may be among its training images.\n\n"
+)
 
 
 @dataclass(frozen=True)
 class Base:
-    """What a bundle says and knows beside its graph: of the source, or of a network that was trained in its stead."""
+    """What a bundle says and knows beside its graph: of the source, or of a network that was trained in its stead.
+
+    held_out  whether its temperature, thresholds and promises were chosen on images that its weights were not trained on
+    """
 
     manifest: Manifest
     reference: Mapping[str, NDArray[Any]]
+    held_out: bool = True
 
     @classmethod
     def of_source(cls, source: Bundle) -> Base:
@@ -49,16 +57,19 @@ class Base:
 
     @classmethod
     def of_network(cls, made: Made, network: Network, source: Bundle, lesson: Lesson) -> Base:
-        """Temperature, thresholds, promises and embeddings of the trained network; RequirementNotMet where its graph computes otherwise."""
+        """Temperature, thresholds, promises and embeddings of the trained network; where no images were held out that these could be chosen
+        on, the source's temperature and thresholds and no promises. RequirementNotMet where its graph computes otherwise."""
         with tempfile.TemporaryDirectory() as folder:
             draft = Path(folder, DRAFT)
             bundles.write(draft, replace(made.manifest, members=()), [Part("model.onnx", "graph", made.graph, required=True)])
             judged = judge(draft, network, lesson.gated, lesson.settings, KNOWN_SECONDS)
         stored = [lesson.gated.store[row] for row in lesson.gated.dataset.rows_of("train")[:LINEAR_IMAGES].tolist()]
         images = np.stack([made.prepare(image)[0] for image in stored])
-        seen = {"seen": source.arrays("reference")["seen"]}
-        reference = {**seen, **judged.known.arrays(), **judged.drift, **linear_head_of(judged, network, images)}
-        return cls(made.manifest.deciding(judged.decision), reference)
+        reference = {"seen": lesson.seen(source), **judged.known.arrays(), **judged.drift, **linear_head_of(judged, network, images)}
+        if lesson.held_out:
+            return cls(made.manifest.deciding(judged.decision), reference)
+        known = {name: values for name, values in reference.items() if not name.startswith("calibration_")}
+        return cls(replace(made.manifest, promises={}), known, held_out=False)
 
 
 def written(path: Path, made: Made, base: Base, bench: Bench, point: Point, points: Sequence[Point], max_loss: float) -> None:
@@ -69,7 +80,7 @@ def written(path: Path, made: Made, base: Base, bench: Bench, point: Point, poin
     variant = {"precision": "int8" if made.manifest.is_int8 else "fp32", **_facts(bench.source, point, points, max_loss)}
     shape = {"prepare": made.manifest.prepare, "backbone": made.manifest.backbone}
     told = replace(base.manifest, variant=variant, created=now(), versions=library_versions(), members=(), **shape)
-    card = Part("card.md", "card", _card(point, points, bench, max_loss).encode())
+    card = Part("card.md", "card", _card(point, points, bench, max_loss, base.held_out).encode())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, DRAFT)
         for manifest, parts in _with_less_and_less(replace(made, manifest=told), base, bench):
@@ -106,7 +117,7 @@ def _facts(source: Bundle, point: Point, points: Sequence[Point], max_loss: floa
     }  # fmt: skip
 
 
-def _card(point: Point, points: Sequence[Point], bench: Bench, max_loss: float) -> str:
+def _card(point: Point, points: Sequence[Point], bench: Bench, max_loss: float, held_out: bool) -> str:
     """The source's card behind what was done and lost, its front matter first as hubs expect it."""
     source, first, n = bench.source, points[0], point.loss.n
     rows = [
@@ -119,7 +130,7 @@ def _card(point: Point, points: Sequence[Point], bench: Bench, max_loss: float) 
         f"{point.metric} ({max_loss:g} allowed) and answers {point.loss.share:.2%} of them otherwise; an image takes "
         f"{spoken_time(point.speed.latency_ms)} instead of {spoken_time(first.speed.latency_ms)} on {processor_name()} "
         f"({point.engine}). It was chosen on {point.validation.n} validation images; {len(points)} variants were measured on the "
-        "test images.\n\n"
+        f"test images.\n\n{'' if held_out else NO_PROMISES}"
         f"{table(['variant', 'ms an image', 'size', f'{first.metric} (95% interval)', 'answers changed'], rows)}\n"
     )
     if not source.has("card"):
