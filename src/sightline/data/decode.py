@@ -74,6 +74,8 @@ def read_size(source: ImageRef | bytes, limits: Limits = Limits()) -> tuple[int,
             return scan.width, scan.height
         page = page_of(data, name, ref.frame)
         if page and not page.read_by_pillow(Reading()):
+            limits.check_bytes(len(data), name)
+            limits.check_pixels(*page.size, name, page.bands)
             size, orientation = page.size, page.orientation
         else:
             image = opened(data, name, limits, ref.frame)

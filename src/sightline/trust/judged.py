@@ -18,10 +18,10 @@ from sightline.auditing.gate import Gated
 from sightline.bundle import Bundle
 from sightline.config import TrainSettings
 from sightline.data.calibration import validation_parts
-from sightline.data.decode import Limits, read_bytes
+from sightline.data.decode import Limits, read_bytes, read_size
 from sightline.data.formats import format_of
 from sightline.data.reading import Reading
-from sightline.errors import RequirementNotMet
+from sightline.errors import ImageError, RequirementNotMet
 from sightline.evaluation.promises import similarity, unit
 from sightline.model.export import count_parameters
 from sightline.model.network import Network, torch_infer
@@ -186,7 +186,18 @@ def _replay(model: Model, test: Dataset, limits: Limits, *, pictures: bool) -> b
 
 
 def _replay_files(test: Dataset, reading: Reading, limits: Limits) -> list[bytes]:
-    """The user's files that a bundle may carry, and the windows of files. A DICOM file is none of them: it says who the patient is."""
+    """The user's files that a bundle may carry, and the windows of files. A DICOM file is none of them: it says who the patient is; nor is
+    one that is larger than images may be where nobody asks for more, as there it could not be replayed."""
     refs = [test.refs[place] for place in np.unique(np.linspace(0, len(test) - 1, MAX_IMAGES).astype(int))]
     files = ((ref, read_bytes(ref, limits)) for ref in refs)
-    return [data if ref.window is None else file_of_window(ref, reading, limits) for ref, data in files if format_of(data) != "DICOM"]
+    carried = (data if ref.window is None else file_of_window(ref, reading, limits) for ref, data in files if format_of(data) != "DICOM")
+    return [data for data in carried if _is_read_anywhere(data)]
+
+
+def _is_read_anywhere(data: bytes) -> bool:
+    """Whether a file is within the limits that hold unless others are asked for."""
+    try:
+        read_size(data)
+    except ImageError:
+        return False
+    return True
