@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,6 +17,7 @@ from sightline.engines import adapters
 from sightline.engines.adapters import Work, onnx_infer, openvino_infer, version_of
 from sightline.engines.outputs import checked
 from sightline.errors import ModelFileError, ResourceError
+from sightline.exporting.halved import halved
 from sightline.onnx_check import check_graph
 
 needs_openvino = pytest.mark.skipif(version_of("openvino") is None, reason="OpenVINO is not installed: pip install 'sightline[fast]'")
@@ -86,6 +90,31 @@ def test_weights_that_are_laid_out_for_many_operators_are_counted(monkeypatch):
         onnx_infer(many)
 
 
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_large_weight_in_half_among_many_is_made_whole_while_the_graph_is_loaded(monkeypatch, tmp_path, rests):
+    """Otherwise it would be made whole for each image anew."""
+    rng, wide = np.random.default_rng(0), [(3, 100), *[(100, 100)] * 20, (100, 5_000)]
+    products = [node("MatMul", [f"y{number}", f"w{number}"], [f"y{number + 1}"]) for number in range(len(wide))]
+    weights = [(f"w{number}", rng.normal(0, 0.1, shape).astype(np.float32)) for number, shape in enumerate(wide)]
+    whole = work([node("Identity", ["level"], ["y0"]), *products, node("Identity", [f"y{len(wide)}"], ["logits"])], weights)
+    stored = replace(whole, graph=halved(whole.graph, rests))
+    loaded = onnxruntime.InferenceSession
+
+    def told(graph, options, **how):
+        options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+        return loaded(graph, options, **how)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", told)
+    monkeypatch.setattr(adapters, "LOAD_BYTES", 0)
+    found = onnx_infer(stored)(IMAGES + np.uint8(7))["logits"]
+    graph = onnx.load(tmp_path / "loaded.onnx").graph
+    held = {tensor.name for tensor in graph.initializer}
+    assert len(held) >= len(wide)
+    assert not [each.op_type for each in graph.node if set(each.input) <= held]
+    expected = onnx_infer(whole)(IMAGES + np.uint8(7))["logits"]
+    assert np.abs(found - expected).max() < (1e-4 if rests else 2e-2) * np.abs(expected).max()
+
+
 def test_a_graph_that_fails_on_an_image_is_one_error():
     wrong = node("Reshape", ["level", "shape"], ["logits"])
     refused(work([wrong], [("shape", np.array([5, 7], np.int64))]), "fails on an image")
@@ -128,7 +157,7 @@ def test_too_little_memory_is_called_so(said):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system how much memory was taken")
-@pytest.mark.parametrize("way", ["ConstantOfShape", "Add", "Tile", "a constant", "many constants"])
+@pytest.mark.parametrize("way", ["ConstantOfShape", "Add", "Tile", "a constant", "many constants", "many sums"])
 def test_a_graph_takes_no_more_memory_than_it_may(way):
     """In a child: ONNX Runtime's memory is bounded for a whole process, here to 200 MB, where the graph asks for about a gigabyte, for an
     image or while it is loaded."""
@@ -158,6 +187,14 @@ def test_a_graph_takes_no_more_memory_than_it_may(way):
             t.node("Concat", [f"y{{n}}" for n in range(30)], ["y"], axis=0),
         ],
         [("c", np.array([2_000, 3_000], np.int64))],
+    )
+    ways["many sums"] = (
+        [
+            t.node("Add", ["w", "c0"], ["z"]),
+            *(t.node("Add", ["z", f"c{{n}}"], [f"y{{n}}"]) for n in range(200)),
+            t.node("Concat", [f"y{{n}}" for n in range(200)], ["y"], axis=0),
+        ],
+        [("w", np.ones(1_000_000, np.float32)), *((f"c{{n}}", np.array(n, np.float32)) for n in range(200))],
     )
     nodes, constants = ways[{way!r}]
     work = t.work([*nodes, t.node("ReduceSum", ["y"], ["logits"], keepdims=0)], constants)

@@ -39,9 +39,9 @@ CHILDREN: dict[str, dict[int, str]] = {
 FIELDS: dict[str, dict[str, int]] = {
     "ModelProto": {"ir_version": 1, "graph": 7},
     "GraphProto": {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15},
-    "NodeProto": {"input": 1, "output": 2, "op_type": 4, "domain": 7},
-    "AttributeProto": {"g": 6, "graphs": 11},
-    "TensorProto": {"name": 8, "external_data": 13, "data_location": 14},
+    "NodeProto": {"input": 1, "output": 2, "op_type": 4, "attribute": 5, "domain": 7},
+    "AttributeProto": {"name": 1, "i": 3, "g": 6, "graphs": 11},
+    "TensorProto": {"dims": 1, "data_type": 2, "name": 8, "external_data": 13, "data_location": 14},
     "SparseTensorProto": {"values": 1},
     "OperatorSetIdProto": {"domain": 1, "version": 2},
     "ValueInfoProto": {"name": 1, "type": 2},
@@ -61,7 +61,7 @@ _MAX_DEPTH = 100  # messages in messages; the same bound as protobuf's own parse
 _MAX_FIELDS = 4_000_000  # a network of 20,000 operators has about 600,000; the bound keeps a hostile file to seconds
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _NEGATIVE = 1 << 63  # from here on an int64 is below zero, which some exporters write for a free size
-_NOTHING = memoryview(b"")  # an absent text or message; None is a field whose type is wrong for everything asked for here
+NOTHING = memoryview(b"")  # an absent text or message; None is a field whose type is wrong for everything asked for here
 
 
 class GraphValue(NamedTuple):
@@ -76,7 +76,7 @@ class GraphValue(NamedTuple):
     shape: tuple[int | str, ...] | None
 
 
-class _Malformed(Exception):
+class Malformed(Exception):
     """The bytes are not what the specification says; the text completes "is not an ONNX model: "."""
 
 
@@ -89,8 +89,8 @@ def check_graph(data: bytes | memoryview, source: str = "The graph") -> None:
     """
     try:
         _walk(memoryview(data), source)
-    except _Malformed as error:
-        _refuse_malformed(source, error)
+    except Malformed as error:
+        refuse_malformed(source, error)
 
 
 def graph_io(data: bytes | memoryview, source: str = "The graph") -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
@@ -101,78 +101,41 @@ def graph_io(data: bytes | memoryview, source: str = "The graph") -> tuple[tuple
     """
     model, graph = FIELDS["ModelProto"], FIELDS["GraphProto"]
     try:
-        bodies = _bodies(memoryview(data), model["graph"])
-        fixed = {_text(_last(body, FIELDS["TensorProto"]["name"], _NOTHING)) for body in _within(bodies, graph["initializer"])}
-        for sparse in _within(bodies, graph["sparse_initializer"]):
+        bodies = bodies_of(memoryview(data), model["graph"])
+        fixed = {_text(last_of(body, FIELDS["TensorProto"]["name"], NOTHING)) for body in within(bodies, graph["initializer"])}
+        for sparse in within(bodies, graph["sparse_initializer"]):
             fixed |= {
-                _text(_last(body, FIELDS["TensorProto"]["name"], _NOTHING))
-                for body in _bodies(sparse, FIELDS["SparseTensorProto"]["values"])
+                _text(last_of(body, FIELDS["TensorProto"]["name"], NOTHING))
+                for body in bodies_of(sparse, FIELDS["SparseTensorProto"]["values"])
             }
-        inputs = tuple(_graph_value(body) for body in _within(bodies, graph["input"]))
-        outputs = tuple(_graph_value(body) for body in _within(bodies, graph["output"]))
-    except _Malformed as error:
-        _refuse_malformed(source, error)
+        inputs = tuple(_graph_value(body) for body in within(bodies, graph["input"]))
+        outputs = tuple(_graph_value(body) for body in within(bodies, graph["output"]))
+    except Malformed as error:
+        refuse_malformed(source, error)
     return tuple(value for value in inputs if value.name not in fixed), outputs
 
 
-class LoadCost(NamedTuple):
-    """What an engine does when it loads a graph.
-
-    constants  operators that depend on no image, which are computed then; where operators stand before those that they depend on, all
-    weights    bytes of the weights of each operator, which are laid out anew for it: weights that many share count many times
-    """
-
-    constants: int
-    weights: int
-
-
-def load_cost(data: bytes | memoryview, source: str = "The graph") -> LoadCost:
-    """Of a checked graph; raises ModelFileError for bytes that are no ModelProto."""
-    try:
-        bodies = _bodies(memoryview(data), FIELDS["ModelProto"]["graph"])
-        graph, node = FIELDS["GraphProto"], FIELDS["NodeProto"]
-        sizes = {name: len(body) for body in _within(bodies, graph["initializer"]) for name in [_name(body, "TensorProto")]}
-        fixed = {b"", *sizes}
-        known = fixed | {_name(body, "ValueInfoProto") for body in _within(bodies, graph["input"])}
-        constants = weights = 0
-        nodes, in_order = _within(bodies, graph["node"]), True
-        for body in nodes:
-            inputs, outputs = ({bytes(name) for name in _bodies(body, node[field])} for field in ("input", "output"))
-            weights += sum(sizes.get(name, 0) for name in inputs)
-            in_order &= inputs <= known
-            known |= outputs
-            if inputs <= fixed:
-                fixed, constants = fixed | outputs, constants + 1
-    except _Malformed as error:
-        _refuse_malformed(source, error)
-    return LoadCost(constants if in_order else len(nodes), weights)
-
-
-def _name(body: memoryview, kind: str) -> bytes:
-    return bytes(_body(_last(body, FIELDS[kind]["name"], _NOTHING)))
-
-
-def _refuse_malformed(source: str, error: _Malformed) -> NoReturn:
+def refuse_malformed(source: str, error: Malformed) -> NoReturn:
     raise ModelFileError(f"{source} is not an ONNX model ({error}): export it again.") from error
 
 
 def _walk(data: memoryview, source: str) -> None:
     """Check every message below a ModelProto; the stack holds iterators, so memory grows with depth and not with breadth."""
     stack: list[tuple[str, Iterator[tuple[int, int | memoryview | None]], dict[int, int | memoryview | None]]]
-    stack = [("ModelProto", _fields(data), {})]
+    stack = [("ModelProto", fields_of(data), {})]
     seen = 0
     while stack:
         kind, fields, found = stack[-1]
         for number, value in fields:
             seen += 1
             if seen > _MAX_FIELDS:
-                raise _Malformed(f"it has more than {_MAX_FIELDS:,} fields")
+                raise Malformed(f"it has more than {_MAX_FIELDS:,} fields")
             if number < 32:  # no field of interest is beyond, and an attacker may invent millions
                 found[number] = value  # the last one counts, as in protobuf
             if number in CHILDREN[kind]:
                 if len(stack) == _MAX_DEPTH:
-                    raise _Malformed(f"it is nested more than {_MAX_DEPTH} deep")
-                stack.append((CHILDREN[kind][number], _fields(_body(value)), {}))
+                    raise Malformed(f"it is nested more than {_MAX_DEPTH} deep")
+                stack.append((CHILDREN[kind][number], fields_of(as_body(value)), {}))
                 break
         else:
             _check_message(kind, found, source)
@@ -182,10 +145,10 @@ def _walk(data: memoryview, source: str) -> None:
 def _check_message(kind: str, found: dict[int, int | memoryview | None], source: str) -> None:
     """Refuse one message from its own fields: ``found`` has the last value of each field number."""
     at = FIELDS.get(kind, {})
-    if kind == "ModelProto" and not (_number(found.get(at["ir_version"], 0)) and at["graph"] in found):
-        raise _Malformed("it has no version or no graph")
-    if kind == "TensorProto" and (at["external_data"] in found or _number(found.get(at["data_location"], 0))):
-        name = _text(found.get(at["name"], _NOTHING))
+    if kind == "ModelProto" and not (as_number(found.get(at["ir_version"], 0)) and at["graph"] in found):
+        raise Malformed("it has no version or no graph")
+    if kind == "TensorProto" and (at["external_data"] in found or as_number(found.get(at["data_location"], 0))):
+        name = _text(found.get(at["name"], NOTHING))
         raise ModelFileError(f"{source} keeps the tensor {name[:80]!r} in another file: export it again with all data inside.")
     if kind == "AttributeProto" and (at["g"] in found or at["graphs"] in found):
         raise ModelFileError(f"{source} holds a loop or a branch, which is refused: export it with a fixed order of operators.")
@@ -193,14 +156,14 @@ def _check_message(kind: str, found: dict[int, int | memoryview | None], source:
         what = _NEEDLESS[kind]
         raise ModelFileError(f"{source} {what}, which is refused: export it with standard ONNX operators, for inference alone.")
     if kind == "NodeProto":
-        operator, domain = _text(found.get(at["op_type"], _NOTHING)), _text(found.get(at["domain"], _NOTHING))
+        operator, domain = _text(found.get(at["op_type"], NOTHING)), _text(found.get(at["domain"], NOTHING))
         if not operator:
-            raise _Malformed("it has an operator without a type")
+            raise Malformed("it has an operator without a type")
         if domain not in NEWEST_OPSET or operator in REACHING_OUT:
             operator = f"{domain[:80]}::{operator[:80]}".removeprefix("::")
             raise ModelFileError(f"{source} needs the operator {operator!r}, which is refused: export it with standard ONNX operators.")
     if kind == "OperatorSetIdProto":
-        domain, version = _text(found.get(at["domain"], _NOTHING)), _number(found.get(at["version"], 0))
+        domain, version = _text(found.get(at["domain"], NOTHING)), as_number(found.get(at["version"], 0))
         # An import of any other domain is harmless as long as no operator of it is used; exporters leave such imports behind.
         if version > NEWEST_OPSET.get(domain, version):
             raise ModelFileError(
@@ -212,83 +175,83 @@ def _check_message(kind: str, found: dict[int, int | memoryview | None], source:
 def _graph_value(body: memoryview) -> GraphValue:
     """Name, type and shape from a ValueInfoProto."""
     value, tensor, dimension = FIELDS["ValueInfoProto"], FIELDS["TypeProto.Tensor"], FIELDS["TensorShapeProto.Dimension"]
-    name = _text(_last(body, value["name"], _NOTHING))
-    described = _body(_last(_body(_last(body, value["type"], _NOTHING)), FIELDS["TypeProto"]["tensor_type"], _NOTHING))
-    number = _number(_last(described, tensor["elem_type"], 0))
+    name = _text(last_of(body, value["name"], NOTHING))
+    described = as_body(last_of(as_body(last_of(body, value["type"], NOTHING)), FIELDS["TypeProto"]["tensor_type"], NOTHING))
+    number = as_number(last_of(described, tensor["elem_type"], 0))
     if not number:
-        raise _Malformed(f"its input or output {name[:80]!r} is not a tensor")
+        raise Malformed(f"its input or output {name[:80]!r} is not a tensor")
     element = ELEMENTS[number] if number < len(ELEMENTS) else f"type {number}"
-    shapes = _bodies(described, tensor["shape"])
+    shapes = bodies_of(described, tensor["shape"])
     if not shapes:
         return GraphValue(name, element, None)
     dims: list[int | str] = []
-    for dim in _bodies(shapes[-1], FIELDS["TensorShapeProto"]["dim"]):
-        size = _number(_last(dim, dimension["dim_value"], _NEGATIVE))
-        dims.append(_text(_last(dim, dimension["dim_param"], _NOTHING)) if size >= _NEGATIVE else size)
+    for dim in bodies_of(shapes[-1], FIELDS["TensorShapeProto"]["dim"]):
+        size = as_number(last_of(dim, dimension["dim_value"], _NEGATIVE))
+        dims.append(_text(last_of(dim, dimension["dim_param"], NOTHING)) if size >= _NEGATIVE else size)
     return GraphValue(name, element, tuple(dims))
 
 
-def _fields(body: memoryview) -> Iterator[tuple[int, int | memoryview | None]]:
+def fields_of(body: memoryview) -> Iterator[tuple[int, int | memoryview | None]]:
     """Field numbers with values: an int, the bytes of a string or message, None for the fixed-size kinds."""
     position, end = 0, len(body)
     while position < end:
-        key, position = _varint(body, position)
+        key, position = varint_at(body, position)
         number, kind = key >> 3, key & 7
         if not 0 < number < 1 << 29:
-            raise _Malformed(f"field number {number}")
+            raise Malformed(f"field number {number}")
         value: int | memoryview | None = None
         if kind == _VARINT:
-            value, position = _varint(body, position)
+            value, position = varint_at(body, position)
         elif kind == _LENGTH:
-            length, position = _varint(body, position)
+            length, position = varint_at(body, position)
             value, position = body[position : position + length], position + length
         elif kind in (_FIXED64, _FIXED32):
             position += 8 if kind == _FIXED64 else 4
         else:
-            raise _Malformed(f"wire type {kind}")
+            raise Malformed(f"wire type {kind}")
         if position > end:
-            raise _Malformed("a field runs past its end")
+            raise Malformed("a field runs past its end")
         yield number, value
 
 
-def _varint(body: memoryview, position: int) -> tuple[int, int]:
+def varint_at(body: memoryview, position: int) -> tuple[int, int]:
     """An unsigned number of up to ten bytes, and the position after it."""
     value = 0
     for index, byte in enumerate(body[position : position + 10]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1
-    raise _Malformed("a number has no end")
+    raise Malformed("a number has no end")
 
 
-def _within(bodies: list[memoryview], number: int) -> list[memoryview]:
-    return [inner for body in bodies for inner in _bodies(body, number)]
+def within(bodies: list[memoryview], number: int) -> list[memoryview]:
+    return [inner for body in bodies for inner in bodies_of(body, number)]
 
 
-def _bodies(body: memoryview, number: int) -> list[memoryview]:
-    return [_body(value) for found, value in _fields(body) if found == number]
+def bodies_of(body: memoryview, number: int) -> list[memoryview]:
+    return [as_body(value) for found, value in fields_of(body) if found == number]
 
 
-def _last(body: memoryview, number: int, absent: int | memoryview) -> int | memoryview | None:
+def last_of(body: memoryview, number: int, absent: int | memoryview) -> int | memoryview | None:
     last: int | memoryview | None = absent
-    for found, value in _fields(body):
+    for found, value in fields_of(body):
         if found == number:
             last = value
     return last
 
 
-def _body(value: int | memoryview | None) -> memoryview:
+def as_body(value: int | memoryview | None) -> memoryview:
     if not isinstance(value, memoryview):
-        raise _Malformed("a text or message has another type")
+        raise Malformed("a text or message has another type")
     return value
 
 
-def _number(value: int | memoryview | None) -> int:
+def as_number(value: int | memoryview | None) -> int:
     if not isinstance(value, int):
-        raise _Malformed("a number has another type")
+        raise Malformed("a number has another type")
     return value
 
 
 def _text(value: int | memoryview | None) -> str:
     """Bytes that are not UTF-8 are replaced, so that they match no known name."""
-    return str(_body(value), "utf-8", "replace")
+    return str(as_body(value), "utf-8", "replace")

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.engines.load_cost import load_cost
 from sightline.engines.outputs import checked
 from sightline.errors import DeviceError, ModelFileError, UsageError, did_you_mean
-from sightline.onnx_check import check_graph, graph_io, load_cost
+from sightline.onnx_check import check_graph, graph_io
 from sightline.processor import bf16_features, memory_bytes, processor_name
 from sightline.records import Infer
 
@@ -35,6 +36,8 @@ MEMORY_SHARE = 0.5
 _STARTING = threading.Lock()
 # What is made of a graph while it is loaded may take so much, and so many times what the graph itself takes.
 LOAD_BYTES, LOAD_TIMES = 256 << 20, 4
+# Weights that are stored in three bytes take twenty while they are made whole (exporting/halved.py), each of which is known beforehand.
+WHOLE_TIMES = 8
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def onnx_infer(work: Work) -> Infer:
     _bound_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # What depends on no image is computed while the graph is loaded, outside of that bound; versions before 1.27 know no limit.
-    each = (LOAD_BYTES + LOAD_TIMES * len(work.graph)) // max(1, load_cost(work.graph).constants)
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(max(1, each)))
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(_most_folded(work.graph)))
     try:
         session = onnxruntime.InferenceSession(work.graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
@@ -111,6 +113,14 @@ def onnx_infer(work: Work) -> Infer:
         return dict(zip(names, session.run(names, {images: batch}), strict=True))
 
     return checked(infer, work)
+
+
+def _most_folded(graph: bytes) -> int:
+    """Bytes that each operator which depends on no image may give while the graph is loaded, so that all together stay within bounds; what
+    makes weights whole has a bound of its own, or is counted with the others where there is more of it."""
+    cost = load_cost(graph)
+    counted = cost.constants - (cost.plain if cost.made <= WHOLE_TIMES * len(graph) else 0)
+    return max(1, (LOAD_BYTES + LOAD_TIMES * len(graph)) // max(1, counted))
 
 
 @lru_cache(1)
