@@ -4,6 +4,7 @@ understand it."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_json_in_a_file_is_what_is_printed_with_the_unreadable(command, pictures
     written = {entry["path"]: entry for entry in json.loads((tmp_path / "all.json").read_text())}
     assert printed == written
     assert "error" in written["photos/text.png"]
+
+
+@pytest.mark.parametrize(("words", "classes"), [((), 5), (("--top", "2"), 2), (("--top", "9"), 8)])
+def test_json_in_a_file_has_as_many_classes_as_are_printed(capsys, pictures, tmp_path, monkeypatch, words, classes):
+    model = model_of("classify", lambda images: {"logits": np.tile(np.arange(8, dtype=np.float32), (len(images), 1))})
+    model.manifest = replace(model.manifest, labels=tuple("abcdefgh"))
+    monkeypatch.setattr(Model, "open", lambda path, **_: model)
+    asked = ["predict", "it.sight", str(pictures / "one.png"), "--json", "--format", "json", "--out", str(tmp_path / "all.json"), *words]
+    assert _exit_code(asked) == 0
+    printed, written = json.loads(capsys.readouterr().out), json.loads((tmp_path / "all.json").read_text())
+    assert written == [printed]
+    assert [entry["label"] for entry in printed["predictions"]] == list("hgfedcba")[:classes]
+
+
+def test_without_top_python_gets_all_classes_into_the_file(opened, pictures, tmp_path):
+    list(sightline.predict("classify.sight", [pictures / "one.png"], format="json", out=str(tmp_path / "all.json")))
+    assert len(json.loads((tmp_path / "all.json").read_text())[0]["predictions"]) == len(KINDS)
 
 
 @pytest.mark.parametrize(("task", "words", "says"), [

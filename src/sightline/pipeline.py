@@ -122,7 +122,8 @@ def predict(
     Each page of a TIFF and each frame of a DICOM file is an image; from the second on the path ends in ``#1``, ``#2``...
     Opens the model before the first is asked for, so that what is wrong with it is raised here.
 
-    With ``engine="ray"`` or ``format="parquet"``: what was done, the answers being in ``out`` (docs/bulk.md), at most ``top`` classes each.
+    With ``engine="ray"`` or ``format="parquet"``: what was done, the answers being in ``out`` (docs/bulk.md), at most ``top`` classes each,
+    as with ``format="json"``.
     settings  fields of ``config.PredictConfig``, ``config.RuntimeConfig`` and ``config.BulkConfig`` by name, such as ``tile=640``
     """
     from sightline.bulk.run import is_bulk, predict_in_bulk
@@ -135,7 +136,7 @@ def predict(
     images = [local(image, beside=images) for image in images]
     many = len(images) > 1 or config.tile is not None or any(Path(image).is_dir() or is_archive(Path(image)) for image in images)
     opened = Model.open(model, require_signature=using.require_signature, many=many, **using.opening(bulk.engine))
-    return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size)
+    return predicted(opened, images, config, Limits(using.max_pixels, using.max_bytes), using.batch_size, top)
 
 
 def explain(model: str | Path, images: Sequence[str | Path], **settings: Any) -> Iterator[tuple[str, Explained | ImageError]]:

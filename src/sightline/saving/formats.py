@@ -33,14 +33,14 @@ def told(path: str, found: Any, top: int | None = None) -> dict[str, Any]:
 
 
 class JsonFile:
-    """A list of what ``predict --json`` prints for each image, those that could not be read among them."""
+    """A list of what ``predict --json`` prints for each image, at most ``top`` classes, those that could not be read among them."""
 
-    def __init__(self, path: Path, labels: Sequence[str], limits: Limits) -> None:
-        self.path = path
+    def __init__(self, path: Path, labels: Sequence[str], limits: Limits, top: int | None = None) -> None:
+        self.path, self.top = path, top
         self.entries: list[dict[str, Any]] = []
 
     def add(self, ref: ImageRef, found: Any) -> None:
-        self.entries.append(told(str(ref), found))
+        self.entries.append(told(str(ref), found, self.top))
 
     def close(self) -> str:
         return f"Predictions of {len(self.entries)} images written to {_write_new(self.path, self.entries)}."
@@ -50,7 +50,7 @@ class CocoFile:
     """Objects as COCO JSON: images with ids, annotations with a ``score`` each, and categories; ``annotations`` alone is what COCO's
     evaluation takes as results. Files are named from where the JSON lies."""
 
-    def __init__(self, path: Path, labels: Sequence[str], limits: Limits) -> None:
+    def __init__(self, path: Path, labels: Sequence[str], limits: Limits, top: int | None = None) -> None:
         self.path, self.labels, self.limits = path, labels, limits
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ class YoloFolder:
     Below ``labels`` are the folders that tell the images apart.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], limits: Limits) -> None:
+    def __init__(self, folder: Path, labels: Sequence[str], limits: Limits, top: int | None = None) -> None:
         taken = folder.is_dir() and any(folder.iterdir())
         self.folder, self.labels, self.limits = free_name(folder) if taken or folder.is_file() else folder, labels, limits
         self.texts: list[tuple[Path, str]] = []
@@ -127,6 +127,7 @@ def _write_new(wanted: Path, content: Any) -> Path:
     return path
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[str], Limits], Writer]] = {"json": JsonFile, "coco": CocoFile, "yolo": YoloFolder}
+# ``top`` limits the classes of an image, of which boxes are none.
+FORMATS: dict[str, Callable[[Path, Sequence[str], Limits, int | None], Writer]] = {"json": JsonFile, "coco": CocoFile, "yolo": YoloFolder}
 # Formats that hold boxes and nothing else.
 OF_BOXES = ("coco", "yolo")

@@ -48,10 +48,10 @@ def tell_tiles(tiling: Tiling | None, config: PredictConfig) -> None:
 
 
 def predicted(
-    model: Model, images: Sequence[str | Path], config: PredictConfig, limits: Limits, batch_size: int
+    model: Model, images: Sequence[str | Path], config: PredictConfig, limits: Limits, batch_size: int, top: int | None = None
 ) -> Generator[tuple[str, Prediction | ImageError]]:
     """(path, prediction or error) for each image that is meant, written to all that was asked for; what was written is said at the end,
-    which may also be that of one who closes this before.
+    which may also be that of one who closes this before. ``top`` limits the classes that are written of an image.
 
     Raises ConfigError before anything is read.
     """
@@ -60,7 +60,7 @@ def predicted(
     tell_tiles(model.tiling, config)
     sources = at_full_size(refs, limits) if config.full_size else refs
     stream = model.stream(sources, batch_size=batch_size, limits=limits, tile=config.tile, overlap=config.overlap)
-    return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits))
+    return _written(zip(refs, console.track(stream, len(refs), "Predicting"), strict=True), _writers(config, model, limits, top))
 
 
 def at_full_size(refs: Iterable[ImageRef], limits: Limits) -> Iterator[ImageRef]:
@@ -87,10 +87,10 @@ def _written(answers: Iterable[tuple[ImageRef, Prediction | ImageError]], asked:
             yield str(ref), found
 
 
-def _writers(config: PredictConfig, model: Model, limits: Limits) -> list[Writer]:
+def _writers(config: PredictConfig, model: Model, limits: Limits, top: int | None) -> list[Writer]:
     asked: list[Writer] = []
     if config.save:
         asked.append(PictureFolder(Path(config.save), model.labels, model.prepare.reading, limits))
     if config.format and config.out:
-        asked.append(FORMATS[config.format](Path(config.out), model.labels, limits))
+        asked.append(FORMATS[config.format](Path(config.out), model.labels, limits, top))
     return asked
