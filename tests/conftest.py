@@ -89,6 +89,22 @@ def saves_however_slow_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course, "SAVE_SHARE", math.inf)
 
 
+@pytest.fixture
+def no_open_file_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: a file that this process has open cannot be replaced by another."""
+    held = Path("/proc/self/fd")
+    if not held.is_dir():
+        pytest.skip("the system does not tell which files are open")
+    replace = os.replace
+
+    def refusing(source: Path, target: Path) -> None:
+        if os.path.realpath(target) in map(os.path.realpath, held.iterdir()):
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+
+
 def render_shape(kind: str, seed: int, side: int = 32) -> Image.Image:
     """A disc, square or cross of random place, size and colours: three classes that a small network learns in seconds."""
     rng = np.random.default_rng([seed, sum(map(ord, kind))])
@@ -246,14 +262,6 @@ def learnt(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def objects():
-    """24 images of which it is known what matters: images, kinds, and where the object of each is. Tests must not change them."""
-    from planted_objects import render_objects
-
-    return render_objects(24, 9_999)
-
-
-@pytest.fixture(scope="session")
 def untested(tmp_path_factory: pytest.TempPathFactory):
     """Shapes that came as train and val alone, and a run that drew its test images from train. Tests must not write there."""
     import sightline
@@ -262,6 +270,14 @@ def untested(tmp_path_factory: pytest.TempPathFactory):
     for split, count, seed in (("train", 20, 1), ("val", 8, 2)):
         write_shapes(folder / "data" / split, per_class=count, seed=seed)
     return folder / "data", sightline.train(folder / "data", out=str(folder / "run"), **QUICK)
+
+
+@pytest.fixture(scope="session")
+def objects():
+    """24 images of which it is known what matters: images, kinds, and where the object of each is. Tests must not change them."""
+    from planted_objects import render_objects
+
+    return render_objects(24, 9_999)
 
 
 @pytest.fixture(scope="session")

@@ -165,6 +165,23 @@ def test_replacing_the_file_does_not_change_an_open_bundle(path):
         assert opened.read("graph") == b"another"
 
 
+def test_a_member_is_put_into_an_open_bundle_which_is_the_new_file_then(path, no_open_file_is_replaced, monkeypatch):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Bundle.open(path) as opened:
+        opened.put(Part("card.md", "card", b"# Another card\n"))
+        opened.put(Part("signature.json", "signature", b"{}"))
+        assert [opened.read(role) for role in ("graph", "card", "signature")] == [GRAPH, b"# Another card\n", b"{}"]
+        assert [member.role for member in opened.manifest.members] == ["graph", "reference", "card", "signature"]
+        assert opened.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(ResourceError, match="No space left"):
+            opened.put(Part("card.md", "card", b"# A third"))
+        assert opened.read("card") == b"# Another card\n"
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
 def test_altering_the_file_in_place_is_noticed(path):
     with Bundle.open(path) as opened:
         data = path.read_bytes()

@@ -115,6 +115,18 @@ def test_coco_is_read_back_as_it_was(command, pictures, tmp_path):
     assert (tmp_path / "found/boxes-2.json").exists()
 
 
+def test_coco_names_files_in_full_where_there_is_no_way_to_them(command, pictures, tmp_path, monkeypatch):
+    """As Windows says of two drives."""
+
+    def relpath(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("sightline.saving.formats.os.path.relpath", relpath)
+    assert command("detect.sight", "photos/one.png", "--format", "coco", "--out", "boxes.json")[0] == 0
+    (image,) = json.loads((tmp_path / "boxes.json").read_text())["images"]
+    assert image["file_name"] == (pictures / "one.png").as_posix()
+
+
 def test_yolo_has_a_text_for_each_image_with_scores_last(command, pictures, tmp_path):
     code, _, _ = command("detect.sight", "photos", "--format", "yolo", "--out", "found")
     assert code == 0

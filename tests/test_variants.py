@@ -118,6 +118,13 @@ def test_a_bundle_in_half_the_size_is_a_bundle_that_every_verb_takes(model, grap
         sightline.export(made.model, precision="fp32")
 
 
+@pytest.mark.usefixtures("hurried", "no_open_file_is_replaced")
+def test_a_bundle_is_finished_with_its_figures_where_no_open_file_can_be_replaced(model, tmp_path):
+    made = sightline.export(model, precision="fp32", out=tmp_path / "it.sight", **QUIETLY)
+    with Bundle.open(made.model) as bundle:
+        assert bundle.manifest.variant["figures"]
+
+
 def test_weights_in_half_are_those_of_layers_and_the_rest_keeps_its_digits(graph):
     made = halved(graph)
     check_graph(made)

@@ -87,7 +87,7 @@ class Bundle:
         self._file = file
         self._entries = entries
         self._lock = threading.Lock()
-        self._members = {member.role: member for member in manifest.members if member.role in ROLES}
+        self._members = _by_role(manifest)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, require_signature: str | os.PathLike[str] | None = None) -> Bundle:
@@ -153,7 +153,7 @@ class Bundle:
     def put(self, part: Part) -> None:
         """Write the file anew with a member more, in the place of the one of its role; the manifest and all else stay as they are.
 
-        This bundle goes on reading what it had. Raises ModelFileError and ResourceError as ``write`` does.
+        This bundle is the new file from then on. Raises ModelFileError and ResourceError as ``write`` does.
         """
         path, added, stated = self.path.resolve(), _measured(part), json.loads(str(self.text, "utf-8"))
         stays = [member for member in self.manifest.members if member.role != part.role]
@@ -170,9 +170,21 @@ class Bundle:
                         if add_entry(archive, member.name, kept, member.size, self._entries[member.name].deflated) != member.sha256:
                             raise Refused(f"was altered while it was read ({member.name}): copy or download it again")
                 add_entry(archive, part.name, source, added.size, deflate=part.name.endswith(_DEFLATED_SUFFIXES))
+            self._file.close()  # Windows replaces no file that is open
 
         with self._lock, refusing(str(self.path)):
-            _publish(path, fill)
+            try:
+                _publish(path, fill)
+            finally:
+                self._open_anew(path)
+
+    def _open_anew(self, path: Path) -> None:
+        """Read the file that has the name now."""
+        self._file.close()
+        self._file = path.open("rb")
+        self._entries = read_entries(self._file)
+        self.manifest, self.text = _read_manifest(self._file, self._entries, path)
+        self._members = _by_role(self.manifest)
 
     def close(self) -> None:
         with self._lock:
@@ -192,6 +204,11 @@ class Bundle:
             yield data
         if digest.hexdigest() != member.sha256:
             raise Refused(f"is damaged or was altered ({member.name} does not match its sha256): copy or download it again")
+
+
+def _by_role(manifest: Manifest) -> dict[str, Member]:
+    """The members whose roles this version knows."""
+    return {member.role: member for member in manifest.members if member.role in ROLES}
 
 
 def write(path: str | os.PathLike[str], manifest: Manifest, parts: Sequence[Part]) -> Manifest:

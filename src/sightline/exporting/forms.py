@@ -129,7 +129,7 @@ class OnnxForm:
         with Bundle.open(draft) as bundle:
             manifest = replace(bundle.manifest, variant={**bundle.manifest.variant, **measured})
             parts = [Part(member.name, member.role, bundle.read(member.role), member.required) for member in bundle.manifest.members]
-            bundles.write(draft, manifest, [*parts, Part("card.md", "card", card.encode())])
+        bundles.write(draft, manifest, [*parts, Part("card.md", "card", card.encode())])  # Windows replaces no file that is open
 
 
 class OpenvinoForm:

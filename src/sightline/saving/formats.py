@@ -61,8 +61,8 @@ class CocoFile:
             return
         (width, height), image = read_size(ref, self.limits), len(self.images) + 1
         self.unnamed += bool(ref.member or ref.frame)
-        name = Path(os.path.relpath(ref.path, self.path.parent)).as_posix()
-        self.images.append({"id": image, "file_name": str(ImageRef(name, ref.member, ref.frame)), "width": width, "height": height})
+        name = str(ImageRef(_way(ref.path, self.path.parent), ref.member, ref.frame))
+        self.images.append({"id": image, "file_name": name, "width": width, "height": height})
         for label, score, (left, top, right, bottom) in zip(found.labels, found.scores, found.boxes, strict=True):
             wide, high = right - left, bottom - top
             self.annotations.append({
@@ -115,6 +115,14 @@ class YoloFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "data.yaml").write_text(f"names:\n{names}", "utf-8")
         return f"YOLO labels of {len(self.texts)} images written to {self.folder}."
+
+
+def _way(path: str, folder: Path) -> str:
+    """How to get to a file from a folder; the whole path where there is no way, as on Windows from one drive to another."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(path).absolute().as_posix()
 
 
 def _write_new(wanted: Path, content: Any) -> Path:
