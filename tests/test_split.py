@@ -187,6 +187,13 @@ def test_where_all_images_of_a_label_are_tied_to_the_other_held_out_part_the_sma
     assert np.count_nonzero(parts[:20] == "test") == 3
 
 
+def test_where_most_images_are_tied_to_the_other_held_out_part_the_share_is_filled_with_them():
+    """As where each patient has images in training and in test: a handful of validation images would say nothing."""
+    groups = [f"g{row % 50}" for row in range(200)]
+    data = dataset([0, 1] * 100, groups=groups, splits=["train"] * 150 + ["test"] * 50)
+    assert np.count_nonzero(drawn(data, validation=0.2).splits == "validation") == 30
+
+
 def test_validation_and_test_are_shares_of_what_came_as_training():
     data = dataset([0] * 100 + [1] * 100, splits=["train"] * 200)
     parts = drawn(data, validation=0.3, test=0.3).splits

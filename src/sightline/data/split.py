@@ -117,7 +117,7 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
     Rare labels come first, as Sechidis et al., "On the stratification of multi-label data" (2011). Units are taken at random, but
     for those that would overshoot the share by more than is missing to it; where all would, the smallest is taken. Units that hold
     a rarer label as well come last, as that label has its share by then. A unit of which other images came in validation or test is taken
-    only where a label would have none otherwise, as the model would be tested on what it was chosen by. A label keeps one unit in train
+    only where all others are too few for the share, as the model would be tested on what it was chosen by. A label keeps one unit in train
     and, if it has them, one for each split that is still to be drawn.
     """
     pool = _Units(dataset, units, assigned)
@@ -128,12 +128,12 @@ def _draw(dataset: Dataset, units: NDArray[np.int64], assigned: NDArray[np.str_]
         shared_out = np.zeros(len(pool.rows), bool)
         for label in np.argsort(pool.images, kind="stable").tolist():
             wanted = max(1, round(share * pool.images[label]))
-            order = sorted(rng.permutation(pool.holding[label]).astype(int).tolist(), key=shared_out.__getitem__)
+            drawn_order = rng.permutation(pool.holding[label]).astype(int).tolist()
+            order = sorted(drawn_order, key=lambda unit: (pool.held[unit], shared_out[unit]))
             for unit in order:
                 if have[label] >= wanted:
                     break
-                fits = pool.counts[unit][label] <= 2 * (wanted - have[label])
-                if fits and not pool.held[unit] and pool.can_leave(unit, keep):
+                if pool.counts[unit][label] <= 2 * (wanted - have[label]) and pool.can_leave(unit, keep):
                     pool.move(unit, name, have)
             if not have[label] and (able := [unit for unit in order if pool.can_leave(unit, keep)]):
                 pool.move(min(able, key=lambda unit: (pool.held[unit], pool.counts[unit][label])), name, have)
