@@ -29,9 +29,9 @@ def counted_decoding(monkeypatch):
     return names
 
 
-def build(root, *, side=SIDE, limit_bytes=1e9):
+def build(root, *, side=SIDE, limit_bytes=1e9, retry=True):
     dataset = root if not isinstance(root, os.PathLike) else read_folder(root)
-    return look_once(dataset, side, limits=Limits(), workers=2, limit_bytes=limit_bytes)
+    return look_once(dataset, side, limits=Limits(), workers=2, limit_bytes=limit_bytes, retry=retry)
 
 
 def assert_is_store_of(built, root):

@@ -13,7 +13,7 @@ from conftest import write_shapes
 from sightline.data import room
 from sightline.data.locks import is_locked, try_lock
 from sightline.data.readers import read_dataset
-from sightline.data.remote import local, url_of
+from sightline.data.remote import keep, local, url_of
 from sightline.errors import DataError, ResourceError, UsageError
 from test_folder import packed
 from test_webdataset import png, shapes_in_shards, shard
@@ -183,6 +183,17 @@ def test_a_copy_that_another_process_reads_makes_no_room(both):
         assert not held.exists(), "a process holds what its last call was given"
     assert local(urls[1], room_for_one).exists()
     assert not first.exists()
+
+
+def test_a_run_that_goes_on_holds_the_copy_of_the_process_that_began_it(both, tmp_path):
+    urls, room_for_one = both
+    first = local(urls[0])
+    local(urls[1])  # holds its own copy alone
+    keep(tmp_path)
+    keep(first)
+    with pytest.raises(ResourceError, match="in use"):
+        local(urls[1], room_for_one, beside=[urls[0]])
+    assert first.exists()
 
 
 def test_what_another_process_is_copying_is_left_alone(tmp_path, memory):

@@ -147,6 +147,7 @@ def test_a_file_that_was_refused_for_want_of_a_library_is_read_once_that_is_ther
     facts = build(own_shapes).facts
     assert facts.error[~facts.readable].tolist() == ["needs a library"]
     monkeypatch.setattr(look, "decode_with_header", decode)
+    assert (build(own_shapes, retry=False).facts.error == facts.error).all()
     if meanwhile == "another file is new":
         Image.new("RGB", (20, 20), "green").save(own_shapes / "disc" / "new.png")
     elif meanwhile == "its time is another":

@@ -17,7 +17,7 @@ from sightline.config import DataConfig, TrainSettings
 from sightline.data.decode import Limits
 from sightline.data.part import Part
 from sightline.data.reading import Reading
-from sightline.data.remote import local
+from sightline.data.remote import keep, local
 from sightline.energy import Meter
 from sightline.errors import ConfigError, Interrupted, UsageError
 from sightline.processor import end_undisturbed, keep_memory, share_processors
@@ -93,6 +93,11 @@ class Start:
         """Whether an earlier process has trained some of it."""
         return self.run is not None and self.run.has_checkpoint
 
+    @property
+    def is_first_look(self) -> bool:
+        """Whether nothing has been looked at for this training: what was refused then stays so, or its images would change."""
+        return not self.record and self.fold in (None, 1) and self.ranks.is_first
+
 
 def train_once(start: Start) -> Trained:
     """One training from data to report: read, look, gate, plan, train, ship."""
@@ -110,7 +115,7 @@ def train_once(start: Start) -> Trained:
     device = ranks.device(torch_device(start.settings.run.device))
     with clock("reading and looking"), ranks.in_turn():
         known = Choice.from_json(record["choice"], start.module) if start.goes_on else None
-        data = admit(start.root, start.settings, choice=known, module=start.module, fold=start.fold)
+        data = admit(start.root, start.settings, choice=known, module=start.module, fold=start.fold, retry=start.is_first_look)
     ranks.of_first(lambda: start.check(data.whole))
     chosen, gated, choice = data.settings, data.gated, data.choice
     plan = Plan.from_json(record["plan"]) if record else _planned(chosen, gated, choice)
@@ -214,6 +219,7 @@ def start(data: str | Path | None, resume: str | Path | None, settings: dict[str
         begun = Start(with_preset(chosen, settings), root, budget, module=module)
     else:
         begun = go_on(Path(resume), started, data, settings, module)
+        keep(begun.root)
     check_installed(begun.settings.run.log)
     return replace(begun, ranks=Ranks.join(torch_device(begun.settings.run.device)))
 

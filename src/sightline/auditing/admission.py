@@ -45,11 +45,13 @@ class Admitted:
     whole: Dataset
 
 
-def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, module: Any = None, fold: int | None = None) -> Admitted:
+def admit(
+    root: Path, chosen: TrainSettings, *, choice: Choice | None = None, module: Any = None, fold: int | None = None, retry: bool = True
+) -> Admitted:
     """The data at ``root``, looked at and split as the settings say.
 
     ``choice`` is the network of a training that goes on; without one, it is chosen here. ``module`` is a user's own backbone, ``fold`` the
-    number, from 1, of the fold that is the test set.
+    number, from 1, of the fold that is the test set. ``retry`` says whether files that were refused are looked at again.
     """
     limits, reading = Limits(chosen.data.max_pixels, chosen.data.max_bytes), Reading.of(chosen.data.window, chosen.data.bands)
     dataset, decisions = _read(root, chosen, limits)
@@ -58,7 +60,7 @@ def admit(root: Path, chosen: TrainSettings, *, choice: Choice | None = None, mo
         chosen = settled(chosen, dataset, typical)
         wanted = network_for(chosen, dataset, typical, _of_tiles(chosen, dataset))
         choice = choose(wanted, typical, reading, module, scenes=dataset.is_scenes)
-    looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9}
+    looking = {"workers": chosen.data.workers or processors(), "limit_bytes": chosen.data.store_limit * 1e9, "retry": retry}
     store = look_once(dataset, choice.store_side, limits=limits, reading=reading, **looking)
     rows, said = Part.asked(chosen.data.where, chosen.data.limit).rows(dataset, store.facts, chosen.run.seed)
     if said:

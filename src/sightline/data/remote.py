@@ -79,9 +79,22 @@ def local(data: str | Path, limit_gb: float | None = None, beside: Iterable[str 
         raise DataError(f"{url}: cannot be read ({said}); check the address, and that you may read it.") from error
 
 
+def keep(path: Path) -> None:
+    """Hold the copy that a path leads to, if it leads to one, for what goes on with the copy of an earlier process."""
+    copies = _copies().resolve()
+    for folder in (path, *path.parents):
+        if folder.parent == copies and folder.is_dir():
+            _hold(_copies() / folder.name)
+            folder.touch()
+
+
+def _copies() -> Path:
+    return cache_folder() / "remote"
+
+
 def _folder(url: str) -> Path:
     """Where the copy of what is at a URL is kept."""
-    return cache_folder() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return _copies() / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _copied(url: str, system: Any, found: dict[str, Any], limit_gb: float | None) -> Path:

@@ -52,17 +52,20 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightline"
 
 
-def look_once(dataset: Dataset, side: int, *, limits: Limits, workers: int, limit_bytes: float, reading: Reading = Reading()) -> Store:
+def look_once(
+    dataset: Dataset, side: int, *, limits: Limits, workers: int, limit_bytes: float, reading: Reading = Reading(), retry: bool = True
+) -> Store:
     """The store of a data set's images, their shorter side scaled down to ``side`` pixels; built or brought up to date.
 
-    A file that cannot be read has its reason in ``facts.error`` and an empty image. Raises ResourceError when the store would
-    not fit into ``limit_bytes`` or on the disk.
+    A file that cannot be read has its reason in ``facts.error`` and an empty image; without ``retry`` a store in which nothing else is new
+    is taken as it is. Raises ResourceError when the store would not fit into ``limit_bytes`` or on the disk.
     """
     key = hashlib.sha256(os.fsencode(f"{dataset.root.resolve()}|{side}|{limits}|{reading}|{VERSION}")).hexdigest()[:16]
     folder = cache_folder() / "stores" / key
     stamps, how = stamps_of(dataset.refs), (side, limits, reading)
     old = _open(folder, side)
-    if old is not None and _unchanged(dataset.refs, stamps, old.facts) and _still_refused(dataset.refs, old.facts, how, workers):
+    is_current = old is not None and _unchanged(dataset.refs, stamps, old.facts)
+    if old is not None and is_current and (not retry or _still_refused(dataset.refs, old.facts, how, workers)):
         with suppress(OSError):
             folder.touch()
         return old

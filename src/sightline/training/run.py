@@ -50,7 +50,8 @@ class Run:
         """DataError when the data is not what the run was started with."""
         if self.read_config()["fingerprint"] != dataset.fingerprint:
             raise DataError(
-                f"{dataset.root}: the images, labels or splits changed since {self.folder} was started; restore them, or start a new run."
+                f"{dataset.root}: the images, labels or splits changed since {self.folder} was started; restore them, or start a new run. "
+                "A file that could not be read then and can be now is such a change, too."
             )
 
     def check_same_images(self, dataset: Dataset) -> None:
