@@ -489,6 +489,16 @@ def test_data_that_lack_test_images_are_tested_on_what_the_model_has_not_seen(un
     assert "flatter" not in capsys.readouterr().err
 
 
+def test_a_split_by_hand_of_what_the_model_was_trained_on_promises_nothing(run, shapes, tmp_path, capsys):
+    """Its test images tell that it is another split than that of the training."""
+    for place, path in enumerate(sorted(shapes.rglob("*.png"))):
+        folder = tmp_path / "data" / ("train", "val", "test")[place % 3] / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.name)
+    assert not lesson_of(run.model, tmp_path / "data").held_out
+    assert "a network that is trained on them makes no promises" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_test_images_that_were_trained_on_are_told_and_what_is_learned_from_is_known(learnt, tmp_path, capsys):
     data, run = learnt
     lesson_of(run.model, data / "train")

@@ -65,8 +65,9 @@ class Lesson:
         manifest = source.manifest
         settings, prepare = TrainSettings.from_json(manifest.config), Prepare.from_json(manifest.prepare)
         side = math.ceil(min(prepare.shape) / prepare.crop_fraction)
-        workers, limit = settings.data.workers or processors(), settings.data.store_limit * 1e9
-        store = look_once(dataset, side, limits=limits, workers=workers, limit_bytes=limit, reading=prepare.reading)
+        workers = settings.data.workers or processors()
+        # There is no flag for a limit here, so the disk is the only one.
+        store = look_once(dataset, side, limits=limits, workers=workers, limit_bytes=math.inf, reading=prepare.reading)
         gated, held_out = _as_it_was_split(source, dataset, store, settings)
         targets = gated.dataset.targets
         assert targets is not None
@@ -138,7 +139,8 @@ def _as_it_was_split(source: Bundle, dataset: Dataset, store: Store, settings: T
     gated.announce()
     if flattering := int(_are_seen(source, gated.store)[gated.dataset.rows_of("test")].sum()):
         console.warn(f"{flattering} of the test images were used in training, so the figures flatter every model.")
-    held_out = same or bool((came == "validation").any())
+    # Test images that the model has seen tell that this is not the split of its training, whose validation images are others then.
+    held_out = same or (bool((came == "validation").any()) and not flattering)
     if not held_out:
         console.warn(
             "The data differ from those of the training, so that their validation images may be among its training images: a network that "
