@@ -16,6 +16,7 @@ from sightline.data.decode import Limits
 from sightline.data.store import look_once
 from sightline.records import Dataset, ImageRef
 from sightline.report.audit import audit_blocks
+from sightline.tasks.blocks import Text
 
 pytestmark = pytest.mark.usefixtures("empty_cache", "decoded")
 
@@ -51,13 +52,13 @@ def test_a_class_that_had_no_training_image_before_is_said_to_leave_the_effect_u
         for learns in (False, True)
     )
     embeddings = np.random.default_rng(0).normal(size=(25, 4)).astype(np.float32)
-    assert effect_of_decisions(came, store, embeddings, held) is None
+    assert effect_of_decisions(came, store, embeddings, held) == {"dropped": 0, "relabelled": 12}
     assert effect_of_decisions(came, store, embeddings, learned)["relabelled"] == 12
 
     monkeypatch.setattr(inside, "embed", lambda store, choice: embeddings)
     choice = SimpleNamespace(weights="file", pretrained=True)
     audit = inside.audit_of_run(came, store, held, choice, 0, decided=True, quick=False)
-    assert audit["decisions"] is None
-    (said,) = [block for block in audit_blocks(audit) if block.title == "Not looked for"]
-    assert said.paragraphs == [inside.UNMEASURED]
+    said = {block.title: block.paragraphs for block in audit_blocks(audit) if isinstance(block, Text)}
+    assert said["Not looked for"] == [inside.UNMEASURED]
+    assert said["What the decisions changed"] == ["0 images dropped, 12 relabelled."]
     assert "was not measured, as without them a class has no training image" in inside.UNMEASURED

@@ -18,8 +18,9 @@ from sightline.records import Dataset
 from sightline.tasks import TASKS
 
 
-def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.float32], gated: Gated) -> dict[str, Any] | None:
-    """``{"before", "after", "difference", "interval", "n", "dropped", "relabelled"}``; None where, before, a class has no training image.
+def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.float32], gated: Gated) -> dict[str, Any]:
+    """``{"dropped", "relabelled", "before", "after", "difference", "interval", "n"}``; the first two alone where, before, a class has no
+    training image.
 
     The figures are the accuracy, on the cleaned test images, of a probe fitted on the training images as they came, and on those that were
     cleaned; for tags the share of an image's labels that are right.
@@ -39,8 +40,10 @@ def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.
     train, validation, test = (where[rows] for rows in parts.values())
     back = _come_back(came, store.select(readable), where, np.concatenate([validation, test]))
     first = np.concatenate([train, back])
+    changed = (cleaned.targets != came.targets[where]).reshape(len(where), -1).any(axis=1)
+    counts = {"dropped": len(came) - len(cleaned), "relabelled": int(changed.sum())}
     if came.targets.ndim == 1 and not np.isin(np.arange(len(came.labels)), came.targets[first]).all():
-        return None
+        return counts
     before = _answers(came, embeddings, first, came.targets, validation, test)
     targets = came.targets.copy()
     targets[where] = cleaned.targets
@@ -48,9 +51,8 @@ def effect_of_decisions(original: Dataset, store: Store, embeddings: NDArray[np.
     truth = targets[test]
     right = [(answer == truth).astype(float) if truth.ndim == 1 else (answer == truth).mean(axis=1) for answer in (before, after)]
     found = paired_difference(*right)
-    changed = (cleaned.targets != came.targets[where]).reshape(len(where), -1).any(axis=1)
-    return {"before": found.reference, "after": found.other, "difference": found.difference, "interval": list(found.interval), "n": found.n,
-            "dropped": len(came) - len(cleaned), "relabelled": int(changed.sum())}  # fmt: skip
+    figures = {"before": found.reference, "after": found.other, "difference": found.difference, "interval": list(found.interval)}
+    return {**figures, "n": found.n, **counts}
 
 
 def _come_back(came: Dataset, store: Store, where: NDArray[np.int64], held: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ def audit_of_run(original: Dataset, store: Store, gated: Gated, choice: Choice, 
     effect = None
     if decided and embeddings is not None:
         effect = effect_of_decisions(original.as_tags(), store, embeddings, replace(gated, dataset=gated.dataset.as_tags()))
-        left_out = UNMEASURED if effect is None else left_out
+        left_out = left_out if "before" in effect else UNMEASURED
     return {"findings": [finding.to_json() for finding in findings], "decisions": effect, "left_out": left_out}
 
 

@@ -32,18 +32,22 @@ def _images(finding: Mapping[str, Any]) -> Table:
     return rows_table(finding["title"], ("Image", "What was seen"), rows, folded=True)
 
 
-def _effect(effect: Mapping[str, Any] | None) -> Tiles:
+def _effect(effect: Mapping[str, Any] | None) -> Tiles | Text:
     """What a probe gains by the decisions, on the same test images."""
+    title = "What the decisions changed"
     if effect is None:
-        return Tiles("What the decisions changed", [])
+        return Tiles(title, [])
+    counts = f"{amounts.number_of(effect['dropped'], 'image')} dropped, {effect['relabelled']} relabelled."
+    if "before" not in effect:
+        return Text(title, [counts])
     low, high = effect["interval"]
     return Tiles(
-        "What the decisions changed",
+        title,
         [
             Tile("Before", f"{effect['before']:.1%}", "trained on the data as they came"),
             Tile("After", f"{effect['after']:.1%}", "trained on the cleaned data"),
             Tile("Difference", f"{100 * effect['difference']:+.1f} points", f"{100 * low:+.1f} to {100 * high:+.1f}, 95% interval"),
         ],
-        f"{amounts.number_of(effect['dropped'], 'image')} dropped, {effect['relabelled']} relabelled. Measured with logistic regression "
-        f"on a frozen network, on the same {amounts.number_of(effect['n'], 'cleaned test image')} for both.",
+        f"{counts} Measured with logistic regression on a frozen network, on the same "
+        f"{amounts.number_of(effect['n'], 'cleaned test image')} for both.",
     )
