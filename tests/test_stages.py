@@ -53,8 +53,18 @@ def test_upper_layers_of_a_network_without_a_cut_cannot_be_had_and_the_reason_is
 def test_activations_that_do_not_fit_into_memory_are_not_kept(monkeypatch):
     monkeypatch.setattr(stages, "most_kept_bytes", lambda: 4500.0)
     assert plan_stages("upper", PLAN, WORK, math.inf)[0][0].views == 4
-    monkeypatch.setattr(stages, "most_kept_bytes", lambda: 1500.0)
+    monkeypatch.setattr(stages, "most_kept_bytes", lambda: 500.0)
     assert layers(plan_stages("auto", PLAN, WORK, math.inf)[0]) == ["all"]
+
+
+def test_little_time_is_for_fewer_views_and_epochs_before_it_is_for_none():
+    """Every size takes less than the one before it, down to one view, of which there is one."""
+    seconds = [WORK.upper_seconds(*size) for size in stages.UPPER_SIZES]
+    assert seconds == sorted(seconds, reverse=True)
+    found, said = plan_stages("auto", PLAN, WORK, seconds[-1])
+    assert [(stage.layers, stage.views, stage.epochs) for stage in found] == [("upper", *stages.UPPER_SIZES[-1])]
+    assert "of 1 view of each image" in said
+    assert layers(plan_stages("auto", PLAN, WORK, seconds[-1] * 0.99)[0]) == ["head"]
 
 
 def test_without_time_the_probe_is_the_model():

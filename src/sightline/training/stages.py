@@ -9,7 +9,7 @@ from sightline.training.budget import spoken
 from sightline.training.plan import Plan
 
 # Views of each image that are kept, one as evaluation sees it, and epochs over them: the most, and what little time may reduce them to.
-UPPER_SIZES = ((7, 12), (6, 11), (5, 10), (4, 9), (4, 8), (3, 8), (3, 7), (3, 6), (2, 6))
+UPPER_SIZES = ((7, 12), (6, 11), (5, 10), (4, 9), (4, 8), (3, 8), (3, 7), (3, 6), (2, 6), (2, 5), (2, 4), (2, 3), (1, 4))
 UNCUT = "this network cannot be cut below its upper layers, or what is there takes too much memory"
 # Learning from all layers for less than this is not worth its start.
 LEAST_EPOCHS = 2
@@ -109,5 +109,6 @@ def most_kept_bytes() -> float:
 def _said(stage: Stage) -> str:
     time = f"about {spoken(stage.seconds)}"
     if stage.layers == "upper":
-        return f"the upper layers learn for {stage.epochs} epochs from kept activations of {stage.views} views of each image ({time})"
+        views = f"{stage.views} view{'s' * (stage.views > 1)} of each image"
+        return f"the upper layers learn for {stage.epochs} epochs from kept activations of {views} ({time})"
     return f"all layers learn for up to {stage.epochs} epochs ({time})"
