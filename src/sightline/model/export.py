@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from torch import Tensor, nn
 
 from sightline.errors import ModelFileError
+from sightline.model.folding import folded
 from sightline.model.network import Network
 
 # The newest that bundles' readers accept is 21; written out, so that a newer torch does not change it.
@@ -32,13 +33,14 @@ def export_graph(network: Network, size: int | tuple[int, int]) -> bytes:
     import onnx
 
     height, width = size if isinstance(size, tuple) else (size, size)
-    example = torch.zeros(2, height, width, network.prepare.channels, dtype=torch.uint8)
-    copied = _with_plain_pooling(copy.deepcopy(network).cpu().eval())
+    drawn = torch.Generator().manual_seed(0)
+    example = torch.randint(0, 256, (2, height, width, network.prepare.channels), dtype=torch.uint8, generator=drawn)
+    simpler, outputs = folded(_with_plain_pooling(copy.deepcopy(network).cpu().eval()), example)
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "model.onnx")
         try:
             torch.onnx.export(
-                copied, (example,), path, input_names=["images"], output_names=_output_names(copied, example), dynamo=True,
+                simpler, (example,), path, input_names=["images"], output_names=list(outputs), dynamo=True,
                 opset_version=OPSET, external_data=False, dynamic_shapes={"images": {0: torch.export.Dim("n")}}, verbose=False,
             )  # fmt: skip
         except Exception as error:
@@ -74,11 +76,6 @@ def _strip(message: Message) -> None:
         if entry.message_type is not None:
             for part in (value,) if isinstance(value, Message) else value:
                 _strip(part)
-
-
-def _output_names(network: Network, example: torch.Tensor) -> list[str]:
-    with torch.no_grad():
-        return list(network(example))
 
 
 @contextmanager
