@@ -15,7 +15,7 @@ from sightline.training.budget import Budget
 from sightline.training.session import Session
 
 # The exporter's time for a small network, and for how many parameters it takes a second longer.
-EXPORT_SECONDS, PARAMETERS_A_SECOND = 10.0, 20e6
+EXPORT_SECONDS, PARAMETERS_A_SECOND = 7.0, 20e6
 # What judging an image with the bundle takes at most of a forward pass of the trained network; reading it is counted apart.
 JUDGING = 1.5
 # What the trial (harder conditions, baselines, explanations) may take of a run, and in seconds at least and at most.
