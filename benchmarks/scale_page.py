@@ -49,7 +49,7 @@ def page(results: Results) -> str:
         "memory of looking once": (look_bytes, "one process"),
     }
     figures = {
-        "machine": _machine(files["machine"]), "photo": _amount(Cluster.image_bytes),
+        "machine": _machines(files["machine"], results["look_once"]["machine"]), "photo": _amount(Cluster.image_bytes),
         "simulated_rows": _simulated_rows(results["simulate_cluster"]),
         "processor_rows": _processor_rows(each), "byte_rows": _byte_rows(on_disk),
         "near_seconds": near_seconds, "near_many": _hours(near_seconds / HOUR * MANY * log(MANY) / (MILLION * log(MILLION))),
@@ -83,6 +83,11 @@ def processor_seconds(files: Mapping[str, Any], looking: Mapping[str, Any]) -> d
 
 def median(result: Mapping[str, Any], side: str, figure: str) -> float:
     return float(result["sides"][side][figure]["median"])
+
+
+def _machines(of_files: Mapping[str, Any], of_looking: Mapping[str, Any]) -> str:
+    described, looking = _machine(of_files), _machine(of_looking)
+    return described if looking == described else f"{described}, and, of looking once and of epochs, {looking}"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
