@@ -4,9 +4,9 @@
 
 Once a seed and in turn: Pillow decoding each file in full and resizing it to the same size, storing nothing, in a plain loop as most
 write it and in a pool of as many processes as Sightline takes; JPEG files of 1800 x 1200 into a new store, with all their facts; and the
-same again, when the store is there. Beside the pool four times is out of reach: the entropy decoding that both sides need takes more than
-a quarter of Pillow's time. Then ResNet-18 is trained on the clothing photographs, and the time in which the loop waits for its next batch
-is set against the epoch. Changing the colours of a batch, which is done when it is asked for, counts as waiting.
+same again, when the store is there. Beside the pool four times leaves nothing for the rest: the entropy decoding that both sides need took
+32% and 23% of Pillow's time on two processors. Then ResNet-18 is trained on the clothing photographs, and the time in which the loop waits
+for its next batch is set against the epoch. Changing the colours of a batch, which is done when it is asked for, counts as waiting.
 """
 
 from __future__ import annotations
