@@ -19,7 +19,7 @@ def counted_decoding(monkeypatch):
     """Images are looked at in this process, and the names of those that had to be decoded are collected here."""
     names = []
 
-    def counted(jobs, workers):
+    def counted(jobs, workers, pixel_file=None):
         for job in jobs:
             seen = look_at(*job)
             names.extend([os.path.basename(job[0].path)] if seen is not None else [])

@@ -329,7 +329,7 @@ def test_unlabelled_images_in_an_archive(tree, name):
 def test_of_a_changed_archive_only_what_is_new_is_decoded(tmp_path, monkeypatch):
     decoded = []
 
-    def counted(jobs, workers):
+    def counted(jobs, workers, pixel_file=None):
         for job in jobs:
             seen = look_at(*job)
             decoded.extend([job[0].member] if seen is not None else [])

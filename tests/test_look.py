@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from sightline.data import look
 from sightline.data.decode import Limits
-from sightline.data.look import BATCH, MAX_ASPECT, Look, look_at, looked_at
+from sightline.data.look import BATCH, MAX_ASPECT, Look, Placed, look_at, looked_at
 from sightline.records import ImageRef
 
 LIMITS = Limits()
@@ -67,7 +68,7 @@ def test_sharpness_falls_when_an_image_is_blurred_and_contrast_when_it_is_flatte
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 64))
 def test_an_image_keeps_its_shape_and_takes_no_more_than_the_bound(width, height, side):
-    scaled = look._scaled(Image.new("RGB", (width, height)), side)
+    _, scaled = look._scaled(Image.new("RGB", (width, height)), side)
     assert min(scaled.size) <= max(side, 1)
     assert max(scaled.size) <= MAX_ASPECT * side
     assert scaled.width <= width
@@ -104,7 +105,7 @@ def test_limits_are_kept(saved):
 def test_bytes_that_are_known_are_not_decoded(saved, monkeypatch):
     ref = saved(noise(20, 20))
     known = look_at(ref, 32, LIMITS).sha256
-    monkeypatch.setattr(look, "decode_with_header", None)
+    monkeypatch.setattr(look, "picture_with_header", None)
     assert look_at(ref, 32, LIMITS, known) is None
 
 
@@ -122,10 +123,56 @@ def test_looks_come_in_order_and_a_crash_costs_only_the_image_at_fault(saved):
     assert all(one.pixels[0, 0, 0] == row for row, one in enumerate(seen) if row not in deadly)
 
 
+def pixels_at(place, file):
+    return np.fromfile(file, np.uint8, int(np.prod(place.shape)), offset=place.start).reshape(place.shape)
+
+
+def test_processes_put_pixels_into_one_file_and_a_crash_costs_only_the_image_at_fault(saved, tmp_path):
+    refs = [saved(np.full((8 + row % 5, 8, 3), row, np.uint8), f"{row}.png") for row in range(5 * BATCH + 3)]
+    jobs = [(Deadly(ref.path) if row == BATCH else ref, 8, LIMITS, "") for row, ref in enumerate(refs)]
+    file = tmp_path / "pixels.bin"
+    file.write_bytes(b"before")
+    seen = list(looked_at(jobs, 3, file))
+    assert [row for row, one in enumerate(seen) if one.error] == [BATCH]
+    assert isinstance(seen.pop(BATCH).pixels, np.ndarray)
+    for ref, one in zip(refs[:BATCH] + refs[BATCH + 1 :], seen, strict=True):
+        assert isinstance(one.pixels, Placed)
+        np.testing.assert_array_equal(pixels_at(one.pixels, file), look_at(ref, 8, LIMITS).pixels)
+    assert file.read_bytes().startswith(b"before")
+
+
+def test_where_files_cannot_be_locked_pixels_come_back_and_the_file_stays_as_it_is(saved, tmp_path, monkeypatch):
+    (file := tmp_path / "pixels.bin").touch()
+    job = (saved(noise(20, 20)), 8, LIMITS, "")
+    monkeypatch.setattr(look, "lock", lambda handle: False)
+    (seen,) = look.look_at_all([job], file)
+    np.testing.assert_array_equal(seen.pixels, look_at(*job).pixels)
+    assert file.stat().st_size == 0
+
+
+def test_what_keeps_pixels_from_being_written_is_raised(saved, tmp_path):
+    job = (saved(noise(20, 20)), 8, LIMITS, "")
+    with pytest.raises(FileNotFoundError):
+        list(looked_at([job], 1, tmp_path / "gone.bin"))
+    if not (full := Path("/dev/full")).exists():
+        pytest.skip("no device here says that the disk is full")
+    with pytest.raises(OSError, match="No space left"):
+        list(looked_at([job], 1, full))
+
+
+def test_an_image_that_is_known_or_refused_takes_no_room_in_the_file(saved, tmp_path):
+    (file := tmp_path / "pixels.bin").touch()
+    ref = saved(noise(20, 20))
+    jobs = [(ref, 8, LIMITS, look_at(ref, 8, LIMITS).sha256), (ImageRef(str(tmp_path / "gone.png")), 8, LIMITS, "")]
+    known, gone = look.look_at_all(jobs, file)
+    assert (known, gone.error, gone.pixels) == (None, "no such file", Placed(0, (0, 0, 3)))
+    assert file.stat().st_size == 0
+
+
 def test_only_a_window_of_batches_is_under_way(monkeypatch):
     submitted, workers = 0, 3
 
-    def submit(batch, workers):
+    def submit(batch, workers, pixel_file):
         nonlocal submitted
         submitted += 1
         future = Future()

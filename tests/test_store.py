@@ -136,17 +136,17 @@ def test_a_file_that_may_be_read_at_last_is_looked_at_again(own_shapes, decoded,
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "another file is new", "its time is another"])
 def test_a_file_that_was_refused_for_want_of_a_library_is_read_once_that_is_there(own_shapes, decoded, monkeypatch, meanwhile):
-    decode = look.decode_with_header
+    decode = look.picture_with_header
 
     def refuse(data, name, **how):
         if name.endswith("disc/001.png"):
             raise look.ImageError(name, "needs a library")
         return decode(data, name, **how)
 
-    monkeypatch.setattr(look, "decode_with_header", refuse)
+    monkeypatch.setattr(look, "picture_with_header", refuse)
     facts = build(own_shapes).facts
     assert facts.error[~facts.readable].tolist() == ["needs a library"]
-    monkeypatch.setattr(look, "decode_with_header", decode)
+    monkeypatch.setattr(look, "picture_with_header", decode)
     assert (build(own_shapes, retry=False).facts.error == facts.error).all()
     if meanwhile == "another file is new":
         Image.new("RGB", (20, 20), "green").save(own_shapes / "disc" / "new.png")
@@ -169,7 +169,7 @@ def test_a_damaged_file_costs_a_look_at_itself_alone_and_a_new_reason_is_told(ow
     def refuse(data, name, **how):
         raise look.ImageError(name, "needs a library")
 
-    monkeypatch.setattr(look, "decode_with_header", refuse)
+    monkeypatch.setattr(look, "picture_with_header", refuse)
     assert [error for error in build(own_shapes).facts.error if error] == ["needs a library"]
 
 

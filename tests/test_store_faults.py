@@ -99,7 +99,7 @@ def test_a_build_that_is_stopped_leaves_the_store_there_was(own_shapes, decoded,
     files = [*empty_cache.glob("stores/*/*")]
     Image.new("RGB", (20, 20)).save(own_shapes / "disc" / "new.png")
 
-    def stopped(jobs, workers):
+    def stopped(jobs, workers, pixel_file=None):
         yield look_at(*next(jobs))
         raise error
 
@@ -128,7 +128,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(own_shapes, decoded, em
 
 
 def stopped_after(count, error):
-    def looks(jobs, workers):
+    def looks(jobs, workers, pixel_file=None):
         for number, job in enumerate(jobs):
             if number == count:
                 raise error
@@ -158,7 +158,7 @@ from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
 from sightline.data.look import look_at
 building.SHARD_ROWS = 3
-def looks(jobs, workers):
+def looks(jobs, workers, pixel_file=None):
     for number, job in enumerate(jobs):
         if number == 8:
             print("eight", flush=True)
@@ -222,7 +222,7 @@ import hashlib, sys
 from sightline.data import store
 from sightline.data.decode import Limits
 from sightline.data.folder import read_folder
-def looks(jobs, workers):
+def looks(jobs, workers, pixel_file=None):
     raise SystemExit("looked again")
 store.looked_at = looks
 opened = store.look_once(read_folder(sys.argv[1]), int(sys.argv[2]), limits=Limits(), workers=1, limit_bytes=1e9)
@@ -242,7 +242,7 @@ def test_several_processes_read_one_store(own_shapes, decoded):
 def test_two_builds_of_one_store_at_once_both_end_well(own_shapes, decoded, monkeypatch):
     dataset, inner, counted = read_folder(own_shapes), [], store.looked_at
 
-    def interrupted(jobs, workers):
+    def interrupted(jobs, workers, pixel_file=None):
         for row, job in enumerate(jobs):
             if row == 5:
                 monkeypatch.setattr(store, "looked_at", counted)
@@ -276,7 +276,7 @@ def test_a_process_that_dies_loses_only_the_image_at_fault(shapes):
 def test_pixels_are_let_go_of_once_they_are_written(own_shapes, monkeypatch):
     alive = []
 
-    def looks(jobs, workers):
+    def looks(jobs, workers, pixel_file=None):
         for _ in jobs:
             pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
             alive.append(weakref.ref(pixels))

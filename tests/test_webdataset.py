@@ -74,7 +74,7 @@ def test_shards_are_looked_at_once(tmp_path, monkeypatch):
     store = look_once(dataset, 32, **looking)
     assert store.facts.readable.all()
     np.testing.assert_array_equal(store[40], decode(dataset.refs[40]))
-    monkeypatch.setattr("sightline.data.store.looked_at", lambda jobs, workers: pytest.fail("looked again"))
+    monkeypatch.setattr("sightline.data.store.looked_at", lambda jobs, workers, pixel_file: pytest.fail("looked again"))
     assert look_once(dataset, 32, **looking).facts.sha256.tolist() == store.facts.sha256.tolist()
 
 

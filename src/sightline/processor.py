@@ -72,8 +72,9 @@ def share_processors() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def keep_memory() -> None:
-    """Have the C library keep what is freed for the next to ask, instead of giving it back to the system; nothing where it is not glibc.
+def keep_memory(most: int = MOST_KEPT) -> None:
+    """Have the C library keep up to ``most`` bytes that are freed for the next to ask, instead of giving them back to the system; nothing
+    where it is not glibc.
 
     A step of training frees and takes the same large arrays each time, and the system clears every page before it hands it out again
     (decision 026). To be called before torch is imported.
@@ -85,7 +86,7 @@ def keep_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+        library.mallopt(M_TRIM_THRESHOLD, most)
 
 
 def processor_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from sightline.data.earlier import Earlier, Known, build_of, moved, part_name
 from sightline.data.facts import LOOKED_FACTS, looked_columns
-from sightline.data.locks import is_locked, try_lock
-from sightline.data.look import Look
+from sightline.data.locks import is_locked, lock, try_lock
+from sightline.data.look import Look, Placed, put
 from sightline.data.room import check_limit
 from sightline.data.stored import PixelFile
 from sightline.data.tables import Column, Piece, write_table
@@ -59,27 +60,37 @@ class Build:
         return (*self.kept, *([(self.pixel_file.name, self.written)] if self.written else []))
 
     def write(self, images: Iterable[tuple[str, NDArray[np.int64], Look]]) -> None:
-        """Write images, each with its path and stamp, shard by shard. Raises ResourceError where they outgrow the limit."""
+        """Write images, each with its path and stamp, shard by shard. Raises ResourceError where they outgrow the limit.
+
+        While they are asked for, who looks at them may put pixels into the file of pixels.
+        """
         shard: _Shard | None = None
-        count, kept = 0, sum(size for _, size in self.kept)
-        with self.pixel_file.open("wb") as pixels:
+        count, end, kept = 0, 0, sum(size for _, size in self.kept)
+        with self.pixel_file.open("wb") as created:
             for path, stamp, look in images:
-                shard = shard or _Shard(count)
+                shard, pixels = shard or _Shard(count), self._placed(look)
                 shard.add(path, stamp, look, pixels)
-                count += 1
-                check_limit(kept + pixels.tell(), self.limit)
+                count, end = count + 1, max(end, pixels.start + math.prod(pixels.shape))
+                check_limit(kept + end, self.limit)
                 if shard.is_full:
-                    self._end(shard, pixels)
+                    self._end(shard, created, end)
                     shard = None
             if shard is not None:
-                self._end(shard, pixels)
+                self._end(shard, created, end)
         if not self.written:
             self.pixel_file.unlink()
 
-    def _end(self, shard: _Shard, pixels: BinaryIO) -> None:
-        pixels.flush()
-        os.fsync(pixels.fileno())
-        self.written = pixels.tell()
+    def _placed(self, look: Look) -> Placed:
+        """Where in the file the pixels are, which are put there unless they are."""
+        if isinstance(look.pixels, Placed):
+            return look.pixels
+        with self.pixel_file.open("r+b") as file:
+            lock(file.fileno())  # where there are no locks nobody else puts anything there
+            return put(look, file)
+
+    def _end(self, shard: _Shard, created: BinaryIO, end: int) -> None:
+        os.fsync(created.fileno())
+        self.written = end
         table = self.folder / part_name(self.name, len(self.parts))
         files = [(self.pixel_file.name, self.written)] if self.written else []
         # The pixels are there before the table that says so; the table is known to be damaged where it is.
@@ -148,13 +159,12 @@ class _Shard:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     facts: list[Look] = field(default_factory=list)
 
-    def add(self, path: str, stamp: NDArray[np.int64], look: Look, pixels: BinaryIO) -> None:
+    def add(self, path: str, stamp: NDArray[np.int64], look: Look, pixels: Placed) -> None:
         self.paths.append(path)
         self.stamps.append(stamp)
-        self.offsets.append(pixels.tell())
-        self.shapes.append(look.pixels.shape[:2])
+        self.offsets.append(pixels.start)
+        self.shapes.append(pixels.shape[:2])
         self.facts.append(look.without_pixels())
-        pixels.write(look.pixels.tobytes())
 
     @property
     def is_full(self) -> bool:

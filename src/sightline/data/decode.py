@@ -167,7 +167,7 @@ def decode_picture(
     elif not isinstance(source, bytes | np.ndarray | Image.Image):
         raise TypeError(f"decode takes an ImageRef, bytes, an array or a Pillow image, not {type(source).__name__}")
     if isinstance(source, bytes):
-        header, picture = _picture_with_header(source, name, ref.frame, min_side, limits, reading)
+        header, picture = picture_with_header(source, name, ref.frame, min_side, limits, reading)
         return picture, (header.width, header.height)
     with one_reason(name, source):
         picture = _picture_of(source, name, reading)
@@ -218,13 +218,14 @@ def decode_with_header(
     reading: Reading = Reading(),
 ) -> tuple[Header, Pixels]:
     """The facts about a file and what ``decode`` gives for its bytes, opened once; raises ImageError."""
-    header, picture = _picture_with_header(data, name, frame, min_side, limits, reading)
+    header, picture = picture_with_header(data, name, frame, min_side, limits, reading)
     return header, _array(picture, name)
 
 
-def _picture_with_header(
+def picture_with_header(
     data: bytes, name: str, frame: int, min_side: int | None, limits: Limits, reading: Reading
 ) -> tuple[Header, Picture]:
+    """The facts about a file and what ``decode_picture`` gives for its bytes, opened once; raises ImageError."""
     with one_reason(name, data):
         if format_of(data) == "DICOM":
             scan = dicom.open_scan(data, name, limits)

@@ -47,6 +47,8 @@ def _tag(image: Image.Image, tag: int, directory: int | None = None) -> Any:
 
 
 def _iso_time(value: object) -> str | None:
+    if value is None:
+        return None
     with suppress(ValueError):
         return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
     return None

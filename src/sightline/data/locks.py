@@ -26,6 +26,19 @@ def try_lock(handle: int) -> bool:
     return True
 
 
+def lock(handle: int) -> bool:
+    """Wait for the open file to be this process's until it is closed; False where there are no such locks, on this disk or system."""
+    if os.name != "posix":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds the file; one that is not there is held by none."""
     try:

@@ -76,7 +76,7 @@ def look_once(
         make_room(folder, len(dataset) * each, np.count_nonzero(~known.reused) * each, limit_bytes)
         folder.mkdir(parents=True, exist_ok=True)
         with begun(folder, reading.channels, limit_bytes, known.files) as build:
-            looks = _looks(dataset, known, before, how, workers)
+            looks = _looks(dataset, known, before, how, workers, build.pixel_file)
             fresh = np.flatnonzero(~known.reused)
             build.write(_named(dataset, stamps, fresh, console.track(looks, len(fresh), "Looking at images")))
             _write_index(folder, build.finish(known, before))
@@ -87,7 +87,9 @@ def look_once(
     return built
 
 
-def _looks(dataset: Dataset, known: Known, before: Earlier, how: tuple[int, Limits, Reading], workers: int) -> Iterator[Look]:
+def _looks(
+    dataset: Dataset, known: Known, before: Earlier, how: tuple[int, Limits, Reading], workers: int, pixel_file: Path
+) -> Iterator[Look]:
     """A Look for each image that is not reused; that of before where the file, or at least its bytes, are still the same."""
     side, limits, reading = how
     fresh = np.flatnonzero(~known.reused).tolist()
@@ -103,7 +105,7 @@ def _looks(dataset: Dataset, known: Known, before: Earlier, how: tuple[int, Limi
                 sha256 = "" if store is None or store.facts.error[place] else store.facts.sha256[place]
                 yield dataset.refs[row], side, limits, sha256, reading
 
-    looks = looked_at(jobs(), workers)
+    looks = looked_at(jobs(), workers, pixel_file)
     for row in fresh:
         look = None if known.same[row] else next(looks)
         yield _recall(*earlier_look(row)) if look is None else look
