@@ -169,6 +169,16 @@ def test_an_image_that_is_known_or_refused_takes_no_room_in_the_file(saved, tmp_
     assert file.stat().st_size == 0
 
 
+def test_a_relative_path_is_of_the_folder_the_caller_stands_in_now(saved, tmp_path, monkeypatch):
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        saved(noise(20, 20), f"{place}/{place}.png")
+        monkeypatch.chdir(tmp_path / place)
+        Path("pixels.bin").touch()
+        (seen,) = looked_at([(ImageRef(f"{place}.png"), 8, LIMITS, "")], 1, Path("pixels.bin"))
+        assert (seen.error, seen.pixels) == ("", Placed(0, (8, 8, 3)))
+
+
 def test_only_a_window_of_batches_is_under_way(monkeypatch):
     submitted, workers = 0, 3
 

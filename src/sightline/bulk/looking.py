@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
 
 from sightline import console
 from sightline.bulk.ray_start import connected
@@ -30,8 +28,7 @@ def looking_over_ray(address: str | None, workers: int | None) -> Iterator[int]:
         look = ray.remote(num_cpus=1, max_retries=0)(look_at_all)
 
         def submit(batch: Sequence[Job]) -> Future[Looks]:
-            # A worker may stand in another folder.
-            return _settled(look.remote([(replace(ref, path=os.path.abspath(ref.path)), *rest) for ref, *rest in batch]).future())
+            return _settled(look.remote(batch).future())
 
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         console.say(f"Images are looked at by {count} worker{'s'[: count != 1]}.")

@@ -182,7 +182,7 @@ def looked_at(jobs: Iterable[Job], workers: int, pixel_file: Path | None = None)
     A decoder that crashes takes the pool with it, and whatever was under way. Those batches are then repeated one image
     at a time with nothing beside it, so that only the images at fault are lost.
     """
-    rest, how = iter(jobs), (workers, pixel_file)
+    rest, how = iter(jobs), (workers, pixel_file and pixel_file.absolute())
     batches = iter(lambda: list(itertools.islice(rest, BATCH)), [])
     pending = deque((batch, _submit(batch, *how)) for batch in itertools.islice(batches, 2 * workers))
     while pending:
@@ -197,15 +197,17 @@ def looked_at(jobs: Iterable[Job], workers: int, pixel_file: Path | None = None)
 
 
 def _submit(batch: Sequence[Job], workers: int, pixel_file: Path | None) -> Future[list[Look | None]]:
+    # Who looks may stand in another folder: elsewhere, or where the caller stood when the pool was made.
+    sent = [(replace(ref, path=os.path.abspath(ref.path)), *rest) for ref, *rest in batch]
     if (submit := ELSEWHERE.get()) is not None:
-        return submit(batch)
+        return submit(sent)
     # loky's workers do not import the caller's script, so no guard is asked of those who call us from one.
     from loky import get_reusable_executor
 
     for _ in range(2):  # it may break just after it was handed out; the next one is new
         with suppress(BrokenProcessPool):
             pool = get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS, initializer=_begin)
-            return pool.submit(look_at_all, batch, pixel_file)
+            return pool.submit(look_at_all, sent, pixel_file)
     raise BrokenProcessPool("the pool of processes breaks as soon as it is made")
 
 
