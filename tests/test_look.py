@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +180,38 @@ def test_a_relative_path_is_of_the_folder_the_caller_stands_in_now(saved, tmp_pa
         Path("pixels.bin").touch()
         (seen,) = looked_at([(ImageRef(f"{place}.png"), 8, LIMITS, "")], 1, Path("pixels.bin"))
         assert (seen.error, seen.pixels) == ("", Placed(0, (8, 8, 3)))
+
+
+KILLED = """
+import os, signal, sys
+from loky import get_reusable_executor
+from sightline.data.decode import Limits
+from sightline.data.look import BATCH, looked_at
+from sightline.records import ImageRef
+jobs = [(ImageRef(sys.argv[1]), 512, Limits(), "")] * (40 * BATCH)
+next(looked_at(jobs, 2))
+print(*get_reusable_executor(reuse=True)._processes, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="whether a process is there is asked of /proc")
+def test_the_pool_ends_when_its_owner_is_killed(saved):
+    ref = saved(noise(512, 512))
+    done = subprocess.run([sys.executable, "-c", KILLED, ref.path], stdout=subprocess.PIPE, text=True, timeout=60)
+    left, waited = done.stdout.split(), time.monotonic()
+    assert len(left) == 2
+    while any(runs(process) for process in left):
+        assert time.monotonic() - waited < 20
+        time.sleep(0.1)
+
+
+def runs(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 def test_only_a_window_of_batches_is_under_way(monkeypatch):

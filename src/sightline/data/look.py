@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -13,6 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 import numpy as np
@@ -30,6 +32,8 @@ from sightline.records import Dataset, ImageRef
 
 BATCH = 16
 IDLE_SECONDS = 20
+# How often a process of the pool looks whether its parent is still there.
+WATCH_SECONDS = 1.0
 # A panorama is scaled by its longer side, so that no image takes more than this many squares of the store.
 MAX_ASPECT = 4
 THUMB_SIDE = 16
@@ -212,7 +216,16 @@ def _submit(batch: Sequence[Job], workers: int, pixel_file: Path | None) -> Futu
 
 
 def _begin() -> None:
+    """What a process of the pool does first."""
     keep_memory(KEPT_BYTES)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent: of one that was killed it would wait for ever for more to do."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)
 
 
 def look_at_all(batch: Sequence[Job], pixel_file: Path | None = None) -> list[Look | None]:
