@@ -48,9 +48,9 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt $(STAMP)
 
 # A day and a half's work on two cores; docs/benchmarks.md says how long each takes. Every one is run, whatever the others found.
 SEEDS ?= 0 1 2 3 4
-BENCHMARKS := startup memorise tag_mosaics promises near_million audit_copies audit_speed look_once look_at_scale int8 files_to_labels clothing_time cifar_ten_minutes budgets \
+BENCHMARKS := startup memorise tag_mosaics promises unlike near_million audit_copies audit_speed look_once look_at_scale int8 files_to_labels clothing_time cifar_ten_minutes budgets \
   detector_speed label_maps boxes scenes_agree tiles serving parity standalone speed_preset bulk_predict driver_at_scale simulate_cluster fuzz_images fuzz_bundles
-SEEDED := audit_copies audit_speed look_once files_to_labels clothing_time cifar_ten_minutes budgets label_maps boxes speed_preset simulate_cluster
+SEEDED := unlike audit_copies audit_speed look_once files_to_labels clothing_time cifar_ten_minutes budgets label_maps boxes speed_preset simulate_cluster
 
 bench: $(SCALE_STAMP) bench-peers
 	missed=; for name in $(BENCHMARKS); do \

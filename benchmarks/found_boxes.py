@@ -13,8 +13,9 @@ from peers import coco_judge
 from sightline.evaluation.detection import precision_differences
 from sightline.evaluation.matching import ALL_SIZES, Found, match
 from sightline.evaluation.multilabel import sigmoid
-from sightline.runtime import Model, kept
+from sightline.runtime import Model
 from sightline.scenes import Objects
+from sightline.tasks import kept
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ TITLES = {
     "memorise": "Every network learns",
     "tag_mosaics": "Tagging is measured as scikit-learn does",
     "promises": "Scores mean what they say",
+    "unlike": "What is unlike fades",
     "boxes": "Boxes, beside torchvision's FCOS",
     "label_maps": "A class for every pixel, beside a Unet",
     "detector_speed": "Boxes at 640 pixels, images a second",

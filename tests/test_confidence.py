@@ -46,7 +46,7 @@ def test_promises_hold_on_other_images(task):
     answers = Answers.of(task, raw, targets, LABELS, decision)
     assert decision.temperature == pytest.approx(4, rel=0.1)
     assert calibration_gap(*task.statements(raw, targets, LABELS, decision)[:2]) < 0.03
-    found = confidence(task, raw, targets, LABELS, decision, None, answers, own_images=True).numbers
+    found = confidence(task, raw, targets, LABELS, decision, answers, own_images=True).numbers
     assert 0.88 <= found["conformal"]["coverage"] <= 0.92
     if name == "classify":  # overlaps of tags this vague cannot be promised
         assert decision.promise is not None
@@ -62,7 +62,7 @@ def test_an_asked_promise_is_made_or_said_not_to_be(task):
     raw, targets = material(name, 300)
     decision = calibrated(task, raw, targets, LABELS, promise=0.9999)
     assert decision.promise is decision.answer_from is None
-    found = confidence(task, raw, targets, LABELS, decision, None, Answers.of(task, raw, targets, LABELS, decision), own_images=False,
+    found = confidence(task, raw, targets, LABELS, decision, Answers.of(task, raw, targets, LABELS, decision), own_images=False,
                        asked=0.9999).numbers  # fmt: skip
     assert found["coverage"] == 1
     assert any("could not be promised" in paragraph for block in confidence_blocks(found) for paragraph in getattr(block, "paragraphs", ()))
@@ -77,18 +77,22 @@ def said_of(found) -> tuple[dict[str, str], str]:
 def test_a_model_without_a_promise_still_does_not_answer_for_unfamiliar_images():
     task = load_task("classify")
     raw, targets = material("classify", 300)
-    decision = calibrated(task, raw, targets, LABELS, np.linspace(0.5, 1, 300), promise=0.9999)
-    about = (task, raw, targets, LABELS, decision)
+    decision = calibrated(task, {**raw, "similarity": np.linspace(0.5, 1, 300)}, targets, LABELS, promise=0.9999)
     answers = Answers.of(task, raw, targets, LABELS, decision)
-    tiles, sentences = said_of(confidence(*about, np.r_[np.zeros(30), np.ones(270)], answers, own_images=True, asked=0.9999).numbers)
+
+    def said(similarities: np.ndarray | None, **asked: float):
+        known = raw if similarities is None else {**raw, "similarity": similarities}
+        return said_of(confidence(task, known, targets, LABELS, decision, answers, own_images=True, **asked).numbers)
+
+    tiles, sentences = said(np.r_[np.zeros(30), np.ones(270)], asked=0.9999)
     assert "The model answers every image that is not unlike the training images, however unsure it is: " in sentences
     assert "always answers" not in sentences
     assert tiles["Answered"] == "90.0% of the test images; the others are called unfamiliar"
     assert "Right when it answers" in tiles
-    tiles, _ = said_of(confidence(*about, np.zeros(300), answers, own_images=True).numbers)
+    tiles, _ = said(np.zeros(300))
     assert tiles["Answered"].startswith("0.0%")
     assert "Right when it answers" not in tiles
-    tiles, sentences = said_of(confidence(*about, None, answers, own_images=True).numbers)
+    tiles, sentences = said(None)
     assert "The model always answers: " in sentences
     assert "Answered" not in tiles
 
@@ -98,7 +102,7 @@ def test_a_score_from_which_it_answers_is_not_rounded_to_all():
     raw, targets = material("classify", 300)
     decision = replace(calibrated(task, raw, targets, LABELS), promise=0.9, answer_from=0.9973)
     answers = Answers.of(task, raw, targets, LABELS, decision)
-    numbers = confidence(task, raw, targets, LABELS, decision, None, answers, own_images=True).numbers
+    numbers = confidence(task, raw, targets, LABELS, decision, answers, own_images=True).numbers
     assert "Below a score of 99.7% the model says that it does not know" in said_of(numbers)[1]
 
 
@@ -116,10 +120,11 @@ def test_a_handful_of_images_all_right_or_all_wrong(task, n, right):
     logits = np.full((n, 4), -3.0, np.float32)
     logits[np.arange(n), truth if right else truth + 2] = 3
     targets = truth if name == "classify" else np.eye(4, dtype=bool)[truth]
-    decision = calibrated(task, {"logits": logits}, targets, LABELS, np.linspace(0.5, 1, n))
+    raw = {"logits": logits, "similarity": np.linspace(0.5, 1, n)}
+    decision = calibrated(task, raw, targets, LABELS)
     assert decision.promise is decision.name_from is None
-    found = confidence(task, {"logits": logits}, targets, LABELS, decision, np.linspace(0.5, 1, n),
-                       Answers.of(task, {"logits": logits}, targets, LABELS, decision), own_images=False).numbers  # fmt: skip
+    answers = Answers.of(task, raw, targets, LABELS, decision)
+    found = confidence(task, raw, targets, LABELS, decision, answers, own_images=False).numbers
     assert "reason" in found["conformal"]
     assert found["familiar"]["expected"] == pytest.approx(1 / (n + 1))
     json.dumps(found, allow_nan=False)
@@ -130,7 +135,7 @@ def test_what_is_said_of_a_prediction():
     task = load_task("classify")
     raw = {"logits": np.log(np.array([[0.9, 0.05, 0.03, 0.02], [0.4, 0.3, 0.2, 0.1], [0.97, 0.01, 0.01, 0.01]]))}
     decision = Decision(promise=0.9, answer_from=0.5, named=0.9, name_from=0.25, familiar_from=0.6)
-    assert cautions(task, raw, LABELS, decision, np.array([0.7, 0.7, 0.5])) == [
+    assert cautions(task, {**raw, "similarity": np.array([0.7, 0.7, 0.5])}, LABELS, decision) == [
         Caution(False, False, ("ant",)), Caution(True, False, ("ant", "bee")), Caution(True, True, ("ant",)),
     ]  # fmt: skip
     assert cautions(task, raw, LABELS, Decision()) == [None] * 3
@@ -165,6 +170,6 @@ def test_what_a_detector_says_before_calibration_knows_neither_its_temperature_n
     decision = calibrated(task, kept, targets, LABELS)
     assert abs(decision.offset) > 1
     answers = Answers.of(task, kept, targets, LABELS, decision)
-    found = confidence(task, kept, targets, LABELS, decision, None, answers, own_images=True).numbers
+    found = confidence(task, kept, targets, LABELS, decision, answers, own_images=True).numbers
     assert found["ece_before"] == calibration_gap(*task.statements(kept, targets, LABELS, Decision())[:2])
     assert found["ece_before"] > 0.3 > found["ece"]

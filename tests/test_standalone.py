@@ -27,6 +27,7 @@ from sightline.engines.adapters import version_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError
 from sightline.exporting import resizing, standalone
 from sightline.exporting.formulas import Formulas, Value
+from sightline.records import ImageRef
 
 
 def session(graph):
@@ -130,6 +131,18 @@ def test_probabilities_are_the_runtimes(task, prepare, thresholds, tmp_path):
     assert found.shape == (len(images), len(LABELS))
     assert found.std(axis=0).max() > 0.05  # the images are told apart
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_what_is_unlike_the_training_images_fades_as_in_the_runtime(run, shapes, tmp_path):
+    made = sightline.export(run.model, standalone=True, out=tmp_path, threads=1)
+    model, alone = sightline.Model.open(run.model, engine="onnxruntime", threads=1), session(made.model.read_bytes())
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (40, 50, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), photograph(3, 300, 200)]
+    images = [*noise, *(decode(ImageRef(str(file))) for file in sorted((shapes / "disc").glob("*.png"))[:8])]
+    raw = next(model.raw(images)).raw
+    plain, expected = (model.task.probabilities(one, model.manifest.decision) for one in (raw, model.kept(raw)))
+    assert np.abs(plain - expected)[: len(noise)].max() > 0.01
+    np.testing.assert_allclose([alone.run(["probabilities"], {"image": image})[0] for image in images], expected, atol=1e-5)
 
 
 def test_the_file_says_all_that_a_program_wants_to_know(tmp_path):

@@ -20,7 +20,7 @@ from sightline.data.windows import cut, is_cut
 from sightline.errors import DataError, UsageError, did_you_mean
 from sightline.records import SPLITS, Dataset
 from sightline.reference import seen_by
-from sightline.runtime import Model, batch_share, kept
+from sightline.runtime import Model, batch_share
 
 
 def assessed(
@@ -77,7 +77,7 @@ def _computed(model: Model, dataset: Dataset, rows: NDArray[np.int64], targets: 
         refused += [{"path": error.path, "reason": error.reason} for _, error in batch.errors]
         used += [rows[position] for position in batch.positions]
         if batch.positions:
-            raws.append(kept(model.task, batch.raw, targets[rows[batch.positions]]))
+            raws.append(model.kept(batch.raw, targets[rows[batch.positions]]))
     return _Computed(used, {output: np.concatenate([raw[output] for raw in raws]) for output in (raws[0] if raws else ())}, refused)
 
 

@@ -7,7 +7,7 @@ all go through it, whatever satisfies ``Infer``: what is shipped is what is judg
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from sightline.processor import processors
 from sightline.records import ImageRef, Infer
 from sightline.reference import embeddings_of
 from sightline.scenes import frame_of
-from sightline.tasks import Task, load_task
+from sightline.tasks import kept, load_task
 from sightline.tasks.confidence import cautions
 from sightline.tiling import Tiling, predict_tiles
 
@@ -86,12 +86,6 @@ def raw_outputs(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def kept(task: Task, raw: Mapping[str, NDArray[Any]], targets: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
-    """What of a batch's raw outputs is kept of many images: what the task keeps, and the embeddings."""
-    embeddings = {"embedding": raw["embedding"]} if "embedding" in raw else {}
-    return {**task.compact(raw, targets), **embeddings}
 
 
 def batch_share(batch_size: int, streams: int) -> int:
@@ -289,12 +283,16 @@ class Model:
 
     def decode(self, raw: dict[str, NDArray[Any]]) -> list[Prediction]:
         """Raw outputs to predictions, with the bundle's labels, temperature and thresholds, and what to know of each."""
-        rest = kept(self.task, raw)
+        rest = self.kept(raw)
         predictions = self.task.decode({**raw, **rest}, self.labels, self.manifest.decision)
         return [replace(prediction, caution=caution) for prediction, caution in zip(predictions, self.cautions(rest), strict=True)]
 
     def cautions(self, raw: dict[str, NDArray[Any]]) -> list[Caution | None]:
         """What to know of each image, from what was ``kept`` of its outputs, such as that the model abstains; None for all by a bundle
         that promises nothing."""
-        near = None if self.familiar is None else similarity(raw["embedding"], self.familiar)
-        return cautions(self.task, raw, self.labels, self.manifest.decision, near)
+        return cautions(self.task, raw, self.labels, self.manifest.decision)
+
+    def kept(self, raw: dict[str, NDArray[Any]], targets: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
+        """What of a batch's raw outputs is kept of many images, and how similar each is to training images, where these are known."""
+        found = kept(self.task, raw, targets)
+        return found if self.familiar is None else {**found, "similarity": similarity(raw["embedding"], self.familiar)}

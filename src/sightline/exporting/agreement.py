@@ -20,8 +20,8 @@ from sightline.exporting.judging import BATCH, Raw
 from sightline.manifest import Manifest
 from sightline.predictions import Prediction
 from sightline.records import Infer
-from sightline.runtime import RawBatch, Source, kept, raw_outputs
-from sightline.tasks import Task, load_task
+from sightline.runtime import RawBatch, Source, raw_outputs
+from sightline.tasks import Task, kept, load_task
 
 SOURCE = "float"
 

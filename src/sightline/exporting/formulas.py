@@ -23,13 +23,15 @@ class Formulas:
         self.nodes: list[Any] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
 
-    def __call__(self, operator: str, *inputs: Value | Number, output: str = "", **attributes: Any) -> Value:
-        """What a standard operator makes of its inputs, called ``output`` or by a name of its own."""
+    def __call__(self, operator: str, *inputs: Value | Number, output: str = "", unused: int = 0, **attributes: Any) -> Value:
+        """What a standard operator makes of its inputs, called ``output`` or by a name of its own; it has so many more outputs, which are
+        ``unused``."""
         from onnx import helper
 
         names = [(given if isinstance(given, Value) else self.constant(given)).name for given in inputs]
         name = f"{self.prefix}{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, names, [output or f"{name}_out"], name=name, **attributes))
+        outputs = [output or f"{name}_out", *(f"{name}_unused_{place}" for place in range(unused))]
+        self.nodes.append(helper.make_node(operator, names, outputs, name=name, **attributes))
         return Value(output or f"{name}_out", self)
 
     def cast(self, value: Value, kind: str) -> Value:

@@ -14,8 +14,7 @@ from sightline.data.prepare import Prepare
 from sightline.exporting.judging import BATCH, Raw, replayed
 from sightline.exporting.material import Images
 from sightline.records import Infer
-from sightline.runtime import kept
-from sightline.tasks import Task
+from sightline.tasks import Task, kept
 
 # Bytes of images that are held at most: 500 of 512 x 384 pixels are 0.3 GB.
 MOST_BYTES = 1_000_000_000

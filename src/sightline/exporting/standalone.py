@@ -1,6 +1,6 @@
 """A bundle as one plain ONNX file: decoded pixels of any size in, probabilities out, the same in every language.
 
-Cropping and resizing are in the graph (``resizing.py``), and temperature and softmax or sigmoid behind it, so that whoever runs it has
+Cropping and resizing are in the graph (``resizing.py``), and what makes probabilities of its outputs behind it, so that whoever runs it has
 nothing to get wrong but the decoding: upright, red, green and blue, all pixels that the file has. What a program wants to know of the
 model stands in its ``metadata_props``, as text and JSON.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -28,11 +29,15 @@ from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.engines.acceptance import replay_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
+from sightline.evaluation.likeness import LEAST, STRANGE
+from sightline.evaluation.promises import NEIGHBOURS
 from sightline.exporting.formulas import Formulas, Value
 from sightline.exporting.material import Images
 from sightline.exporting.resizing import prepared
 from sightline.exporting.wanted import place_for
+from sightline.predictions import Decision
 from sightline.records import ImageRef
+from sightline.reference import embeddings_of
 from sightline.runtime import Model
 from sightline.saving.names import free_name, writing
 from sightline.tasks import load_task
@@ -115,6 +120,8 @@ def standalone_graph(bundle: Bundle) -> bytes:
     before, after = Formulas("prepare/"), Formulas("decide/")
     before("Identity", before("Unsqueeze", prepared(before, Value(IMAGE, before), prepare), [0]), output=network.graph.input[0].name)
     logits = after.cast(Value("network/logits", after), "float32") / np.float32(decision.temperature)
+    if task.ONE_LABEL and decision.usual is not None and (known := embeddings_of(bundle)) is not None:
+        logits = logits * _likeness(after, known, decision)
     scores = after("Softmax", logits, axis=1) if task.ONE_LABEL else after("Sigmoid", logits)
     after("Squeeze", scores, [0], output=PROBABILITIES)
     graph = helper.make_graph(
@@ -126,6 +133,23 @@ def standalone_graph(bundle: Bundle) -> bytes:
     model = helper.make_model(graph, opset_imports=network.opset_import, ir_version=network.ir_version, functions=network.functions)
     helper.set_model_props(model, _metadata(bundle))
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _likeness(after: Formulas, known: NDArray[np.floating], decision: Decision) -> Value:
+    """``likeness`` of the image's similarity to the (m, d) known training images, (1, 1) float32."""
+    assert decision.usual is not None
+    assert decision.spread is not None
+    embedding = after.cast(Value("network/embedding", after), "float32")
+    length = after("Max", after("ReduceL2", embedding, [1], keepdims=1), np.float32(1e-30))
+    rows, lengths = known.astype(np.float16), np.linalg.norm(known.astype(np.float32), axis=1)
+    products = (embedding / length) @ after.cast(after.constant(np.ascontiguousarray(rows.T)), "float32")
+    products = products / np.where(lengths > 0, lengths, 1).astype(np.float32)
+    nearest = after("TopK", products, [min(NEIGHBOURS, len(known))], unused=1, axis=1)
+    similarity = after("ReduceMean", nearest, [1], keepdims=1)
+    distance = after("Min", similarity - np.float32(decision.usual), np.float32(0)) / np.float32(decision.spread)
+    peak = (1 - STRANGE) / (decision.spread * math.sqrt(2 * math.pi))
+    usual = after("Exp", distance * distance * np.float32(-0.5)) * np.float32(peak)
+    return after("Max", usual / (usual + np.float32(STRANGE)), np.float32(LEAST))
 
 
 def _metadata(bundle: Bundle) -> dict[str, str]:
@@ -167,7 +191,7 @@ def _judged(bundle: Bundle, run: Run, refs: Iterable[ImageRef], limits: Limits, 
             console.warn(f"{error}; left out.")
             continue
         raw = next(model.raw([pixels, source], limits=limits)).raw
-        ours, (same, from_file) = run(pixels), model.task.probabilities(raw, model.manifest.decision)
+        ours, (same, from_file) = run(pixels), model.task.probabilities(model.kept(raw), model.manifest.decision)
         apart.append((float(np.abs(ours - same).max()), name))
         reduced = max(reduced, float(np.abs(ours - from_file).max()))
     if not apart:

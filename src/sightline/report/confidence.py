@@ -11,6 +11,7 @@ from sightline.tasks.measures import measure_in
 
 # An expected calibration error above this makes a score worth little as a probability.
 WELL_CALIBRATED = 0.03
+FADES = "; the less like them it is, the nearer are its scores to equal shares"
 
 
 def confidence_blocks(found: Mapping[str, Any]) -> list[Block]:
@@ -86,7 +87,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if "called_unfamiliar" in familiar:
         sentences.append(
             f"An image less like the training images than {1 - familiar['expected']:.0%} of familiar ones is called unfamiliar and "
-            "not answered."
+            f"not answered{FADES if familiar.get('usual') is not None else ''}."
         )
     return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
 

@@ -33,6 +33,8 @@ from sightline.trust.judged import judge, linear_head_of
 KNOWN_SECONDS = 30.0
 DRAFT = "draft.sight"
 PICTURES = ("thumbs", "thumb_ends")
+# What of a decision means nothing without embeddings of training images.
+SIMILARITIES = ("familiar_from", "usual", "spread")
 LINEAR_IMAGES = 8
 NO_PROMISES = (
     "It makes no promises, and its temperature and thresholds are those of the model it was made from: the data given differ from those "
@@ -98,7 +100,8 @@ def _with_less_and_less(made: Made, base: Base, bench: Bench) -> Iterator[tuple[
     model = Model(made.manifest, onnx_infer(made.work(bench.threads)), threads=bench.threads)
     bare = {name: values for name, values in reference.items() if name not in PICTURES}
     least = {name: values for name, values in reference.items() if name == "seen"}
-    unfamiliar = replace(made.manifest, promises={k: v for k, v in made.manifest.promises.items() if k != "familiar_from"})
+    alone = {name: value for name, value in made.manifest.promises.items() if name not in SIMILARITIES}
+    unfamiliar = replace(made.manifest, promises=alone)
     fewer = [len(files) // 2**halving for halving in range(len(files).bit_length())]
     ways = [(made.manifest, reference, len(files)), *((made.manifest, bare, count) for count in fewer), (unfamiliar, least, 1)]
     for told, known, count in ways:

@@ -128,3 +128,9 @@ def load_task(name: str) -> Task:
     if name not in TASKS:
         raise ModelFileError(f"The model is for the task {name[:100]!r}, which this version of Sightline does not have; upgrade it.")
     return cast(Task, importlib.import_module(TASKS[name].meaning))
+
+
+def kept(task: Task, raw: Mapping[str, NDArray[Any]], targets: NDArray[Any] | None = None) -> dict[str, NDArray[Any]]:
+    """What of a batch's raw outputs is kept of many images: what the task keeps, and the embeddings."""
+    embeddings = {"embedding": raw["embedding"]} if "embedding" in raw else {}
+    return {**task.compact(raw, targets), **embeddings}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.evaluation.calibration import fit_temperature
 from sightline.evaluation.intervals import wilson_interval
+from sightline.evaluation.likeness import likeness, usual_similarity
 from sightline.evaluation.metrics import (
     ClassScores,
     accuracy,
@@ -36,15 +38,26 @@ Raw = Mapping[str, NDArray[Any]]
 
 
 def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
-    """The temperature that makes the classes' probabilities fit n calibration images best."""
+    """The temperature that makes the classes' probabilities fit n calibration images best, and how similar to training images these are."""
     rows = np.arange(len(targets))
+    usual, spread = usual_similarity(raw["similarity"]) if "similarity" in raw else (None, None)
+    decision = Decision(usual=usual, spread=spread)
+    logits = _faded(raw, decision)
 
     def loss(temperature: float) -> float:
-        scaled = raw["logits"].astype(np.float64) / temperature
+        scaled = logits / temperature
         scaled -= scaled.max(axis=1, keepdims=True)
         return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, targets]).mean())
 
-    return Decision(temperature=fit_temperature(loss, len(targets)))
+    return replace(decision, temperature=fit_temperature(loss, len(targets)))
+
+
+def _faded(raw: Raw, decision: Decision) -> NDArray[np.float64]:
+    """(n, k) logits, smaller for images that are unlike the training images, as far as that is known."""
+    logits = raw["logits"].astype(np.float64)
+    if "similarity" not in raw or decision.usual is None or decision.spread is None:
+        return logits
+    return logits * likeness(raw["similarity"], decision.usual, decision.spread)[:, None]
 
 
 def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
@@ -54,11 +67,9 @@ def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
 
 def decode(raw: Raw, labels: Sequence[str], decision: Decision) -> list[Classification]:
     """``raw["logits"]`` (n, k) to n predictions with all classes, most probable first; ties keep the labels' order."""
-    probabilities = softmax(raw["logits"], decision.temperature)
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    return [
-        Classification(tuple(labels[i] for i in best), tuple(row[best].tolist())) for row, best in zip(probabilities, order, strict=True)
-    ]
+    scores = probabilities(raw, decision)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return [Classification(tuple(labels[i] for i in best), tuple(row[best].tolist())) for row, best in zip(scores, order, strict=True)]
 
 
 def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -67,8 +78,8 @@ def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def probabilities(raw: Raw, decision: Decision) -> NDArray[np.float64]:
-    """(n, k), each row adding up to 1."""
-    return softmax(raw["logits"], decision.temperature)
+    """(n, k), each row adding up to 1; nearer to equal shares the less an image is like the training images."""
+    return softmax(_faded(raw, decision), decision.temperature)
 
 
 def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:
@@ -86,21 +97,21 @@ def statements(
 
 def difference(raw: Raw, expected: Raw, decision: Decision) -> float:
     """The largest absolute difference of a probability."""
-    return float(np.abs(softmax(raw["logits"], decision.temperature) - softmax(expected["logits"], decision.temperature)).max(initial=0))
+    return float(np.abs(probabilities(raw, decision) - probabilities(expected, decision)).max(initial=0))
 
 
 def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision, keys: Sequence[str]) -> dict[str, Any]:
     """Metrics, intervals, per-class scores, confusion and errors of n images; ``targets`` (n,) int64, n at least 1."""
-    probabilities = softmax(raw["logits"], decision.temperature)
-    confusion = confusion_matrix(targets, probabilities.argmax(axis=1), len(labels))
+    found = probabilities(raw, decision)
+    confusion = confusion_matrix(targets, found.argmax(axis=1), len(labels))
     scores = class_scores(confusion)
     metrics = {
         "accuracy": accuracy(confusion),
-        **({"top5": top_k_accuracy(targets, probabilities, TOP)} if len(labels) > TOP else {}),
+        **({"top5": top_k_accuracy(targets, found, TOP)} if len(labels) > TOP else {}),
         **scores.macro(),
-        "ece": expected_calibration_error(targets, probabilities),
+        "ece": expected_calibration_error(targets, found),
     }
-    errors = _errors(probabilities, targets, labels, keys)
+    errors = _errors(found, targets, labels, keys)
     return {
         "n": len(targets),
         "metrics": metrics,
@@ -115,10 +126,10 @@ def evaluate(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: D
 
 def outcomes(raw: Raw, targets: NDArray[Any], labels: Sequence[str], decision: Decision) -> list[dict[str, Any]]:
     """Truth, answer, its probability and whether it is right (1.0 or 0.0) of n images."""
-    probabilities = softmax(raw["logits"], decision.temperature)
+    found = probabilities(raw, decision)
     return [
         {"truth": labels[truth], "predicted": labels[answer], "score": float(row[answer]), "right": float(truth == answer)}
-        for row, truth, answer in zip(probabilities, targets.tolist(), probabilities.argmax(axis=1).tolist(), strict=True)
+        for row, truth, answer in zip(found, targets.tolist(), found.argmax(axis=1).tolist(), strict=True)
     ]
 
 

@@ -53,21 +53,19 @@ class Answers:
         return cls(*columns)
 
 
-def calibrated(
-    task: Task, raw: Raw, targets: NDArray[Any], labels: Sequence[str], similarities: Floats | None = None, promise: float | None = None
-) -> Decision:
+def calibrated(task: Task, raw: Raw, targets: NDArray[Any], labels: Sequence[str], promise: float | None = None) -> Decision:
     """Everything that a bundle's answers depend on, chosen on n calibration images, n at least 1.
 
-    raw, targets  the images' raw outputs and targets, as the task takes them
-    similarities  (n,) to the nearest training images; None where there are none to compare with
+    raw, targets  the images' raw outputs and targets, as the task takes them, with their "similarity" (n,) to the nearest training
+                  images where there are any to compare with
     promise       the share of right answers that is to be kept; by default the first of ``PROMISES`` that can be
     """
     answers = Answers.cross_fitted(task, raw, targets, labels)
     decision = replace(task.decide(raw, targets, labels), name_from=naming(answers.lowest, NAMED))
     if decision.name_from is not None:
         decision = replace(decision, named=NAMED)
-    if similarities is not None:
-        decision = replace(decision, familiar_from=familiar_from(similarities, FALSE_ALARMS))
+    if "similarity" in raw:
+        decision = replace(decision, familiar_from=familiar_from(raw["similarity"], FALSE_ALARMS))
     for share in PROMISES if promise is None else (promise,):
         if (kept := answering(answers.score, answers.right, share)) is not None:
             return replace(decision, promise=share, answer_from=kept.threshold)
@@ -84,11 +82,11 @@ def candidates(task: Task, raw: Raw, labels: Sequence[str], decision: Decision) 
     return named
 
 
-def is_unfamiliar(decision: Decision, similarities: Floats | None, n: int) -> NDArray[np.bool_]:
+def is_unfamiliar(raw: Raw, decision: Decision) -> NDArray[np.bool_]:
     """(n,) which images are unlike the training images; none where that is not known."""
-    if similarities is None or decision.familiar_from is None:
-        return np.zeros(n, bool)
-    return similarities < decision.familiar_from
+    if "similarity" not in raw or decision.familiar_from is None:
+        return np.zeros(len(next(iter(raw.values()))), bool)
+    return np.asarray(raw["similarity"] < decision.familiar_from)
 
 
 def is_unsure(score: Floats, decision: Decision) -> NDArray[np.bool_]:
@@ -96,12 +94,12 @@ def is_unsure(score: Floats, decision: Decision) -> NDArray[np.bool_]:
     return np.zeros(len(score), bool) if decision.answer_from is None else score < decision.answer_from
 
 
-def cautions(task: Task, raw: Raw, labels: Sequence[str], decision: Decision, similarities: Floats | None = None) -> list[Caution | None]:
+def cautions(task: Task, raw: Raw, labels: Sequence[str], decision: Decision) -> list[Caution | None]:
     """What to know of n predictions, from what is kept of their raw outputs; None for all by a bundle that promises nothing."""
     n = len(next(iter(raw.values())))
     if decision.answer_from is None and decision.name_from is None and decision.familiar_from is None:
         return [None] * n
-    unfamiliar = is_unfamiliar(decision, similarities, n)
+    unfamiliar = is_unfamiliar(raw, decision)
     abstained = unfamiliar | is_unsure(task.confidence(raw, labels, decision), decision)
     if decision.name_from is None:
         return [Caution(*flags, None) for flags in zip(abstained.tolist(), unfamiliar.tolist(), strict=True)]

@@ -29,7 +29,6 @@ def confidence(
     targets: NDArray[Any],
     labels: Sequence[str],
     decision: Decision,
-    similarities: Floats | None,
     calibration: Answers,
     *,
     own_images: bool,
@@ -37,7 +36,7 @@ def confidence(
 ) -> ReportPart:
     """The report's ``confidence`` section, from n test images that nothing was chosen on.
 
-    raw, targets   the test images' raw outputs and targets, and their ``similarities`` (n,) to the nearest training images
+    raw, targets   the test images' raw outputs and targets, with their "similarity" (n,) to the nearest training images where it is known
     calibration    the answers on the calibration images that ``decision`` was chosen on
     own_images     whether these took no part in early stopping
     asked          the promise that was asked for, if one was
@@ -50,11 +49,11 @@ def confidence(
         "temperature": decision.temperature,
         **_calibration(before, after),
         "risk_coverage": [list(point) for point in risk_coverage(answers.score, answers.right)],
-        **_answered(answers, decision, similarities),
+        **_answered(answers, raw, decision),
         "promises": [_promised(calibration, answers, promise) for promise in PROMISES],
         "asked": asked,
         "conformal": _named(task, raw, targets, labels, decision),
-        "familiar": _familiar(decision, similarities, len(calibration.score)),
+        "familiar": _familiar(raw, decision, len(calibration.score)),
     })  # fmt: skip
 
 
@@ -68,9 +67,9 @@ def _calibration(before: Stated, after: Stated) -> dict[str, Any]:
             "reliability": [asdict(found) for found in reliability(scores, right)] if len(scores) else []}  # fmt: skip
 
 
-def _answered(answers: Answers, decision: Decision, similarities: Floats | None) -> dict[str, Any]:
+def _answered(answers: Answers, raw: Raw, decision: Decision) -> dict[str, Any]:
     """What the bundle does as it is shipped: how many of the images it answers, and how many of those answers are right."""
-    answered = ~is_unsure(answers.score, decision) & ~is_unfamiliar(decision, similarities, len(answers.score))
+    answered = ~is_unsure(answers.score, decision) & ~is_unfamiliar(raw, decision)
     return {"promise": decision.promise, "answer_from": decision.answer_from, **_shares(answers, answered)}
 
 
@@ -102,10 +101,10 @@ def _named(task: Task, raw: Raw, targets: NDArray[Any], labels: Sequence[str], d
             "sizes": np.bincount(sizes, minlength=len(labels) + 1).tolist()}  # fmt: skip
 
 
-def _familiar(decision: Decision, similarities: Floats | None, n_calibration: int) -> dict[str, Any]:
+def _familiar(raw: Raw, decision: Decision, n_calibration: int) -> dict[str, Any]:
     """The share of test images that are called unlike the training images, which they are not."""
-    if decision.familiar_from is None or similarities is None:
+    if decision.familiar_from is None or "similarity" not in raw:
         return {"reason": "No embeddings of training images were kept to compare with."}
-    unfamiliar, expected = is_unfamiliar(decision, similarities, len(similarities)), max(FALSE_ALARMS, 1 / (n_calibration + 1))
-    return {"from": decision.familiar_from, "expected": expected, "called_unfamiliar": float(unfamiliar.mean()),
+    unfamiliar, expected = is_unfamiliar(raw, decision), max(FALSE_ALARMS, 1 / (n_calibration + 1))
+    return {"from": decision.familiar_from, "usual": decision.usual, "expected": expected, "called_unfamiliar": float(unfamiliar.mean()),
             "interval": list(wilson_interval(int(unfamiliar.sum()), len(unfamiliar)))}  # fmt: skip

@@ -29,8 +29,8 @@ from sightline.predictions import Decision
 from sightline.records import Dataset, Infer, presence
 from sightline.reference import DRIFT_FACTS, Known, linear_head
 from sightline.replay import MAX_IMAGES, choose_images, file_of_window, record, rendered_images
-from sightline.runtime import Model, kept, raw_outputs
-from sightline.tasks import load_task
+from sightline.runtime import Model, raw_outputs
+from sightline.tasks import kept, load_task
 from sightline.tasks.confidence import Answers, calibrated
 from sightline.trust.known import known_images
 
@@ -50,8 +50,8 @@ class Judged:
 
     model         the draft, opened; its ``infer`` gives the task's outputs, ``embedding`` and ``features``
     decision      how its outputs become answers, chosen on the ``calibration`` images
-    raw           what was kept of its raw outputs on the test images, with ``embedding``
-    similarities  (n,) of the test images to the training images that are ``known``
+    raw           what was kept of its raw outputs on the test images, with ``embedding`` and the ``similarity`` to the training images
+                  that are ``known``
     own_images    whether the calibration images took no part in early stopping
     drift         arrays for ``reference.npz``
     calibrating   rows of the calibration images, and ``calibration_raw``, what was kept of their raw outputs
@@ -65,7 +65,6 @@ class Judged:
     own_images: bool
     raw: Raw
     known: Known
-    similarities: NDArray[np.float64]
     drift: dict[str, NDArray[Any]]
     replay: bytes
     export: dict[str, Any]
@@ -92,14 +91,15 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     pictures = settings.run.embed_images != "none"
     known = known_images(model.infer, model.prepare, dataset, gated.store, gated.names, seconds, pictures=pictures)
     familiar = unit(known.embeddings)
-    near = similarity(raw[EMBEDDING], familiar)
-    decision = calibrated(task, raw, chosen_on.targets, dataset.labels, near, settings.trial.promise)
+    raw["similarity"] = similarity(raw[EMBEDDING], familiar)
+    decision = calibrated(task, raw, chosen_on.targets, dataset.labels, settings.trial.promise)
     shipped, difference = _tested(model, network, test, limits, decision)
+    shipped["similarity"] = similarity(shipped[EMBEDDING], familiar)
     export |= {"max_difference": difference, "tolerance": TOLERANCE, "parameters": count_parameters(network)}
     answers = Answers.cross_fitted(task, raw, chosen_on.targets, dataset.labels)
-    drift = _drift(gated, calibrating, known, raw, task.probabilities(raw, decision), near)
+    drift = _drift(gated, calibrating, known, raw, task.probabilities(raw, decision))
     return Judged(
-        model, decision, answers, stopping is not calibrating, shipped, known, similarity(shipped[EMBEDDING], familiar), drift,
+        model, decision, answers, stopping is not calibrating, shipped, known, drift,
         _replay(model, test, limits, pictures=pictures), export, calibrating, raw,
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ def _outputs(infer: Infer, model: Model, dataset: Dataset, limits: Limits, what:
 
 
 def _drift(
-    gated: Gated, calibrating: NDArray[np.int64], known: Known, raw: Raw, probabilities: NDArray[np.float64], near: NDArray[np.float64]
+    gated: Gated, calibrating: NDArray[np.int64], known: Known, raw: Raw, probabilities: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Facts of the known training images, and the answers to calibration images, which new images' will be held against."""
     rows_of = {name: row for row, name in enumerate(gated.names)}
@@ -174,7 +174,7 @@ def _drift(
         "calibration_probabilities": probabilities[:most].astype(np.float16),
         "calibration_targets": targets[calibrating][:most],
         "calibration_embeddings": raw[EMBEDDING][:most].astype(np.float16),
-        "calibration_similarities": near[:most].astype(np.float32),
+        "calibration_similarities": raw["similarity"][:most].astype(np.float32),
     }
 
 

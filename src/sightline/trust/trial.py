@@ -139,7 +139,7 @@ def carry_out(trial: Trial, seconds: float) -> dict[str, ReportPart]:
 def confidence_of(trial: Trial) -> ReportPart:
     judged = trial.judged
     return confidence(
-        trial.task, judged.raw, trial.targets, trial.dataset.labels, judged.decision, judged.similarities, judged.calibration,
+        trial.task, judged.raw, trial.targets, trial.dataset.labels, judged.decision, judged.calibration,
         own_images=judged.own_images, asked=trial.settings.trial.promise,
     )  # fmt: skip
 
