@@ -297,7 +297,7 @@ def test_a_part_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
         (MANIFEST, [*PARTS, Part("../x", "other", b"")], "not allowed"),
         (replace(MANIFEST, temperature=float("nan")), PARTS, "JSON"),
         (replace(MANIFEST, temperature=0.0), PARTS, "temperature"),
-        (replace(MANIFEST, promises={"usual": 0.5, "spread": 0.0}), PARTS, "spread"),
+        (replace(MANIFEST, promises={"familiar_from": 0.5, "fades_over": 0.0}), PARTS, "fades_over"),
         (replace(MANIFEST, config={"path": Path("x")}), PARTS, "JSON"),
         (replace(MANIFEST, labels=("x" * (17 << 20),)), PARTS, "larger than 16 MB"),
         (MANIFEST, [*PARTS, *(Part(f"{row}", "other", b"") for row in range(1000))], "more than 1000"),

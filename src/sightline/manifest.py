@@ -144,7 +144,7 @@ def _problems(data: Any) -> list[str]:
         "'format_version' must be at least 1": data["format_version"] < 1,
         "'task' is empty": not data["task"],
         "'temperature' must be above 0": data["temperature"] <= 0,
-        "'spread' must be above 0": data.get("promises", {}).get("spread", 1) <= 0,
+        "'fades_over' must be above 0": data.get("promises", {}).get("fades_over", 1) <= 0,
         "two members share a name": len({name.casefold() for name in names}) != len(names),
         "two members share a role": len(set(roles)) != len(roles),
         f"the members' sizes must be 0 to {MAX_BYTES >> 30} GB altogether": min(sizes, default=0) < 0 or sum(sizes) > MAX_BYTES,

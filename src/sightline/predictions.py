@@ -18,8 +18,7 @@ class Decision:
     answer_from    the score of an answer from which it is given
     name_from      the score from which labels are named as candidates, so that with probability ``named`` all true ones are
     familiar_from  the similarity to the nearest training images from which an image is not called unfamiliar
-    usual, spread  the middle of familiar images' similarities, and how far they lie below it: classes' probabilities of an image that is
-                   less similar fade towards equal shares (``evaluation/likeness.py``)
+    fades_over     how much less similar an image must be for its logits, and so its classes' probabilities, to fade by a factor of e
     """
 
     temperature: float = 1.0
@@ -30,8 +29,7 @@ class Decision:
     name_from: float | None = None
     familiar_from: float | None = None
     offset: float | None = None
-    usual: float | None = None
-    spread: float | None = None
+    fades_over: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

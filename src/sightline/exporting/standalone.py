@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -29,7 +28,7 @@ from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.engines.acceptance import replay_of
 from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
-from sightline.evaluation.likeness import LEAST, STRANGE
+from sightline.evaluation.fading import LEAST
 from sightline.evaluation.promises import NEIGHBOURS
 from sightline.exporting.formulas import Formulas, Value
 from sightline.exporting.material import Images
@@ -120,8 +119,8 @@ def standalone_graph(bundle: Bundle) -> bytes:
     before, after = Formulas("prepare/"), Formulas("decide/")
     before("Identity", before("Unsqueeze", prepared(before, Value(IMAGE, before), prepare), [0]), output=network.graph.input[0].name)
     logits = after.cast(Value("network/logits", after), "float32") / np.float32(decision.temperature)
-    if task.ONE_LABEL and decision.usual is not None and (known := embeddings_of(bundle)) is not None:
-        logits = logits * _likeness(after, known, decision)
+    if decision.fades_over is not None and (known := embeddings_of(bundle)) is not None:
+        logits = logits * _fading(after, known, decision)
     scores = after("Softmax", logits, axis=1) if task.ONE_LABEL else after("Sigmoid", logits)
     after("Squeeze", scores, [0], output=PROBABILITIES)
     graph = helper.make_graph(
@@ -135,10 +134,10 @@ def standalone_graph(bundle: Bundle) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _likeness(after: Formulas, known: NDArray[np.floating], decision: Decision) -> Value:
-    """``likeness`` of the image's similarity to the (m, d) known training images, (1, 1) float32."""
-    assert decision.usual is not None
-    assert decision.spread is not None
+def _fading(after: Formulas, known: NDArray[np.floating], decision: Decision) -> Value:
+    """``fading`` by the image's similarity to the (m, d) known training images, (1, 1) float32."""
+    assert decision.familiar_from is not None
+    assert decision.fades_over is not None
     embedding = after.cast(Value("network/embedding", after), "float32")
     length = after("Max", after("ReduceL2", embedding, [1], keepdims=1), np.float32(1e-30))
     rows, lengths = known.astype(np.float16), np.linalg.norm(known.astype(np.float32), axis=1)
@@ -146,10 +145,8 @@ def _likeness(after: Formulas, known: NDArray[np.floating], decision: Decision) 
     products = products / np.where(lengths > 0, lengths, 1).astype(np.float32)
     nearest = after("TopK", products, [min(NEIGHBOURS, len(known))], unused=1, axis=1)
     similarity = after("ReduceMean", nearest, [1], keepdims=1)
-    distance = after("Min", similarity - np.float32(decision.usual), np.float32(0)) / np.float32(decision.spread)
-    peak = (1 - STRANGE) / (decision.spread * math.sqrt(2 * math.pi))
-    usual = after("Exp", distance * distance * np.float32(-0.5)) * np.float32(peak)
-    return after("Max", usual / (usual + np.float32(STRANGE)), np.float32(LEAST))
+    distance = after("Min", similarity - np.float32(decision.familiar_from), np.float32(0)) / np.float32(decision.fades_over)
+    return after("Max", after("Exp", distance), np.float32(LEAST))
 
 
 def _metadata(bundle: Bundle) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if "called_unfamiliar" in familiar:
         sentences.append(
             f"An image less like the training images than {1 - familiar['expected']:.0%} of familiar ones is called unfamiliar and "
-            f"not answered{FADES if familiar.get('usual') is not None else ''}."
+            f"not answered{FADES if familiar.get('fades') else ''}."
         )
     return [*sentences, "All of this holds for images taken as the test images were, not for another camera, place or season."]
 

@@ -34,7 +34,7 @@ KNOWN_SECONDS = 30.0
 DRAFT = "draft.sight"
 PICTURES = ("thumbs", "thumb_ends")
 # What of a decision means nothing without embeddings of training images.
-SIMILARITIES = ("familiar_from", "usual", "spread")
+SIMILARITIES = ("familiar_from", "fades_over")
 LINEAR_IMAGES = 8
 NO_PROMISES = (
     "It makes no promises, and its temperature and thresholds are those of the model it was made from: the data given differ from those "

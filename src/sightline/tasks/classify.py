@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.evaluation.calibration import fit_temperature
+from sightline.evaluation.fading import fading
 from sightline.evaluation.intervals import wilson_interval
-from sightline.evaluation.likeness import likeness, usual_similarity
 from sightline.evaluation.metrics import (
     ClassScores,
     accuracy,
@@ -38,26 +37,15 @@ Raw = Mapping[str, NDArray[Any]]
 
 
 def decide(raw: Raw, targets: NDArray[Any], labels: Sequence[str]) -> Decision:
-    """The temperature that makes the classes' probabilities fit n calibration images best, and how similar to training images these are."""
+    """The temperature that makes the classes' probabilities fit n calibration images best."""
     rows = np.arange(len(targets))
-    usual, spread = usual_similarity(raw["similarity"]) if "similarity" in raw else (None, None)
-    decision = Decision(usual=usual, spread=spread)
-    logits = _faded(raw, decision)
 
     def loss(temperature: float) -> float:
-        scaled = logits / temperature
+        scaled = raw["logits"].astype(np.float64) / temperature
         scaled -= scaled.max(axis=1, keepdims=True)
         return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, targets]).mean())
 
-    return replace(decision, temperature=fit_temperature(loss, len(targets)))
-
-
-def _faded(raw: Raw, decision: Decision) -> NDArray[np.float64]:
-    """(n, k) logits, smaller for images that are unlike the training images, as far as that is known."""
-    logits = raw["logits"].astype(np.float64)
-    if "similarity" not in raw or decision.usual is None or decision.spread is None:
-        return logits
-    return logits * likeness(raw["similarity"], decision.usual, decision.spread)[:, None]
+    return Decision(temperature=fit_temperature(loss, len(targets)))
 
 
 def compact(raw: Raw, targets: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
@@ -78,8 +66,11 @@ def truth(targets: NDArray[Any], labels: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def probabilities(raw: Raw, decision: Decision) -> NDArray[np.float64]:
-    """(n, k), each row adding up to 1; nearer to equal shares the less an image is like the training images."""
-    return softmax(_faded(raw, decision), decision.temperature)
+    """(n, k), each row adding up to 1; of an unfamiliar image nearer to equal shares the less it is like the training images."""
+    logits = raw["logits"]
+    if "similarity" in raw and decision.familiar_from is not None and decision.fades_over is not None:
+        logits = logits * fading(raw["similarity"], decision.familiar_from, decision.fades_over)[:, None]
+    return softmax(logits, decision.temperature)
 
 
 def confidence(raw: Raw, labels: Sequence[str], decision: Decision) -> NDArray[np.float64]:

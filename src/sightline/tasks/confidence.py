@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.evaluation.fading import spread_below
 from sightline.evaluation.promises import answering, familiar_from, naming
 from sightline.predictions import Caution, Decision
 from sightline.tasks import Raw, Task
@@ -66,6 +67,8 @@ def calibrated(task: Task, raw: Raw, targets: NDArray[Any], labels: Sequence[str
         decision = replace(decision, named=NAMED)
     if "similarity" in raw:
         decision = replace(decision, familiar_from=familiar_from(raw["similarity"], FALSE_ALARMS))
+        if task.ONE_LABEL:
+            decision = replace(decision, fades_over=spread_below(raw["similarity"]))
     for share in PROMISES if promise is None else (promise,):
         if (kept := answering(answers.score, answers.right, share)) is not None:
             return replace(decision, promise=share, answer_from=kept.threshold)

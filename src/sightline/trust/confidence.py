@@ -106,5 +106,6 @@ def _familiar(raw: Raw, decision: Decision, n_calibration: int) -> dict[str, Any
     if decision.familiar_from is None or "similarity" not in raw:
         return {"reason": "No embeddings of training images were kept to compare with."}
     unfamiliar, expected = is_unfamiliar(raw, decision), max(FALSE_ALARMS, 1 / (n_calibration + 1))
-    return {"from": decision.familiar_from, "usual": decision.usual, "expected": expected, "called_unfamiliar": float(unfamiliar.mean()),
+    return {"from": decision.familiar_from, "fades": decision.fades_over is not None, "expected": expected,
+            "called_unfamiliar": float(unfamiliar.mean()),
             "interval": list(wilson_interval(int(unfamiliar.sum()), len(unfamiliar)))}  # fmt: skip
