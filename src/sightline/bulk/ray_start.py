@@ -99,15 +99,16 @@ def keeping_to_itself() -> Iterator[None]:
     """
     from ray._private import node, ray_constants
 
-    wanted, report = ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server
+    starting: Any = node.Node
+    wanted, report = ray_constants.ENABLE_RAY_CLUSTER, starting.start_api_server
     os.environ[CLUSTER] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    node.Node.start_api_server = lambda *_, **__: None
+    starting.start_api_server = lambda *_, **__: None
     try:
         yield
     finally:
         del os.environ[CLUSTER]
-        ray_constants.ENABLE_RAY_CLUSTER, node.Node.start_api_server = wanted, report
+        ray_constants.ENABLE_RAY_CLUSTER, starting.start_api_server = wanted, report
 
 
 def started(start: Callable[[], Any]) -> Any:
