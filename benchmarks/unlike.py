@@ -124,7 +124,7 @@ def main() -> None:
         record.restore(folder)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in args.seeds:
-            words = ["--weights", WEIGHTS, "--no-trial", "--seed", str(seed), *(QUICK if args.quick else [])]
+            words = ["--weights", WEIGHTS, "--seed", str(seed), *(QUICK if args.quick else [])]
             run = run_sightline("train", CLOTHING, *words, "--out", Path(scratch) / str(seed))
             for side, values in measured(run.last["model"], args.quick).items():
                 record.add(side, seed, **values)
