@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
-from sightline.evaluation.promises import answering, at_most, familiar_from, naming, p_value, similarity, unit
+from sightline.evaluation.promises import answering, at_most, familiar_from, naming, on_grid, p_value, similarity
 
 
 @given(st.integers(1, 300), st.data(), st.floats(0.001, 0.999))
@@ -83,9 +83,24 @@ def test_similarity_agrees_with_scikit_learns_neighbours():
     rng = np.random.default_rng(0)
     new, known = rng.normal(size=(40, 16)), rng.normal(size=(300, 16))
     distances, _ = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known).kneighbors(new)
-    assert similarity(new, unit(known)) == pytest.approx((1 - distances).mean(axis=1), abs=1e-5)
-    assert similarity(new, unit(known[:2])).shape == (40,)
-    assert similarity(np.zeros((1, 16)), unit(known)) == pytest.approx([0])
+    assert similarity(new, on_grid(known)) == pytest.approx((1 - distances).mean(axis=1), abs=1e-5)
+    assert similarity(new, on_grid(known[:2])).shape == (40,)
+    assert similarity(np.zeros((1, 16)), on_grid(known)) == pytest.approx([0])
+
+
+@given(st.integers(1, 40), st.integers(1, 3000), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_an_images_similarity_is_the_same_in_every_batch_to_the_last_bit(n, width, seed):
+    rng = np.random.default_rng(seed)
+    new, known = (rng.normal(size=(rows, width)).astype(np.float32) for rows in (n, 50))
+    found = similarity(new, on_grid(known))
+    assert [similarity(row[None], on_grid(known))[0] for row in new] == found.tolist()
+    backwards = rng.permutation(width)
+    exact = [
+        sorted(sum(a * b for a, b in zip(row, other, strict=True)) for other in on_grid(known)[:, backwards])
+        for row in on_grid(new[:1])[:, backwards]
+    ]
+    assert found[0] == sum(exact[0][-5:]) / 5
 
 
 def test_one_in_a_hundred_familiar_images_is_called_unfamiliar():

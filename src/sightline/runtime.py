@@ -27,7 +27,7 @@ from sightline.engines.acceptance import acceptance_of, shapes_of
 from sightline.engines.adapters import Work, candidates
 from sightline.engines.choice import choose_engine
 from sightline.errors import ImageError, UsageError
-from sightline.evaluation.promises import similarity, unit
+from sightline.evaluation.promises import on_grid, similarity
 from sightline.manifest import Manifest
 from sightline.predictions import Caution, Prediction
 from sightline.processor import processors
@@ -159,7 +159,7 @@ class Model:
         self.infer = infer
         self.engine = engine
         self.precision = precision
-        self.familiar = None if familiar is None else unit(familiar)
+        self.familiar = None if familiar is None else on_grid(familiar)
         self.threads = threads or processors()
         self.streams = streams
         self.prepare = Prepare.from_json(manifest.prepare)

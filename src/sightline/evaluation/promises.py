@@ -20,6 +20,8 @@ CONFIDENCE = 0.95
 # Training images that an image is compared with: the nearest ones.
 NEIGHBOURS = 5
 BLOCK = 1024
+# Products of numbers of this many bits after the point add up exactly in float64, as long as no sum is far above 1.
+BITS = 24
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,22 @@ def naming(lowest: Floats, coverage: float) -> float | None:
     return float(np.sort(lowest)[len(lowest) - rank]) if rank <= len(lowest) else None
 
 
-def similarity(embeddings: NDArray[np.floating], known: NDArray[np.float32]) -> Floats:
-    """(n,) mean cosine similarity of (n, d) embeddings to the nearest of (m, d) known ones, which are of length one, m at least 1."""
+def similarity(embeddings: NDArray[np.floating], known: Floats) -> Floats:
+    """(n,) mean cosine similarity of (n, d) embeddings to the nearest of (m, d) known ones, which are ``on_grid``, m at least 1.
+
+    An image's is the same in every batch and on every processor, to the last bit.
+    """
     count = min(NEIGHBOURS, len(known))
     found = [
-        np.partition(unit(embeddings[start : start + BLOCK]) @ known.T, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
+        np.partition(on_grid(embeddings[start : start + BLOCK]) @ known.T, -count, axis=1)[:, -count:].mean(axis=1)
         for start in range(0, len(embeddings), BLOCK)
     ]
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def on_grid(embeddings: NDArray[np.floating]) -> Floats:
+    """(n, d) embeddings of length one, rounded so that their products add up exactly, in whatever order a matrix product does so."""
+    return np.rint(unit(embeddings).astype(np.float64) * 2.0**BITS) / 2.0**BITS
 
 
 def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:

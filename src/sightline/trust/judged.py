@@ -22,7 +22,7 @@ from sightline.data.decode import Limits, read_bytes, read_size
 from sightline.data.formats import format_of
 from sightline.data.reading import Reading
 from sightline.errors import ImageError, RequirementNotMet
-from sightline.evaluation.promises import similarity, unit
+from sightline.evaluation.promises import on_grid, similarity
 from sightline.model.export import count_parameters
 from sightline.model.network import Network, torch_infer
 from sightline.predictions import Decision
@@ -90,7 +90,7 @@ def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, 
     export["images_per_second"] = round(len(calibrating) / (time.monotonic() - started), 2)
     pictures = settings.run.embed_images != "none"
     known = known_images(model.infer, model.prepare, dataset, gated.store, gated.names, seconds, pictures=pictures)
-    familiar = unit(known.embeddings)
+    familiar = on_grid(known.embeddings)
     raw["similarity"] = similarity(raw[EMBEDDING], familiar)
     decision = calibrated(task, raw, chosen_on.targets, dataset.labels, settings.trial.promise)
     shipped, difference = _tested(model, network, test, limits, decision)

@@ -40,4 +40,5 @@ def known_images(
     rows = rows[: len(embeddings)]
     thumbs = [thumbnail(store[row], THUMB_SIDE) for row in rows.tolist()] if pictures else []
     targets = presence(dataset.targets, len(dataset.labels))
-    return Known(unit(embeddings), targets[rows], [names[row] for row in rows.tolist()], thumbs)
+    kept = unit(embeddings).astype(np.float16)  # as a bundle has them, so that similarities are the same there
+    return Known(kept, targets[rows], [names[row] for row in rows.tolist()], thumbs)
