@@ -104,6 +104,16 @@ def test_pictures_show_what_was_right_and_turned_wrong(by_light):
     assert pair[:, half + 10 :].mean() < 60 < pair[:, : half - 10].mean()
 
 
+def test_pictures_have_the_scores_that_the_bundle_gives_where_answers_fade(by_light):
+    def from_afar(batch):
+        return {**by_brightness(batch), "similarity": np.full(len(batch), 0.3)}
+
+    faded = evidence(from_afar, decision=Decision(familiar_from=0.5, fades_over=0.02)).numbers
+    assert faded["robust_accuracy"] == by_light.numbers["robust_accuracy"]
+    assert all(pair["harder"]["score"] < 0.8 for pair in faded["pictures"])
+    assert max(pair["harder"]["score"] for pair in by_light.numbers["pictures"]) > 0.99
+
+
 def test_the_same_seed_and_sample_give_the_same_and_another_seed_other_scenes(by_light):
     def without_time(found):
         return {name: value for name, value in found.numbers.items() if name != "seconds"}

@@ -45,7 +45,7 @@ class Judge:
         kept, sound, start = [], [], 0
         for batch in batches:
             rows = slice(start, start := start + len(batch))
-            raw = {name: values for name, values in infer(batch).items() if name in self.task.OUTPUTS}
+            raw = {name: values for name, values in infer(batch).items() if name in (*self.task.OUTPUTS, "similarity")}
             sound.append(np.all([np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in raw.values()], axis=0))
             finite = {name: np.nan_to_num(values) for name, values in raw.items()}
             kept.append(self.task.compact({**finite, "frame": sample.frames[rows]}, sample.targets[rows]))

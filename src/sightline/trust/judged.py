@@ -71,6 +71,19 @@ class Judged:
     calibrating: NDArray[np.int64]
     calibration_raw: Raw
 
+    @property
+    def infer(self) -> Infer:
+        """The draft's outputs that its answers are made of, so with ``similarity`` where they fade."""
+        if self.decision.fades_over is None:
+            return only(self.model.infer, self.model.task.OUTPUTS)
+        some, familiar = only(self.model.infer, (*self.model.task.OUTPUTS, EMBEDDING)), on_grid(self.known.embeddings)
+
+        def infer(batch: NDArray[np.uint8]) -> Raw:
+            raw = some(batch)
+            return {**raw, "similarity": similarity(raw[EMBEDDING], familiar)}
+
+        return infer
+
 
 def judge(draft: Path, network: Network, gated: Gated, settings: TrainSettings, seconds: float) -> Judged:
     """The draft against the network it was made from, on every test image; RequirementNotMet when they differ.

@@ -155,8 +155,7 @@ def groups_of(trial: Trial, _seconds: float) -> ReportPart:
 
 
 def robustness_of(trial: Trial, seconds: float) -> ReportPart:
-    judged = trial.judged
-    infer = only(judged.model.infer, trial.task.OUTPUTS)
+    judged, infer = trial.judged, trial.judged.infer
     images, frames = trial.laid
     about = images, trial.targets[trial.sample], trial.dataset.labels, trial.task, judged.decision, trial.seed, seconds
     found = robustness(infer, *about, before=_before(trial), frames=frames)
