@@ -112,7 +112,7 @@ def measure_seed(record: Record, network: str, bundle: Path, folder: Path, image
 
 
 def checks(record: Record) -> list[Check]:
-    asked = ASKED_WITH_AMX if "amx_bf16" in record.machine["features"] else ASKED
+    asked = ASKED_WITH_AMX if any("amx_bf16" in machine["features"] for machine in record.machines) else ASKED
     found = []
     for network, times in asked.items():
         side = f"{OURS}, {network}"

@@ -1,7 +1,7 @@
 """What the benchmarks share: a timed child process, facts about the machine, and one layout for what was measured.
 
 A benchmark runs both sides in turn, once a seed, and writes what each run gave. Medians, ratios and the verdicts on what was asked
-are made from these runs, so that seeds measured another day on the same machine can be added (``--add``).
+are made from these runs, so that seeds measured another day, on this or another machine, can be added (``--add``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,8 @@ PEER_LIBRARIES = (
 )  # fmt: skip
 # A look costs a few milliseconds of every process, so it is only taken where memory is what is asked.
 MEMORY_SAMPLE_SECONDS = 0.5
+# What may differ between the machines of one result, each of which measured both sides; the rest is the same in all.
+OF_A_MACHINE = ("processor", "features", "memory_gb")
 # A child that is stuck must not hold up a night of benchmarks; none of them runs for as long as this.
 LONGEST_SECONDS = 2 * 3600
 
@@ -183,9 +185,11 @@ class Check:
 
 @dataclass
 class Record:
-    """What a benchmark measured: one entry a run with its ``side``, its ``seed`` and its figures.
+    """What a benchmark measured: one entry a run with its ``side``, its ``seed``, its ``machine`` and its figures.
 
     settings  what the runs have in common, such as the sizes of the data; runs under other settings are never added to them
+    machine   this one, and the versions of both sides
+    machines  all that measured, in the order in which the runs name them
     """
 
     name: str
@@ -194,11 +198,15 @@ class Record:
     settings: dict[str, Any]
     machine: dict[str, Any] = field(default_factory=machine)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    machines: list[dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.machines = [self.machine]
 
     def add(self, side: str, seed: int, **figures: Any) -> None:
         """Keep a run, say it, and forget an earlier one of the same side and seed."""
         self.runs = [run for run in self.runs if (run["side"], run["seed"]) != (side, seed)]
-        self.runs.append({"side": side, "seed": seed, **figures})
+        self.runs.append({"side": side, "seed": seed, "machine": self.machines.index(self.machine), **figures})
         said = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items())
         print(f"{side}, seed {seed}: {said}", flush=True)
 
@@ -206,8 +214,10 @@ class Record:
     def sides(self) -> list[str]:
         return list(dict.fromkeys(run["side"] for run in self.runs))
 
-    def values(self, side: str, figure: str) -> list[float]:
-        return [run[figure] for run in self.runs if run["side"] == side and run.get(figure) is not None]
+    def values(self, side: str, figure: str, machine: int | None = None) -> list[float]:
+        """A figure of all runs of a side, or of those on one machine."""
+        runs = [run for run in self.runs if run["side"] == side and machine in (None, run["machine"])]
+        return [run[figure] for run in runs if run.get(figure) is not None]
 
     def median(self, side: str, figure: str) -> float:
         return float(statistics.median(self.values(side, figure)))
@@ -215,28 +225,33 @@ class Record:
     def mean(self, side: str, figure: str) -> float:
         return float(statistics.fmean(self.values(side, figure)))
 
-    def ratio(self, figure: str, side: str, other: str) -> float:
-        """The ratio of the medians of two sides."""
-        return self.median(side, figure) / self.median(other, figure)
+    def ratio(self, figure: str, side: str, other: str, worst: Callable[[Iterable[float]], float] = min) -> float:
+        """The ratio of the medians of two sides on one machine; where several measured, the worst of theirs, of which the least is one."""
+        pairs = [[self.values(each, figure, place) for each in (side, other)] for place in range(len(self.machines))]
+        return worst(statistics.median(ours) / statistics.median(others) for ours, others in pairs if ours and others)
 
     def restore(self, folder: Path) -> None:
-        """Take the runs that are there already; SystemExit when they were made on another machine or under other settings."""
+        """Take the runs that are there already; SystemExit when they were made under other settings, with other versions or by another
+        number of processors."""
         path = folder / f"{self.name}.json"
         if not path.exists():
             return
         earlier = json.loads(path.read_text())
-        now = json.loads(json.dumps({"settings": self.settings, "machine": self.machine}))
-        differing = [name for name, value in now.items() if earlier[name] != value]
-        if differing:
+        common = {name: value for name, value in self.machine.items() if name not in OF_A_MACHINE}
+        now = json.loads(json.dumps({"settings": self.settings, **common}))
+        then = {"settings": earlier["settings"], **earlier["machines"][0]}
+        if differing := [name for name, value in now.items() if then.get(name) != value]:
             sys.exit(f"--add: the runs in {path} differ in {' and '.join(differing)}; measure all seeds again, without --add.")
-        self.runs = earlier["runs"]
+        self.runs, self.machines = earlier["runs"], earlier["machines"]
+        if self.machine not in self.machines:
+            self.machines.append(self.machine)
 
     def write(self, folder: Path, checks: Sequence[Check]) -> None:
         """``NAME.json`` with the runs, each side's figures and the checks."""
         folder.mkdir(parents=True, exist_ok=True)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         content = {
-            "name": self.name, "claim": self.claim, "date": today, "n": self.n, "settings": self.settings, "machine": self.machine,
+            "name": self.name, "claim": self.claim, "date": today, "n": self.n, "settings": self.settings, "machines": self.machines,
             "checks": [asdict(check) for check in checks], "sides": {side: self._figures(side) for side in self.sides}, "runs": self.runs,
         }  # fmt: skip
         (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -244,7 +259,7 @@ class Record:
     def _figures(self, side: str) -> dict[str, Any]:
         numbers = dict.fromkeys(
             name for run in self.runs if run["side"] == side for name, value in run.items()
-            if name != "seed" and isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in ("seed", "machine") and isinstance(value, int | float) and not isinstance(value, bool)
         )  # fmt: skip
         return {name: spread(self.values(side, name)) for name in numbers}
 

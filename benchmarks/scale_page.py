@@ -6,7 +6,7 @@ measurement. ``write_docs.py`` writes the page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def page(results: Results) -> str:
         "memory of looking once": (look_bytes, "one process"),
     }
     figures = {
-        "machine": _machines(files["machine"], results["look_once"]["machine"]), "photo": _amount(Cluster.image_bytes),
+        "machine": _machines(files["machines"], results["look_once"]["machines"]), "photo": _amount(Cluster.image_bytes),
         "simulated_rows": _simulated_rows(results["simulate_cluster"]),
         "processor_rows": _processor_rows(each), "byte_rows": _byte_rows(on_disk),
         "near_seconds": near_seconds, "near_many": _hours(near_seconds / HOUR * MANY * log(MANY) / (MILLION * log(MILLION))),
@@ -72,7 +72,7 @@ def page(results: Results) -> str:
 
 def processor_seconds(files: Mapping[str, Any], looking: Mapping[str, Any]) -> dict[str, float]:
     """What an image takes of processors, in seconds, by what is done."""
-    processors = files["machine"]["processors"]
+    processors = files["machines"][0]["processors"]
     return {
         "look once": processors * median(looking, "Sightline's first look", "seconds") / looking["settings"]["images"],
         "predict, MobileNetV2": processors / median(files, "Sightline, mobilenetv2_100", "images_per_second"),
@@ -85,8 +85,8 @@ def median(result: Mapping[str, Any], side: str, figure: str) -> float:
     return float(result["sides"][side][figure]["median"])
 
 
-def _machines(of_files: Mapping[str, Any], of_looking: Mapping[str, Any]) -> str:
-    described, looking = _machine(of_files), _machine(of_looking)
+def _machines(of_files: Sequence[Mapping[str, Any]], of_looking: Sequence[Mapping[str, Any]]) -> str:
+    described, looking = (" and ".join(_machine(machine) for machine in machines) for machines in (of_files, of_looking))
     return described if looking == described else f"{described}, and, of looking once and of epochs, {looking}"
 
 

@@ -181,7 +181,7 @@ def measured(name: str) -> dict[str, Any]:
 def costs() -> tuple[float, float]:
     """Processor-seconds for an answer and seconds of the driver for a chunk, as they were measured."""
     files, driver = measured("files_to_labels"), measured("driver_at_scale")
-    answer = files["machine"]["processors"] / files["sides"]["Sightline, mobilenetv2_100"]["images_per_second"]["median"]
+    answer = files["machines"][0]["processors"] / files["sides"]["Sightline, mobilenetv2_100"]["images_per_second"]["median"]
     return answer, 1 / driver["sides"]["1,000 others at work"]["chunks_per_second"]["median"]
 
 

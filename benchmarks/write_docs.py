@@ -50,12 +50,13 @@ TITLES = {
     "fuzz_images": "Images without trust",
     "fuzz_bundles": "Bundles without trust",
 }
-NEEDED = ("claim", "date", "n", "machine", "checks", "sides")
+NEEDED = ("claim", "date", "n", "machines", "checks", "sides")
 INTRODUCTION = """# What was measured
 
 Each table comes from a script in `benchmarks/` that anyone can run again; [how](benchmarks.md). Both sides were measured in one run on
 one machine, in turn, and what is claimed is a ratio of medians or a difference of means, never a figure of one side alone: another
-machine gives other seconds. This page is written by `benchmarks/write_docs.py` from `benchmarks/results/`, misses included.
+machine gives other seconds. Where some seeds were measured on one machine and some on another, a ratio is the worse of theirs.
+This page is written by `benchmarks/write_docs.py` from `benchmarks/results/`, misses included.
 """
 
 
@@ -94,15 +95,27 @@ def number(value: float) -> str:
 
 
 def measured_on(result: Mapping[str, Any]) -> str:
-    machine = result["machine"]
-    ours = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    peers = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
-    features = ", ".join(machine["features"]) or "no features of note"
-    return (
-        f"n: {result['n']}. Measured {result['date']} on {machine['processor']}, {machine['processors']} processors ({features}), "
-        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}. Sightline {machine['sightline']} with {ours}."
-        + (f" Peers: {peers}." if peers else "")
+    machines = result["machines"]
+    common = machines[0]
+    ours = ", ".join(f"{name} {version}" for name, version in common["libraries"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in common["peers"].items())
+    where = "; ".join(
+        described(machine) + (f", seeds {seeds_of(result, place)}" if len(machines) > 1 else "") for place, machine in enumerate(machines)
     )
+    return (
+        f"n: {result['n']}. Measured {result['date']} on {where}; {common['system']}, Python {common['python']}. "
+        f"Sightline {common['sightline']} with {ours}." + (f" Peers: {peers}." if peers else "")
+    )
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    features = ", ".join(machine["features"]) or "no features of note"
+    return f"{machine['processor']}, {machine['processors']} processors ({features}), {machine['memory_gb']} GB"
+
+
+def seeds_of(result: Mapping[str, Any], place: int) -> str:
+    """Which seeds one of several machines measured."""
+    return ", ".join(str(seed) for seed in sorted({run["seed"] for run in result["runs"] if run["machine"] == place}))
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

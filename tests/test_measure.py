@@ -100,7 +100,7 @@ def test_results_are_written_and_added_to(tmp_path):
     content = json.loads((tmp_path / "speed.json").read_text())
     assert [run["seed"] for run in content["runs"]] == [0, 1]
     assert content["sides"] == {"ours": {"seconds": spread([1.0, 3.0])}}
-    assert (content["claim"], content["n"], content["machine"], content["checks"]) == ("It is fast.", "3 images", MACHINE, [])
+    assert (content["claim"], content["n"], content["machines"], content["checks"]) == ("It is fast.", "3 images", [MACHINE], [])
 
 
 def test_there_may_be_nothing_to_add_to(tmp_path):
@@ -109,12 +109,36 @@ def test_there_may_be_nothing_to_add_to(tmp_path):
     assert new.runs == []
 
 
-@pytest.mark.parametrize("changes", [{"machine": MACHINE | {"processors": 4}}, {"settings": {"images": 4}}])
-def test_runs_of_another_machine_or_other_settings_are_not_added_to(tmp_path, changes):
+def test_seeds_of_another_machine_are_compared_on_it_alone(tmp_path):
+    first = record()
+    for seed in (0, 1):
+        first.add("ours", seed, seconds=1.0)
+        first.add("theirs", seed, seconds=4.0)
+    first.write(tmp_path, [])
+    other = record(machine=MACHINE | {"processor": "another", "features": []})
+    other.restore(tmp_path)
+    other.add("ours", 2, seconds=10.0)
+    other.add("theirs", 2, seconds=30.0)
+    assert other.ratio("seconds", "theirs", "ours") == 3.0
+    assert other.ratio("seconds", "theirs", "ours", worst=max) == 4.0
+    other.write(tmp_path, [])
+    again = record()
+    again.restore(tmp_path)
+    again.add("ours", 1, seconds=2.0)
+    assert again.machines == [first.machine, other.machine]
+    assert {run["seed"]: run["machine"] for run in again.runs if run["side"] == "ours"} == {0: 0, 2: 1, 1: 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"machine": MACHINE | {"processors": 4}}, "processors"), ({"machine": MACHINE | {"libraries": {"torch": "3"}}}, "libraries"),
+     ({"settings": {"images": 4}}, "settings")],
+)  # fmt: skip
+def test_runs_of_more_processors_other_versions_or_other_settings_are_not_added_to(tmp_path, changes, said):
     first = record()
     first.add("ours", 0, seconds=1.0)
     first.write(tmp_path, [])
-    with pytest.raises(SystemExit, match=f"differ in {next(iter(changes))};"):
+    with pytest.raises(SystemExit, match=f"differ in {said};"):
         record(**changes).restore(tmp_path)
 
 

@@ -17,7 +17,7 @@ MACHINE = {
 
 def result(name: str = "budgets", *, holds: bool = True) -> dict[str, object]:
     return {
-        "name": name, "claim": "It ends in time.", "date": "2026-01-02", "n": "214 images", "machine": MACHINE, "runs": [],
+        "name": name, "claim": "It ends in time.", "date": "2026-01-02", "n": "214 images", "machines": [MACHINE], "runs": [],
         "checks": [{"what": "longest run", "asked": "at most 100%", "measured": "97%", "holds": holds}],
         "sides": {"clothing, 120 s": {"seconds": spread([110.0, 116.0, 119.0]), "peak_megabytes": spread([1234.0])}},
     }  # fmt: skip
@@ -45,6 +45,12 @@ def test_a_section_says_what_was_asked_found_where_and_on_what():
     assert "| clothing, 120 s | peak megabytes | 1,234 | 1,234 | 1,234 to 1,234 | 1 |" in page
     for fact in ("n: 214 images.", "2026-01-02", "a processor, 2 processors (avx2, amx_bf16), 16 GB", "torch 2.9", "Peers: fastai 2.8."):
         assert fact in page
+
+
+def test_each_of_several_machines_is_named_with_its_seeds():
+    runs = [{"side": "ours", "seed": seed, "machine": place} for seed, place in ((2, 0), (0, 0), (1, 1))]
+    page = write_docs.page([{**result(), "machines": [MACHINE, MACHINE | {"features": []}], "runs": runs}])
+    assert "(avx2, amx_bf16), 16 GB, seeds 0, 2; a processor, 2 processors (no features of note), 16 GB, seeds 1; Linux" in page
 
 
 def test_a_miss_is_on_the_page():
