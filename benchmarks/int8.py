@@ -30,8 +30,7 @@ SIZE, BATCHES = 224, (1, 16)
 TRAINED, TESTED = 600, 1000  # images of each class, the former with those for validation
 MINUTES = 5
 TRAINING = ["--backbone", "resnet18", "--weights", "none", "--size", "28", "--batch-size", "64", "--budget", f"{MINUTES}m"]
-QUICK_MINUTES = 5
-TRAINING = ["--backbone", "resnet18", "--weights", "none", "--epochs", "1"]
+QUICK_TRAINING = ["--backbone", "resnet18", "--weights", "none", "--epochs", "1"]
 RATIO, POINTS, CHANGED = 1.3, 0.5, 0.02
 FLOAT, INT8, ANSWERS = "ResNet-50, fastest in float", "ResNet-50, INT8", "ResNet-18 on CIFAR-10, INT8 beside float"
 
@@ -110,8 +109,8 @@ def main() -> None:
     if args.model is None:
         need_data()
     claim = "In INT8 ResNet-50 is faster than in any float engine, and ResNet-18 answers CIFAR-10 as before."
-    record = Record("int8", claim, "10,000 test images; speed on random images of 224 px",
-                    {"rounds": 2 if args.quick else 15, "minutes": MINUTES})  # fmt: skip
+    settings = {"rounds": 2 if args.quick else 15, "minutes": MINUTES}
+    record = Record("int8", claim, "10,000 test images; speed on random images of 224 px", settings)
     folder = results_folder(args)
     if args.add:
         record.restore(folder)
