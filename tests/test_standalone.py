@@ -20,6 +20,7 @@ from PIL import Image
 
 import sightline
 from plain_bundle import LABELS, photograph, png, write_plain_bundle
+from sightline import bundle as bundles
 from sightline.cli import _exit_code
 from sightline.data.decode import decode
 from sightline.data.prepare import FITS, RESAMPLE, Prepare
@@ -27,6 +28,7 @@ from sightline.engines.adapters import version_of
 from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError
 from sightline.exporting import resizing, standalone
 from sightline.exporting.formulas import Formulas, Value
+from sightline.npz import arrays_to_bytes
 from sightline.records import ImageRef
 
 
@@ -242,6 +244,19 @@ def test_what_cannot_stand_alone_is_said_in_a_sentence(task, prepare, said, tmp_
     opened.manifest = replace(opened.manifest, task=task, prepare=prepare.to_json())
     with opened, pytest.raises(UsageError, match=rf"^--standalone: .*it\.sight {said}"):
         standalone.standalone_graph(opened)
+
+
+def test_a_bundle_of_parts_that_do_not_fit_together_is_refused(run, tmp_path):
+    """Embeddings that are none of its network's, beside which no image can be held."""
+    with bundles.Bundle.open(run.model) as opened:
+        known = opened.arrays("reference")
+        known["embeddings"] = known["embeddings"][:, 1:]
+        parts = [bundles.Part(member.name, member.role, opened.read(member.role), member.required) for member in opened.manifest.members]
+        parts = [replace(part, data=arrays_to_bytes(known)) if part.role == "reference" else part for part in parts]
+        bundles.write(tmp_path / "odd.sight", opened.manifest, parts)
+    with pytest.raises(ModelFileError, match=r"odd\.sight: its parts do not fit together \(.*MatMul.*\); copy or train it again\.$"):
+        sightline.export(tmp_path / "odd.sight", standalone=True, threads=1)
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_a_bundle_without_images_cannot_be_judged(tmp_path):

@@ -27,7 +27,7 @@ from sightline.data.decode import Limits, decode
 from sightline.data.prepare import Prepare
 from sightline.data.reading import Reading
 from sightline.engines.acceptance import replay_of
-from sightline.errors import DataError, ImageError, RequirementNotMet, UsageError
+from sightline.errors import DataError, ImageError, ModelFileError, RequirementNotMet, UsageError
 from sightline.evaluation.fading import LEAST
 from sightline.evaluation.promises import NEIGHBOURS
 from sightline.exporting.formulas import Formulas, Value
@@ -91,7 +91,8 @@ def write_standalone(bundle: Bundle, config: ExportConfig, test: Images | None, 
         raise UsageError("--standalone: needs onnx, which is not installed: pip install 'sightline[train]'.")
     wanted = place_for(config.out, bundle.path.with_name(f"{bundle.path.stem}-standalone.onnx"))
     graph = standalone_graph(bundle)
-    n, difference, reduced = _judged(bundle, _session(graph, config.threads), () if test is None else test.refs, limits, config.threads)
+    run = _session(graph, bundle.path, config.threads)
+    n, difference, reduced = _judged(bundle, run, () if test is None else test.refs, limits, config.threads)
     path = free_name(wanted)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     with writing("--out", path):
@@ -161,8 +162,8 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
     return {"task": manifest.task, "created": manifest.created, "source_sha256": digest, **texts}
 
 
-def _session(graph: bytes, threads: int | None) -> Run:
-    """The file in ONNX Runtime, as anyone would run it."""
+def _session(graph: bytes, source: Path, threads: int | None) -> Run:
+    """The file in ONNX Runtime, as anyone would run it; ModelFileError where the bundle's parts do not make one graph."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is imported
     import onnxruntime
 
@@ -170,7 +171,10 @@ def _session(graph: bytes, threads: int | None) -> Run:
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has types of its own
+        raise ModelFileError(f"{source}: its parts do not fit together ({error}); copy or train it again.") from error
     return lambda pixels: np.asarray(session.run([PROBABILITIES], {IMAGE: pixels})[0])
 
 
