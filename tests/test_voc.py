@@ -11,8 +11,11 @@ from PIL import Image
 
 from conftest import DATA, needs_data
 from places import SIZE, by_name, refusal_of, warning_of, write_images
+from sightline.config import ReadConfig
+from sightline.data.chosen import read_for, targets_for
+from sightline.data.limits import Limits
 from sightline.data.readers import read_dataset
-from sightline.errors import UsageError
+from sightline.errors import DataError, UsageError
 
 
 def thing(name="cat", box=(2, 3, 12, 13), *, difficult=0) -> str:
@@ -227,3 +230,10 @@ def test_real_blood_cells():
     # The file says 260, 177, 491, 376 for its first cell, and 640 for the right edge of another.
     assert dataset.targets[0].boxes[0].tolist() == [259, 176, 491, 376]
     assert max(float(target.boxes[:, 2].max(initial=0)) for target in dataset.targets) == 640
+
+
+def test_a_classifier_that_is_to_be_measured_on_boxes_is_told_so(place):
+    model = Path("pets.sight")
+    dataset = read_for(model, "classify", place({"a": annotation(thing())}), ReadConfig(), Limits())
+    with pytest.raises(DataError, match=r"know the class 'JPEGImages'\. The folder holds Pascal VOC annotations, which are for detect\.$"):
+        targets_for(["cat", "dog"], dataset, model)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sightline import console
 from sightline.config import ReadConfig
+from sightline.data.layouts import layout_of
 from sightline.data.limits import Limits
-from sightline.data.readers import read_dataset
+from sightline.data.readers import FOLDER_TASK, read_dataset
 from sightline.data.remote import local
 from sightline.errors import DataError, TaskError, did_you_mean
 from sightline.records import SPLITS, Dataset
@@ -31,6 +32,8 @@ def targets_for(labels: Sequence[str], dataset: Dataset, path: Path) -> NDArray[
     unknown = [label for label in dataset.labels if label not in labels]
     if unknown:
         hints = "".join(did_you_mean(label, labels) for label in unknown[:1])
+        if dataset.task == FOLDER_TASK and (layout := layout_of(dataset.root, None)) is not None:
+            hints += f" The folder holds {layout.kind.name}, which are for {layout.task}."
         raise DataError(f"{dataset.root}: {path} does not know the class {', '.join(map(repr, unknown))}.{hints}")
     return dataset.targets_among(labels)
 
