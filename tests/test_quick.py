@@ -54,10 +54,23 @@ def test_layers_that_another_engine_does_not_take_or_computes_otherwise_stay_wit
 
 
 @pytest.mark.parametrize(("torch_seconds", "onnx_seconds", "chosen"), [(1.0, 0.4, ONNXRUNTIME), (1.0, 1.1, TORCH), (0.001, 0.0, TORCH)])
-def test_the_quicker_one_is_taken_where_the_work_is_long(lower, monkeypatch, torch_seconds, onnx_seconds, chosen):
+def test_the_quicker_one_is_taken_where_the_work_is_long_and_kept(lower, monkeypatch, empty_cache, torch_seconds, onnx_seconds, chosen):
     times = iter([torch_seconds, onnx_seconds])
     monkeypatch.setattr(quick, "_seconds", lambda run, images: next(times))
     assert quickest(lower, images_of(4), "fp32", 100)[0] == chosen
+    monkeypatch.setattr(quick, "_seconds", lambda run, images: pytest.fail("it was timed again"))
+    again, run = quickest(lower, images_of(4), "fp32", 100)
+    assert again == chosen
+    torch.testing.assert_close(run(images_of(4)), by_torch(lower, "fp32")(images_of(4)), rtol=1e-4, atol=1e-4)
+
+
+def test_other_layers_or_another_number_of_images_are_timed_anew(lower, monkeypatch, empty_cache):
+    seen = []
+    monkeypatch.setattr(quick, "_timed", lambda layers, images, n: (TORCH, seen.append((layers, n)) or layers))
+    other = nn.Identity()
+    for layers, n in ((lower, 100), (lower, 101), (other, 100), (lower, 100)):
+        quickest(layers, images_of(4), "fp32", n)
+    assert seen == [(lower, 100), (lower, 101), (other, 100)]
 
 
 def test_bf16_stays_with_torch(lower, monkeypatch):

@@ -1,20 +1,24 @@
 """Layers that only compute and do not learn, run by whatever is quicker here: torch, or ONNX Runtime where torch computes in fp32.
 
 ONNX Runtime joins convolutions with what follows them, which torch does not: on processors without bfloat16 it is two to three times
-as fast.
+as fast. The choice is kept for each machine and network, so that the same training computes in the same way the next time: the two round
+differently, and what is trained on their activations comes to another network.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Callable
+from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
+from sightline.engines import cache
 from sightline.model.export import quiet
-from sightline.processor import processors
+from sightline.processor import processor_name, processors
 
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
 # Seconds that the other engine takes to begin with, so that it is only tried for work that lasts several times as long.
@@ -26,10 +30,26 @@ Layers = Callable[[Tensor], Tensor]
 
 
 def quickest(layers: nn.Module, images: Tensor, precision: str, n: int) -> tuple[str, Layers]:
-    """The name of the quicker engine for ``n`` images, of which ``images`` are some, and the layers run by it."""
-    with_torch = by_torch(layers, precision)
+    """The name of the quicker engine for ``n`` images, of which ``images`` are some, and the layers run by it.
+
+    Timed once for each machine, layers and n, and then kept.
+    """
     if images.device.type != "cpu" or precision != "fp32":
-        return TORCH, with_torch
+        return TORCH, by_torch(layers, precision)
+    key = {
+        "layers": hashlib.sha256(str(layers).encode()).hexdigest(), "images": list(images.shape), "n": n, "processor": processor_name(),
+        "processors": processors(), "torch": torch.__version__, "onnxruntime": metadata.version("onnxruntime"),
+    }  # fmt: skip
+    if (kept := cache.recall(key, (TORCH, ONNXRUNTIME))) is not None:
+        return kept, by(kept, layers, images, precision)
+    chosen, run = _timed(layers, images, n)
+    cache.keep(key, {"chosen": chosen})
+    return chosen, run
+
+
+def _timed(layers: nn.Module, images: Tensor, n: int) -> tuple[str, Layers]:
+    """Of what takes less time for ``n`` images; torch where that is too little to try another."""
+    with_torch = by_torch(layers, "fp32")
     expected = _seconds(with_torch, images) / len(images) * n
     if expected < WORTH_TRYING:
         return TORCH, with_torch
