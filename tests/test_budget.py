@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.config import TrialConfig
 from sightline.errors import UsageError
 from sightline.training.budget import CAUTION, Budget, parse_budget, process_start, spoken
+from sightline.training.shipping import KNOWN_SHARE, trial_seconds
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,10 @@ def test_a_process_knows_when_it_was_started():
 )
 def test_lengths_of_time_are_spoken(seconds, words):
     assert spoken(seconds) == words
+
+
+@pytest.mark.parametrize(("seconds", "allowed"), [(10, 5), (100, 12), (math.inf, 60)])
+def test_training_images_are_known_as_well_without_a_trial_as_with_one(seconds, allowed):
+    budget = Budget(seconds, started=time.monotonic() - 10_000)
+    assert trial_seconds(budget, TrialConfig()) == pytest.approx(allowed)
+    assert trial_seconds(budget, TrialConfig(trial=False)) == pytest.approx(KNOWN_SHARE * allowed)

@@ -225,6 +225,7 @@ def test_a_budget_keeps_some_of_its_time_for_the_stage(tmp_path, monkeypatch):
 
     for module in (ways, hardening):
         monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(module, "trial_seconds", lambda budget, trial: 0.0)
     monkeypatch.setattr(classify.Objective, "step", step)
     monkeypatch.setattr(ways, "step_seconds", lambda *arguments: 1.0)
     monkeypatch.setattr(ways, "_forward_seconds", lambda session: 0.0)

@@ -51,6 +51,7 @@ class Clockwork:
         monkeypatch.setattr(ways, "step_seconds", lambda *args: seconds_a_step)
         monkeypatch.setattr(ways, "_forward_seconds", lambda session: 0.0)
         monkeypatch.setattr(ways, "shipping_seconds", lambda session, forward: 10.0)
+        monkeypatch.setattr(ways, "trial_seconds", lambda budget, trial: 0.0)
 
 
 def test_as_many_epochs_are_trained_as_the_time_allows(tmp_path, monkeypatch):

@@ -32,12 +32,11 @@ from sightline.tasks import Task, load_task
 from sightline.training.loop import Trained
 from sightline.training.plan import Plan
 from sightline.training.run import Clock, Run
+from sightline.training.shipping import KNOWN_SHARE
 from sightline.trust.judged import Judged, judge
 from sightline.trust.trial import Trial, carry_out
 
 DRAFT = ".model.sight.draft"
-# The share of the time for the trial that the embeddings of training images may take.
-KNOWN_SHARE = 0.15
 
 
 def ship(
@@ -46,11 +45,12 @@ def ship(
 ) -> dict[str, Any]:  # fmt: skip
     """Export the network, judge the bundle on the untouched test images, write report and bundle; returns the report's numbers.
 
-    The bundle is first written as a draft, which is what is judged and, for about so many ``seconds``, put on trial. It gets its real
-    name together with its report, and only if it predicts what the network does: RequirementNotMet otherwise. One that does not reach
-    what is required of it is written all the same, marked as unfit.
+    The bundle is first written as a draft, which is what is judged and, for about so many ``seconds`` (``trial_seconds``), put on trial.
+    It gets its real name together with its report, and only if it predicts what the network does: RequirementNotMet otherwise. One that
+    does not reach what is required of it is written all the same, marked as unfit.
     """
     draft, task = run.folder / DRAFT, load_task(gated.dataset.task)
+    for_known = KNOWN_SHARE * seconds if settings.trial.trial else seconds
     manifest = _manifest(gated.dataset, choice, settings)
     try:
         with clock("exporting"):
@@ -58,10 +58,10 @@ def ship(
             weights = Part("weights.safetensors", "weights", weights_bytes(trained.network))
             bundle.write(draft, manifest, [graph, weights])
         with clock("testing"):
-            judged = judge(draft, trained.network, gated, settings, KNOWN_SHARE * seconds)
+            judged = judge(draft, trained.network, gated, settings, for_known)
         trial = Trial(judged, trained.network, gated, settings, trained.before)
         with clock("on trial"):
-            tried = carry_out(trial, (1 - KNOWN_SHARE) * seconds)
+            tried = carry_out(trial, seconds - for_known)
         numbers = {
             **_numbers(task, judged, trained, gated, choice, plan, settings, clock), "audit": audit,
             **{name: found.numbers for name, found in tried.items()}, "energy": meter.read(),

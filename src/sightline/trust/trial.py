@@ -128,7 +128,7 @@ class Trial:
 
 
 def carry_out(trial: Trial, seconds: float) -> dict[str, ReportPart]:
-    """Each part of the report by the part's name; ``seconds`` is what all of them together may take, 0 for the first alone."""
+    """Each part of the report by the part's name, without a trial the first alone; ``seconds`` is what all of them together may take."""
     found = {"confidence": confidence_of(trial)}
     if not trial.settings.trial.trial:
         return found
